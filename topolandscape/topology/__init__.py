@@ -1,0 +1,1 @@
+"""The numpy half: complexes, merge trees and barcodes."""
