@@ -1,0 +1,20 @@
+"""The nouns of the package, their invariants, and the total order of simplices.
+
+Every noun is a frozen record of numpy arrays: copied when made, read-only afterwards, checked once. Functions
+elsewhere take one noun and return another.
+"""
+
+from topolandscape.structures.arrays import Floats as Floats
+from topolandscape.structures.arrays import Integers as Integers
+from topolandscape.structures.complexes import CONNECTIVITIES as CONNECTIVITIES
+from topolandscape.structures.complexes import Connectivity as Connectivity
+from topolandscape.structures.complexes import FaceTable as FaceTable
+from topolandscape.structures.complexes import FilteredComplex as FilteredComplex
+from topolandscape.structures.complexes import GridComplex as GridComplex
+from topolandscape.structures.complexes import SimplicialComplex as SimplicialComplex
+from topolandscape.structures.complexes import ascending as ascending
+from topolandscape.structures.complexes import total_order as total_order
+from topolandscape.structures.results import Barcode as Barcode
+from topolandscape.structures.results import MergeTree as MergeTree
+from topolandscape.structures.samples import LossSamples as LossSamples
+from topolandscape.structures.samples import Subspace as Subspace

@@ -1,0 +1,59 @@
+"""Arrays at the boundary: copied when a noun is made, read-only afterwards, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def frozen(array: ArrayLike, dtype: type, name: str, ndim: int | None = None) -> NDArray[Any]:
+    """Return a read-only C-ordered copy of `array`; one that is already such a copy is shared."""
+    result = np.asarray(array)
+    if dtype is np.int64 and result.size and not np.issubdtype(result.dtype, np.integer):
+        raise TypeError(f"{name} holds {result.dtype}; it needs integers. Convert it with .astype(int).")
+    own = result.dtype == dtype and result.flags.c_contiguous and result.flags.owndata and not result.flags.writeable
+    if not own:
+        try:
+            result = np.array(result, dtype=dtype, order="C", copy=True)
+        except (ValueError, TypeError):
+            raise TypeError(f"{name} holds {result.dtype}, which cannot be read as {dtype.__name__}.") from None
+        result.flags.writeable = False
+    if ndim is not None and result.ndim != ndim:
+        raise ValueError(f"{name} has shape {result.shape}; it needs {ndim} dimension(s).")
+    return result
+
+
+def check_length(array: NDArray[Any], length: int, name: str, of: str) -> None:
+    """Raise when `array` has not one entry for each of something."""
+    if len(array) != length:
+        raise ValueError(f"{name} has {len(array)} entries, but there are {length} {of}; they must agree.")
+
+
+def refuse_nan(values: Floats, name: str) -> None:
+    """Raise when `values` holds NaN or -inf, naming the first of them."""
+    wrong = np.isnan(values) | np.isneginf(values)
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{name}{list(index)} is {values[index]}, one of {int(wrong.sum())} such values; a filtration needs "
+            "numbers (or +inf for what never enters). Drop the points, or build the complex with "
+            'nonfinite="infinite".'
+        )
+
+
+def settle(instance: object, **fields: Any) -> None:
+    """Set fields of a frozen record while it is being made."""
+    for name, value in fields.items():
+        object.__setattr__(instance, name, value)
+
+
+def read_only(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy that cannot be changed."""
+    return MappingProxyType(dict(provenance))
