@@ -55,5 +55,17 @@ def settle(instance: object, **fields: Any) -> None:
 
 
 def read_only(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a copy that cannot be changed."""
-    return MappingProxyType(dict(provenance))
+    """Return a copy that cannot be changed, of plain values only, so that it is the same after a way through JSON."""
+    return MappingProxyType(_plain(provenance, "provenance"))
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, f"{name}[{str(key)!r}]") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, f"{name}[{i}]") for i, part in enumerate(value)]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; give text, numbers, lists or mappings of them.")

@@ -1,0 +1,200 @@
+"""What is read back equals what was written; what was stopped goes on; what is damaged is named."""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import topolandscape.files as files
+from topolandscape.files import Run, load, save
+from topolandscape.structures import Barcode, GridComplex, LossSamples, Subspace
+from topolandscape.topology.complexes import delaunay
+from topolandscape.topology.merge import merge_tree
+from topolandscape.topology.persistence import barcode
+
+
+class Bowl:
+    """A landscape that counts what it evaluates and can be told to stop."""
+
+    subspace = None
+
+    def __init__(self, stop_after=None, parameters=2e8):
+        self.description = {"kind": "bowl", "parameters": parameters, "rows": 1}
+        self.evaluated = 0
+        self.stop_after = stop_after
+
+    def values(self, points, *, progress=None):
+        if self.stop_after is not None and self.evaluated + len(points) > self.stop_after:
+            raise KeyboardInterrupt
+        self.evaluated += len(points)
+        return (points**2).sum(axis=1)
+
+
+@pytest.fixture
+def points():
+    return np.random.default_rng(0).normal(size=(950, 2))
+
+
+def nouns():
+    rng = np.random.default_rng(0)
+    subspace = Subspace(rng.normal(size=5), rng.normal(size=(2, 5)))
+    samples = LossSamples(
+        rng.normal(size=(12, 2)),
+        rng.normal(size=12),
+        1e-6,
+        subspace,
+        (3, 4),
+        {"seed": 0, "sizes": [1, 2], "a": {"0": 1}},
+    )
+    complex = delaunay(samples)
+    return [
+        samples,
+        complex,
+        GridComplex(np.array([[0.0, np.inf], [2.0, 1.0]]), "full"),
+        merge_tree(complex),
+        barcode(complex),
+    ]
+
+
+def assert_equal(one, other):
+    assert type(one) is type(other)
+    for field in fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, Subspace):
+            assert_equal(a, b)
+        elif isinstance(a, tuple) and isinstance(a[0], np.ndarray):
+            assert len(a) == len(b)
+            assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+        else:
+            assert np.array_equal(a, b), field.name
+
+
+@pytest.mark.parametrize("noun", nouns(), ids=lambda noun: type(noun).__name__)
+def test_a_noun_is_read_back_equal(noun, tmp_path):
+    save(tmp_path / "noun.npz", noun)
+    assert_equal(load(tmp_path / "noun.npz"), noun)
+    run = Run.create(tmp_path / "run", {})
+    run.save("noun", noun)
+    assert_equal(Run.open(tmp_path / "run").load("noun", type(noun)), noun)
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, points):
+    whole = Run.create(tmp_path / "whole", {"seed": 0}).values(Bowl(), points)
+    stopped = Bowl(stop_after=450)
+    with pytest.raises(KeyboardInterrupt):
+        Run.create(tmp_path / "run", {"seed": 0}).values(stopped, points)
+    assert stopped.evaluated == 400
+    assert not list(tmp_path.rglob("*.partial"))
+
+    rest = Bowl()
+    values = Run.create(tmp_path / "run", {"seed": 0}).values(rest, points)
+    assert rest.evaluated == 550
+    assert np.array_equal(values, whole)
+    assert np.array_equal(values, (points**2).sum(axis=1))
+
+    again = Bowl(stop_after=0)
+    assert np.array_equal(Run.open(tmp_path / "run").values(again, points), whole)
+
+
+def test_losses_belong_to_their_points_and_landscape(tmp_path, points):
+    run = Run.create(tmp_path / "run", {})
+    run.values(Bowl(), points)
+    moved, other = Bowl(), Bowl(parameters=1e8)
+    run.values(moved, points + 1)
+    run.values(other, points)
+    assert moved.evaluated == other.evaluated == len(points)
+
+
+def test_a_shard_that_was_never_listed_does_not_count(tmp_path, points):
+    """Power that fails between a shard and the manifest leaves a file that nobody vouches for."""
+    run = Run.create(tmp_path / "run", {})
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    run.values(Bowl(), points)
+    (tmp_path / "run" / "manifest.json").write_bytes(before)
+    landscape = Bowl()
+    Run.open(tmp_path / "run").values(landscape, points)
+    assert landscape.evaluated == len(points)
+
+
+def test_a_damaged_file_is_named(tmp_path, points):
+    run = Run.create(tmp_path / "run", {})
+    run.values(Bowl(), points)
+    shard = sorted((tmp_path / "run").rglob("*.npy"))[3]
+    data = bytearray(shard.read_bytes())
+    data[-3] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(ValueError, match=r"000003.npy is damaged: its checksum"):
+        run.values(Bowl(), points)
+    shard.unlink()
+    rest = Bowl()
+    assert np.array_equal(run.values(rest, points), (points**2).sum(axis=1))
+    assert rest.evaluated == 100
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "barcode.npz"
+    save(path, Barcode.from_pairs([(0.0, 1.0)]))
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, Barcode.from_pairs([(0.0, 2.0)]))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["barcode.npz"]
+
+
+def test_nothing_is_unpickled(tmp_path):
+    path = tmp_path / "evil.npz"
+    np.savez(path, header=np.array([{"kind": "Barcode"}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"evil.npz is damaged, or was not written by topolandscape"):
+        load(path)
+
+
+def test_errors(tmp_path):
+    save(tmp_path / "barcode.npz", Barcode.from_pairs([(0.0, 1.0)]))
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*missing.npz"):
+        load(tmp_path / "missing.npz")
+    with pytest.raises(ValueError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(ValueError, match="damaged"):
+        load(tmp_path / "text.npz")
+    (tmp_path / "short.npz").write_bytes((tmp_path / "barcode.npz").read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        load(tmp_path / "short.npz")
+    with pytest.raises(TypeError, match="got dict"):
+        save(tmp_path / "x.npz", {})
+
+    with pytest.raises(ValueError, match="holds files that are no run"):
+        Run.create(tmp_path, {})
+    with pytest.raises(ValueError, match="is a file; a run needs a folder"):
+        Run.create(tmp_path / "barcode.npz", {})
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"has no manifest.json"):
+        Run.open(tmp_path)
+
+    run = Run.create(tmp_path / "run", {"seed": 0, "model": "mlp:2-3-1"})
+    with pytest.raises(ValueError, match=r"holds another run: its seed is 0, not 1\. Choose another folder"):
+        Run.create(tmp_path / "run", {"seed": 1, "model": "mlp:2-3-1"})
+    with pytest.raises(ValueError, match=r"and 1 more settings differ"):
+        Run.create(tmp_path / "run", {"seed": 1})
+    with pytest.raises(FileNotFoundError, match="the run is unfinished"):
+        run.load("barcode", Barcode)
+    run.save("barcode", Barcode.from_pairs([(0.0, 1.0)]))
+    with pytest.raises(FileNotFoundError, match="it has barcode"):
+        run.load("samples", LossSamples)
+    with pytest.raises(ValueError, match="holds a Barcode, not a LossSamples"):
+        run.load("barcode", LossSamples)
+
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(ValueError, match="has format 99"):
+        Run.open(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"manifest.json is damaged"):
+        Run.open(tmp_path / "run")

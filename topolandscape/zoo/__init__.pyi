@@ -1,0 +1,13 @@
+from .catalogue import functions as functions
+from .datasets import DATASETS as DATASETS
+from .datasets import Dataset as Dataset
+from .datasets import dataset as dataset
+from .known import KnownFunction as KnownFunction
+from .known import kuenneth as kuenneth
+from .known import scalar_linear as scalar_linear
+from .known import separable_sum as separable_sum
+from .known import two_weights as two_weights
+from .networks import GRAMMAR as GRAMMAR
+from .networks import GridLandscape as GridLandscape
+from .networks import network as network
+from .networks import one_two_one_relu as one_two_one_relu
