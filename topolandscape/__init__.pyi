@@ -1,5 +1,21 @@
 from . import plot as plot
 from . import zoo as zoo
+from .files import Run as Run
+from .files import load as load
+from .files import save as save
+from .landscape.loss import Landscape as Landscape
+from .landscape.minima import Trajectories as Trajectories
+from .landscape.minima import descend as descend
+from .landscape.minima import initial_points as initial_points
+from .landscape.directions import principal_directions as principal_directions
+from .landscape.directions import random_directions as random_directions
+from .landscape.sampling import sample_ball as sample_ball
+from .landscape.sampling import sample_box as sample_box
+from .landscape.sampling import sample_grid as sample_grid
+from .landscape.sampling import sample_hull as sample_hull
+from .landscape.sampling import sample_plane as sample_plane
+from .landscape.sampling import sample_segment as sample_segment
+from .landscape.sampling import segment_maxima as segment_maxima
 from .structures import Barcode as Barcode
 from .structures import FilteredComplex as FilteredComplex
 from .structures import GridComplex as GridComplex
@@ -7,5 +23,15 @@ from .structures import LossSamples as LossSamples
 from .structures import MergeTree as MergeTree
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
+from .topology.complexes import delaunay as delaunay
+from .topology.complexes import expand as expand
+from .topology.complexes import flag_complex as flag_complex
+from .topology.complexes import freudenthal as freudenthal
+from .topology.complexes import grid as grid
+from .topology.complexes import lower_star as lower_star
+from .topology.complexes import nearest_neighbours as nearest_neighbours
+from .topology.complexes import with_edge_values as with_edge_values
+from .topology.merge import merge_tree as merge_tree
+from .topology.persistence import barcode as barcode
 
 __version__: str

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -344,12 +347,13 @@ class Run:
                 self._add(name, buffer.getvalue())
         return values
 
-    def picture(self, name: str, draw: Callable[[Any], None]) -> Path:
-        """Write a file that `draw` puts into the binary stream it is given; return its path."""
+    def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
+        """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""
         buffer = BytesIO()
         draw(buffer)
-        _write(self.path / name, buffer.getvalue())
-        return self.path / name
+        path = (self.path if folder is None else Path(folder)) / name
+        _write(path, buffer.getvalue())
+        return path
 
     def _holds(self, name: str) -> bool:
         return name in self._manifest["files"] and (self.path / name).exists()
@@ -369,6 +373,52 @@ class Run:
 
     def _write_manifest(self) -> None:
         _write(self.path / _MANIFEST, json.dumps(self._manifest, indent=1).encode())
+
+
+def function_in_file(text: str) -> tuple[Callable[..., Any], str]:
+    """Return the function that ``file.py:function`` names, and the checksum of the file. The file is run.
+
+    Parameters
+    ----------
+    text
+        Path of a Python file and the name of a function in it, with a colon between.
+
+    Returns
+    -------
+    tuple
+        The function, and the file's sha256.
+
+    Raises
+    ------
+    RuntimeError
+        The file cannot be run; the message says in which line.
+    """
+    file, _, name = text.rpartition(":")
+    path = Path(file)
+    data = _read(path)
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    sys.path.insert(0, str(path.resolve().parent))  # as if the file had been run: its neighbours can be imported
+    try:
+        telling_where(path, lambda: exec(compile(data, str(path), "exec"), module.__dict__))
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, name, None)
+    if not callable(function):
+        own = (key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
+        there = [key for key in own if not key.startswith("_")]
+        raise ValueError(f"{path} has no function {name!r}" + (f"; it has {', '.join(there)}." if there else "."))
+    return function, hashlib.sha256(data).hexdigest()
+
+
+def telling_where(path: str | os.PathLike[str], call: Callable[[], Any]) -> Any:
+    """Return what `call` returns; an error in the file `path` is raised again with its line."""
+    try:
+        return call()
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
+        raise RuntimeError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def _shard_size(landscape: Evaluated) -> int:

@@ -1,0 +1,171 @@
+"""One run: every region gives samples, a tree and a barcode, and a stopped run goes on."""
+
+import numpy as np
+import pytest
+import torch
+
+import topolandscape.study as study
+from topolandscape.files import Run
+from topolandscape.structures import Barcode, LossSamples, MergeTree
+from topolandscape.study import REGIONS, Recipe, pictures, run
+
+SMALL = {"model": "mlp:1-2-1,tanh", "data": "sine_regression", "steps": 30, "resolution": 9, "points": 120}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_every_region(region, tmp_path):
+    done = run(Recipe(**SMALL, region=region, starts=4), tmp_path, progress=False)
+    samples, tree, code = done.load("samples", LossSamples), done.load("tree", MergeTree), done.load("barcode", Barcode)
+    assert len(samples) == {"plane": 81, "random": 81, "pca": 81, "segment": 9}.get(region, 120)
+    assert len(code) == tree.is_leaf.sum()
+    assert code.birth[0] == samples.values.min()
+
+    network = study._landscape(Recipe(**SMALL))[0]
+    rows = code.birth_vertex
+    assert np.allclose(network.values(samples.parameters(rows)), code.birth, rtol=1e-6, atol=samples.noise)
+    assert samples.provenance["model"] == "mlp:1-2-1,tanh"
+    assert samples.provenance["seed"] == 0
+
+
+def test_a_plane_passes_through_what_was_trained(tmp_path):
+    done = run(Recipe(**SMALL), tmp_path, progress=False)
+    samples, trained = done.load("samples", LossSamples), done.load("trained", LossSamples)
+    corners = np.array(samples.provenance["corners"])
+    assert np.allclose(samples.subspace.parameters(corners), trained.points)
+    assert len(trained) == 3
+    network = study._landscape(Recipe(**SMALL))[0]
+    assert np.allclose(network.values(trained.points), trained.values, rtol=1e-6)
+
+
+def test_the_same_recipe_gives_the_same_run(tmp_path):
+    recipe = Recipe(**SMALL, region="ball", seed=3)
+    one = run(recipe, tmp_path / "one", progress=False).load("samples", LossSamples)
+    other = run(recipe, tmp_path / "other", progress=False).load("samples", LossSamples)
+    assert np.array_equal(one.points, other.points)
+    assert np.array_equal(one.values, other.values)
+    different = run(Recipe(**SMALL, region="ball", seed=4), tmp_path / "seed", progress=False)
+    assert not np.array_equal(different.load("samples", LossSamples).points, one.points)
+
+
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    """Stopped after training and in the middle of sampling, it trains no more and gives the same barcode."""
+    recipe = Recipe(**SMALL)
+    whole = run(recipe, tmp_path / "whole", progress=False)
+
+    monkeypatch.setattr("topolandscape.files._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
+    values, calls = Run.values, []
+
+    def stopping(self, landscape, points, *, progress=None):
+        evaluate = type(landscape).values
+
+        def counted(landscape, points, *, progress=None):
+            calls.append(len(points))
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+            return evaluate(landscape, points, progress=progress)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(landscape), "values", counted)
+            return values(self, landscape, points, progress=progress)
+
+    monkeypatch.setattr(Run, "values", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "run", progress=False)
+    assert calls == [10] * 5
+    assert len(list((tmp_path / "run" / "losses").rglob("*.npy"))) == 4
+
+    monkeypatch.setattr("topolandscape.landscape.minima.descend", None)
+    calls += [0] * 10
+    done = run(recipe, tmp_path / "run", progress=False)
+    assert sum(calls[15:]) == 41
+    for name, kind in (("samples", LossSamples), ("barcode", Barcode)):
+        one, other = whole.load(name, kind), done.load(name, kind)
+        births = ("values",) if kind is LossSamples else ("birth", "death")
+        for field in births:
+            assert np.allclose(getattr(one, field), getattr(other, field), atol=1e-6)
+
+
+def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
+    run(Recipe(**SMALL), tmp_path, progress=False)
+    monkeypatch.setattr(study, "_sampled", None)
+    assert "barcode" in run(Recipe(**SMALL), tmp_path, progress=False)
+
+
+def test_higher_degrees(tmp_path):
+    plane = run(Recipe(**SMALL, max_dim=1, connectivity="axis"), tmp_path / "plane", progress=False)
+    assert plane.load("barcode", Barcode).dim.min() == 0
+    scattered = Recipe(**SMALL, region="box", neighbours=10, max_dim=1)
+    assert 1 in run(scattered, tmp_path / "box", progress=False).load("barcode", Barcode).dim
+
+
+@pytest.mark.parametrize("region", ["plane", "segment", "box"])
+def test_pictures(region, tmp_path):
+    done = run(Recipe(**SMALL, region=region), tmp_path / "run", progress=False)
+    written = pictures(done, folder=tmp_path / "out", format="svg")
+    first = {"plane": ["contour.svg"], "segment": ["profile.svg"], "box": []}[region]
+    assert [path.name for path in written] == [*first, "bars.svg", "tree.svg", "diagram.svg"]
+    assert all(b"<svg" in path.read_bytes() for path in written)
+    with pytest.raises(ValueError, match="png, pdf or svg"):
+        pictures(done, format="bmp")
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from sizes import WIDTH\n"
+        "from torch.nn import Linear, Sequential, Tanh\n"
+        "def build(): return Sequential(Linear(2, WIDTH), Tanh(), Linear(WIDTH, 1))\n"
+        "def load(): return torch.arange(8.).reshape(4, 2), torch.ones(4, 1)\n"
+        "def error(outputs, targets): return (outputs - targets).abs().mean()\n"
+        "def wrong(): return 3\n"
+        "def broken(): return {}['missing']\n"
+    )
+    (tmp_path / "sizes.py").write_text("WIDTH = 2\n")
+
+
+@pytest.mark.usefixtures("user")
+def test_a_users_own_model_data_and_loss(tmp_path):
+    recipe = Recipe(model="mine.py:build", data="mine.py:load", loss="mine.py:error", steps=5, resolution=5)
+    done = run(recipe, "run", progress=False)
+    trained = done.load("trained", LossSamples)
+    inputs, targets = torch.arange(8.0).reshape(4, 2), torch.ones(4, 1)
+    weights = torch.tensor(trained.points[0], dtype=torch.float32)
+    hidden = torch.tanh(inputs @ weights[:4].reshape(2, 2).T + weights[4:6])
+    outputs = hidden @ weights[6:8].reshape(1, 2).T + weights[8:]
+    assert trained.values[0] == pytest.approx(float((outputs - targets).abs().mean()), rel=1e-5)
+    assert len(done.settings["sources"]["mine.py:build"]) == 64
+
+    (tmp_path / "sizes.py").write_text("WIDTH = 3\n")
+    import sys
+
+    sys.modules.pop("sizes")
+    with pytest.raises(ValueError, match="holds another run"):
+        run(recipe, "run", progress=False)
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "mine.py:wrong"}, "mine.py:wrong returned a int; it must return a torch.nn.Module"),
+        ({"model": "mine.py:missing"}, r"mine.py has no function 'missing'; it has build, load"),
+        ({"model": "mine.py:broken"}, r"mine.py, line 8: KeyError: 'missing'"),
+        ({"model": "nowhere.py:build"}, r"there is no file nowhere.py"),
+        ({"model": "mpl:1-2-1"}, "mlp"),
+        ({"data": "mine.py:wrong"}, "must return a pair"),
+        ({"data": "digit"}, "Did you mean digits"),
+        ({"loss": "hinge"}, "there is no loss 'hinge'"),
+        ({"region": "cube"}, "one of plane, random"),
+        ({"route": "minima"}, "route is 'minima'"),
+        ({"resolution": 1}, "resolution is 1; it must be at least 2"),
+        ({"region": "box", "neighbours": 120}, "k is 120, but each of 120 points has 119 others"),
+        ({"region": "box", "low": 1.0, "high": -1.0}, "low must be below high"),
+        ({"data": "iris"}, "cannot take inputs of shape"),
+        ({"device": "gpu"}, "gpu"),
+    ],
+)
+def test_bad_recipes(change, message, tmp_path):
+    with pytest.raises((ValueError, TypeError, RuntimeError, FileNotFoundError), match=message):
+        run(Recipe(**{**SMALL, **change}), tmp_path / "bad", progress=False)

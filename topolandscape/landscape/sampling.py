@@ -1,0 +1,746 @@
+"""Where to look at a landscape: points of a region, and their losses.
+
+Everything is drawn from a seed and does not depend on how many points are evaluated at once. Regions of few dimensions
+(a segment, a plane, a hull) are sampled in coordinates of their own; the samples keep the way back to parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from topolandscape.landscape.loss import Landscape
+from topolandscape.structures import Floats, LossSamples
+
+Method = Literal["sobol", "uniform", "latin"]
+Normalisation = Literal["filter", "layer", "none"]
+Seed = int | np.random.Generator
+Evaluate = Callable[[Landscape, Floats], ArrayLike]
+
+# Rounds of drawing after which a threshold counts as too low.
+MOST_ROUNDS = 100
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Random points of a region
+# --------------------------------------------------------------------------------------------------------------
+
+
+def sample_box(
+    landscape: Landscape,
+    *,
+    low: ArrayLike,
+    high: ArrayLike,
+    n: int,
+    seed: Seed,
+    method: Method = "sobol",
+    below: float | None = None,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample a box.
+
+    Parameters
+    ----------
+    landscape
+        Of any dimension (Sobol points: up to 21201).
+    low, high
+        Sides of the box: numbers, or one for each coordinate.
+    n
+        Number of points.
+    seed
+        A whole number or a numpy Generator.
+    method
+        ``"sobol"``: scrambled Sobol points (Owen 1998), the evenest; ``"latin"``: a Latin hypercube (McKay et al.
+        1979); ``"uniform"``: independent.
+    below
+        Keep only points of which the loss is below this; more are drawn until there are n.
+    evaluate
+        Called with (landscape, points) instead of ``landscape.values(points)``.
+    progress
+        None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
+
+    Returns
+    -------
+    LossSamples
+        n points. With `below`, provenance says how many were drawn, and how many of these had no finite loss.
+
+    Raises
+    ------
+    ValueError
+        The box is empty, or fewer than n points below the threshold were found in 100 rounds.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 2)
+    >>> sample_box(landscape, low=-1, high=[1, 2], n=64, seed=0)
+    LossSamples(64 points, 2 dimensions, losses 0.0248591 to 4.62996)
+    """
+    d = landscape.dimension
+    n = _count(n, "n")
+    bottom, top = _box(low, high, d)
+    settings = {"low": np.asarray(low, dtype=np.float64).tolist(), "high": np.asarray(high, dtype=np.float64).tolist()}
+    settings |= {"n": n, "method": method, "seed": _seed_record(seed)}
+    draws = (bottom + cube * (top - bottom) for cube in _cube(d, n, seed, method))
+    return _sample(landscape, draws, n, below, "sample_box", settings, evaluate, progress)
+
+
+def sample_ball(
+    landscape: Landscape,
+    *,
+    center: ArrayLike,
+    radius: float,
+    n: int,
+    seed: Seed,
+    method: Method = "sobol",
+    below: float | None = None,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample a ball, evenly by volume.
+
+    Parameters
+    ----------
+    landscape
+        Of any dimension (Sobol points: up to 21200).
+    center
+        Shape (dimension,).
+    radius
+        Of the ball.
+    n, seed, method, below, evaluate, progress
+        As for `sample_box`.
+
+    Returns
+    -------
+    LossSamples
+        n points.
+
+    Notes
+    -----
+    A normal vector gives the direction (Muller 1959), a power of a uniform number the distance.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 3)
+    >>> samples = sample_ball(landscape, center=[0, 0, 0], radius=2, n=100, seed=0)
+    >>> bool(samples.values.max() <= 4)
+    True
+    """
+    from scipy.special import ndtri
+
+    d = landscape.dimension
+    n = _count(n, "n")
+    middle = _vector(center, d, "center")
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius is {radius}; it needs to be a number above 0.")
+
+    def ball(cube: Floats) -> Floats:
+        normal = ndtri(np.clip(cube[:, :d], 1e-15, 1 - 1e-15))
+        length = np.linalg.norm(normal, axis=1, keepdims=True)
+        return middle + radius * cube[:, d:] ** (1 / d) * normal / np.where(length > 0, length, 1.0)
+
+    settings = {"center": middle.tolist(), "radius": float(radius), "n": n, "method": method}
+    settings |= {"seed": _seed_record(seed)}
+    draws = map(ball, _cube(d + 1, n, seed, method))
+    return _sample(landscape, draws, n, below, "sample_ball", settings, evaluate, progress)
+
+
+def sample_hull(
+    landscape: Landscape,
+    minima: ArrayLike,
+    *,
+    n: int,
+    seed: Seed,
+    enlarge: float = 1.1,
+    below: float | None = None,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample the convex hull of some points, evenly by volume, and somewhat beyond.
+
+    Parameters
+    ----------
+    landscape
+        Its dimension may be far above the number of minima: the hull is taken in the subspace that they span.
+    minima
+        Shape (m, dimension), at least two different ones.
+    n
+        Number of points.
+    seed
+        A whole number or a numpy Generator.
+    enlarge
+        Factor of the volume: the hull is scaled about its center of mass by ``enlarge ** (1 / r)`` for r dimensions.
+    below, evaluate, progress
+        As for `sample_box`.
+
+    Returns
+    -------
+    LossSamples
+        n points. Where the minima span the whole space coordinates are those of the landscape, else orthonormal ones
+        of their own.
+
+    Notes
+    -----
+    After Barannikov et al. (2019), "Barcodes as summary of loss function topology", who multiply the volume of the
+    hull so that minima at its corners are surrounded.
+    The hull is cut into Delaunay simplices; one is drawn by its volume, a point in it by Dirichlet weights. Points
+    that span as many dimensions as they can form a simplex at once, in any dimension; others in up to 8.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 5)
+    >>> samples = sample_hull(landscape, np.eye(5)[:3], n=100, seed=0)
+    >>> samples.points.shape, samples.parameters().shape
+    ((100, 2), (100, 5))
+    """
+    n = _count(n, "n")
+    corners = _rows(minima, landscape.dimension, "minima")
+    if not (math.isfinite(enlarge) and enlarge > 0):
+        raise ValueError(f"enlarge is {enlarge}; it needs to be a number above 0.")
+    mean = corners.mean(axis=0)
+    _, extent, axes = np.linalg.svd(corners - mean, full_matrices=False)
+    size = float(np.abs(corners).max())
+    rank = int((extent > 1e-9 * max(extent[0], 1e-6 * size)).sum()) if len(corners) > 1 else 0
+    if rank == 0:
+        raise ValueError(f"the {len(corners)} minima are one and the same point; a hull needs at least two.")
+    if rank < landscape.dimension:
+        directions = _signed(axes[:rank])
+        landscape = landscape.restricted_to(mean, directions)
+        corners = (corners - mean) @ directions.T
+
+    pieces = corners[_simplices(corners)]
+    edges = pieces[:, 1:] - pieces[:, :1]
+    volumes = np.abs(np.linalg.det(edges))
+    shares = volumes / volumes.sum()
+    center = shares @ pieces.mean(axis=1)
+    factor = enlarge ** (1 / rank)
+    settings = {"minima": corners.tolist(), "enlarge": float(enlarge), "n": n, "seed": _seed_record(seed)}
+    rng = np.random.default_rng(seed)
+
+    def draws() -> Iterator[Floats]:
+        while True:
+            chosen = rng.choice(len(pieces), size=n, p=shares)
+            weights = rng.dirichlet(np.ones(rank + 1), size=n)
+            inside = np.einsum("nk,nkd->nd", weights, pieces[chosen])
+            yield center + factor * (inside - center)
+
+    return _sample(landscape, draws(), n, below, "sample_hull", settings, evaluate, progress)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Grids
+# --------------------------------------------------------------------------------------------------------------
+
+
+def sample_grid(
+    landscape: Landscape,
+    *,
+    low: ArrayLike,
+    high: ArrayLike,
+    shape: int | Sequence[int],
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample a full grid.
+
+    Parameters
+    ----------
+    landscape
+        Of few dimensions.
+    low, high
+        First and last value of each coordinate, both on the grid exactly: numbers, or one for each coordinate.
+    shape
+        Number of values of each coordinate, two or more; one number stands for all.
+    evaluate, progress
+        As for `sample_box`.
+
+    Returns
+    -------
+    LossSamples
+        The points in row-major order (the last coordinate runs fastest), with the shape of the grid.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: x[:, 0] * 10 + x[:, 1], 2)
+    >>> samples = sample_grid(landscape, low=0, high=[1, 2], shape=(2, 3))
+    >>> samples.values.reshape(samples.shape)
+    array([[ 0.,  1.,  2.],
+           [10., 11., 12.]])
+    """
+    d = landscape.dimension
+    bottom, top = _box(low, high, d)
+    counts = (shape,) * d if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if len(counts) != d:
+        raise ValueError(f"shape {counts} has {len(counts)} axes, the landscape {d} dimensions; give one number each.")
+    counts = tuple(_count(side, "a side of the grid", least=2) for side in counts)
+    axes = [np.linspace(a, b, side) for a, b, side in zip(bottom, top, counts, strict=True)]
+    points = np.empty((math.prod(counts), d))
+    for k, axis in enumerate(np.meshgrid(*axes, indexing="ij", copy=False)):
+        points[:, k] = axis.reshape(-1)
+    settings = {"low": bottom.tolist(), "high": top.tolist(), "shape": list(counts)}
+    return _evaluated(landscape, points, "sample_grid", settings, evaluate, progress, shape=counts)
+
+
+def sample_segment(
+    landscape: Landscape,
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    n: int,
+    margin: float = 0.0,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample the straight line between two points, at equal distances.
+
+    Parameters
+    ----------
+    landscape
+        Of any dimension.
+    a, b
+        Ends, shape (dimension,): coordinate 0 and coordinate 1.
+    n
+        Number of points, two or more.
+    margin
+        How far the line goes on beyond each end, as a share of its length.
+    evaluate, progress
+        As for `sample_box`.
+
+    Returns
+    -------
+    LossSamples
+        n points of one coordinate from -margin to 1 + margin (linear interpolation, Goodfellow et al. 2015).
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 2)
+    >>> sample_segment(landscape, [0, 0], [2, 0], n=3).values
+    array([0., 1., 4.])
+    """
+    start, end = _vector(a, landscape.dimension, "a"), _vector(b, landscape.dimension, "b")
+    if np.array_equal(start, end):
+        raise ValueError("a and b are the same point; a segment needs two.")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin is {margin}; it needs to be a number, 0 or more.")
+    n = _count(n, "n", least=2)
+    line = landscape.restricted_to(start, (end - start)[None])
+    points = np.linspace(-margin, 1 + margin, n)[:, None]
+    settings = {"n": n, "margin": float(margin), "length": float(np.linalg.norm(end - start))}
+    return _evaluated(line, points, "sample_segment", settings, evaluate, progress, shape=(n,))
+
+
+def sample_plane(
+    landscape: Landscape,
+    points: ArrayLike,
+    *,
+    shape: int | tuple[int, int] = (101, 101),
+    margin: float = 0.25,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> LossSamples:
+    """Sample the plane through three points on a grid.
+
+    Parameters
+    ----------
+    landscape
+        Of two dimensions or more.
+    points
+        Three points that do not lie on a line, shape (3, dimension).
+    shape
+        Number of grid points along the two axes.
+    margin
+        How far the grid goes on beyond the three points on each side, as a share of their extent along that axis.
+    evaluate, progress
+        As for `sample_box`.
+
+    Returns
+    -------
+    LossSamples
+        Coordinates are orthonormal: distances in the plane are distances between parameter vectors. The first point
+        is (0, 0), the second lies on the first axis (Garipov et al. 2018). ``provenance["corners"]`` holds the
+        coordinates of the three.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 3)
+    >>> samples = sample_plane(landscape, np.eye(3), shape=(5, 5))
+    >>> np.round(samples.provenance["corners"], 3).tolist()
+    [[0.0, 0.0], [1.414, 0.0], [0.707, 1.225]]
+    """
+    three = _rows(points, landscape.dimension, "points")
+    if len(three) != 3:
+        raise ValueError(f"there are {len(three)} points; a plane needs three.")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin is {margin}; it needs to be a number, 0 or more.")
+    origin, directions = affine_span(three)
+    corners = (three - origin) @ directions.T
+    corners[0], corners[1, 1] = 0.0, 0.0
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    border = margin * (high - low)
+    plane = landscape.restricted_to(origin, directions)
+    samples = sample_grid(
+        plane, low=low - border, high=high + border, shape=shape, evaluate=evaluate, progress=progress
+    )
+    settings = {"margin": float(margin), "corners": corners.tolist()}
+    return LossSamples(
+        points=samples.points,
+        values=samples.values,
+        noise=samples.noise,
+        subspace=samples.subspace,
+        shape=samples.shape,
+        provenance={**samples.provenance, "sampler": "sample_plane", **settings},
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Directions
+# --------------------------------------------------------------------------------------------------------------
+
+
+def affine_span(points: ArrayLike) -> tuple[Floats, Floats]:
+    """Return an origin and orthonormal directions of the affine subspace through some points.
+
+    Parameters
+    ----------
+    points
+        Shape (d + 1, p), none of them in the span of the others.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Origin (p,), the first point; directions (d, p), by Gram and Schmidt: the k-th point lies in the first k - 1.
+
+    Examples
+    --------
+    >>> origin, directions = affine_span([[1.0, 1.0, 0.0], [3.0, 1.0, 0.0], [4.0, 5.0, 0.0]])
+    >>> directions.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    array = _rows(points, None, "points")
+    if len(array) < 2:
+        raise ValueError(f"there are {len(array)} points; a subspace needs at least two.")
+    steps = array[1:] - array[0]
+    directions: list[Floats] = []
+    for index, step in enumerate(steps):
+        rest = step
+        for _ in range(2):  # twice is enough for orthogonality to rounding (Kahan; Parlett 1980)
+            for direction in directions:
+                rest = rest - (rest @ direction) * direction
+        length = float(np.linalg.norm(rest))
+        if not length > 1e-9 * max(float(np.linalg.norm(step)), 1e-6 * float(np.abs(array).max())):
+            what = "is the same as the first" if index == 0 else "lies in the span of the points before it"
+            what = "lies on one line with the two before it" if index == 1 else what
+            raise ValueError(
+                f"points[{index + 1}] {what}: its distance from there is {length:.3g}. Give points in general position."
+            )
+        directions.append(rest / length + 0.0)
+    return array[0].copy(), np.array(directions)
+
+
+def random_directions(
+    landscape: Landscape,
+    n: int,
+    *,
+    seed: Seed,
+    at: ArrayLike | None = None,
+    normalisation: Normalisation = "filter",
+    ignore_vectors: bool = True,
+) -> Floats:
+    """Draw random directions, scaled like the weights of a network.
+
+    Parameters
+    ----------
+    landscape
+        Of a module (for ``normalisation="none"`` any).
+    n
+        Number of directions.
+    seed
+        A whole number or a numpy Generator.
+    at
+        Point whose weights give the scale, (dimension,); None: the module's own.
+    normalisation
+        ``"filter"``: each row of a weight (the weights into one neuron or one channel) gets the norm of that row of
+        `at`. ``"layer"``: each parameter gets the norm of that parameter. ``"none"``: standard normal numbers.
+    ignore_vectors
+        Directions do not move biases and other parameters of one axis (scales and shifts of norms), as in Li et al.;
+        False: each of these gets the norm that it has in `at`. Does not concern ``"none"``.
+
+    Returns
+    -------
+    float64 array
+        One direction a row, shape (n, dimension). Rows of weights that are zero stay zero.
+
+    Notes
+    -----
+    Li, Xu, Taylor, Studer and Goldstein (2018), "Visualizing the loss landscape of neural nets".
+
+    Examples
+    --------
+    >>> import torch
+    >>> landscape = Landscape.from_module(
+    ...     torch.nn.Linear(2, 3), torch.zeros(4, 2), torch.zeros(4, 3), loss=torch.nn.functional.mse_loss
+    ... )
+    >>> directions = random_directions(landscape, 2, seed=0)
+    >>> weights, drawn = landscape.point[:6].reshape(3, 2), directions[0, :6].reshape(3, 2)
+    >>> bool(np.allclose(np.linalg.norm(drawn, axis=1), np.linalg.norm(weights, axis=1)))
+    True
+    """
+    directions = np.random.default_rng(seed).standard_normal((_count(n, "n"), landscape.dimension))
+    if normalisation == "none":
+        return directions
+    if normalisation not in ("filter", "layer"):
+        raise ValueError(f"normalisation is {normalisation!r}; it needs to be filter, layer or none.")
+    if not landscape.blocks:
+        raise ValueError(
+            f'normalisation="{normalisation}" needs the parameters of a module, which a function or a restriction has '
+            'not. Use normalisation="none", or the landscape before its restriction.'
+        )
+    scale = landscape.point if at is None else _vector(at, landscape.dimension, "at")
+    assert scale is not None
+    for block in landscape.blocks:
+        whole = len(block.shape) < 2
+        if whole and ignore_vectors:
+            directions[:, block.entries] = 0.0
+            continue
+        filters = 1 if whole or normalisation == "layer" else block.shape[0]
+        drawn = directions[:, block.entries].reshape(len(directions), filters, -1)
+        wanted = np.linalg.norm(scale[block.entries].reshape(filters, -1), axis=1)
+        drawn *= (wanted / np.linalg.norm(drawn, axis=2))[:, :, None]
+        directions[:, block.entries] = drawn.reshape(len(directions), -1)
+    return directions
+
+
+def principal_directions(
+    points: ArrayLike, n: int, *, center: Literal["last", "mean"] = "last"
+) -> tuple[Floats, Floats, Floats]:
+    """Return the principal directions of a trajectory.
+
+    Parameters
+    ----------
+    points
+        Parameter vectors, recorded during training, shape (k, p).
+    n
+        Number of directions.
+    center
+        ``"last"``: differences from the last point, where training ended (Li et al. 2018); ``"mean"``: from the mean,
+        the usual principal component analysis.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Origin (p,); orthonormal directions (n, p), the one of largest share first; share of the sum of squares that
+        each explains, (n,). Signs are such that the largest entry of a direction is positive.
+
+    Examples
+    --------
+    >>> origin, directions, shares = principal_directions([[0, 3], [0, 2], [0, 1]], 1)
+    >>> origin.tolist(), directions.tolist(), shares.tolist()
+    ([0.0, 1.0], [[0.0, 1.0]], [1.0])
+    """
+    array = _rows(points, None, "points")
+    if center not in ("last", "mean"):
+        raise ValueError(f"center is {center!r}; it needs to be last or mean.")
+    origin = array[-1].copy() if center == "last" else array.mean(axis=0)
+    _, extent, axes = np.linalg.svd(array - origin, full_matrices=False)
+    rank = int((extent > 1e-12 * max(float(extent[0]), 1e-300)).sum())
+    if _count(n, "n") > rank:
+        raise ValueError(f"{n} directions were asked for, but the {len(array)} points extend in {rank}; ask for fewer.")
+    return origin, _signed(axes[:n]), extent[:n] ** 2 / (extent**2).sum()
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Parts of the samplers
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _sample(
+    landscape: Landscape,
+    draws: Iterator[Floats],
+    n: int,
+    below: float | None,
+    sampler: str,
+    settings: Mapping[str, Any],
+    evaluate: Evaluate | None,
+    progress: bool | None,
+) -> LossSamples:
+    """Evaluate the first n points drawn, or the first n with a loss below a threshold."""
+    if below is None:
+        return _evaluated(landscape, next(draws)[:n], sampler, settings, evaluate, progress)
+    if math.isnan(below):
+        raise ValueError("below is NaN; it needs to be a number.")
+    kept_points, kept_values = [], []
+    found = drawn = nonfinite = 0
+    for _ in range(MOST_ROUNDS):
+        points = next(draws)
+        values = _values(landscape, points, evaluate, progress)
+        low = np.flatnonzero(values < below)[: n - found]
+        kept_points.append(points[low])
+        kept_values.append(values[low])
+        found += len(low)
+        drawn += len(points)
+        nonfinite += int((~np.isfinite(values)).sum())
+        if found == n:
+            settings = {**settings, "below": float(below), "drawn": drawn, "drawn_nonfinite": nonfinite}
+            points, values = np.concatenate(kept_points), np.concatenate(kept_values)
+            return _samples(landscape, points, values, sampler, settings, None)
+    raise ValueError(
+        f"only {found} of {n} points have a loss below {below:g} after {MOST_ROUNDS} rounds ({drawn} points drawn, "
+        f"{nonfinite} without a finite loss). Raise `below`, lower n, or choose a smaller region."
+    )
+
+
+def _evaluated(
+    landscape: Landscape,
+    points: Floats,
+    sampler: str,
+    settings: Mapping[str, Any],
+    evaluate: Evaluate | None,
+    progress: bool | None,
+    *,
+    shape: tuple[int, ...] | None = None,
+) -> LossSamples:
+    values = _values(landscape, points, evaluate, progress)
+    return _samples(landscape, points, values, sampler, settings, shape)
+
+
+def _values(landscape: Landscape, points: Floats, evaluate: Evaluate | None, progress: bool | None) -> Floats:
+    if evaluate is None:
+        return landscape.values(points, progress=progress)
+    values = np.asarray(evaluate(landscape, points), dtype=np.float64)
+    if values.shape != (len(points),):
+        raise ValueError(
+            f"evaluate returned shape {values.shape} for {len(points)} points; it needs one value a point."
+        )
+    return values
+
+
+def _samples(
+    landscape: Landscape,
+    points: Floats,
+    values: Floats,
+    sampler: str,
+    settings: Mapping[str, Any],
+    shape: tuple[int, ...] | None,
+) -> LossSamples:
+    # Where losses are large their rounding is, too: the noise near the network's own point is not all of it.
+    finite = np.flatnonzero(np.isfinite(values))
+    few = points[[finite[np.argmin(values[finite])], finite[np.argmax(values[finite])]]] if len(finite) else points[:1]
+    noise = max(landscape.noise, float(landscape.noise_at(few).max()))
+    for array in (points, values):
+        array.flags.writeable = False
+    return LossSamples(
+        points=points,
+        values=values,
+        noise=noise,
+        subspace=landscape.subspace,
+        shape=shape,
+        provenance={"sampler": sampler, **settings, "landscape": dict(landscape.description)},
+    )
+
+
+def _cube(d: int, n: int, seed: Seed, method: Method) -> Iterator[Floats]:
+    """Yield rounds of at least n points of the unit cube, without end; Sobol rounds are whole powers of two."""
+    from scipy.stats import qmc
+
+    rng = np.random.default_rng(seed)
+    # scipy would not draw from a generator that it is given, but spawn another, whatever the state of the first.
+    own = int(rng.integers(2**63))
+    draw: Callable[[], Floats]
+    if method == "uniform":
+        draw = lambda: rng.random((n, d))  # noqa: E731
+    elif method == "latin":
+        draw = partial(qmc.LatinHypercube(d, seed=own).random, n)
+    elif method != "sobol":
+        raise ValueError(f"method is {method!r}; it needs to be sobol, uniform or latin.")
+    elif d > qmc.Sobol.MAXDIM:
+        raise ValueError(
+            f'there are {d} coordinates, and Sobol points for {qmc.Sobol.MAXDIM} at most; use method="uniform".'
+        )
+    else:
+        draw = partial(qmc.Sobol(d, scramble=True, seed=own).random, 1 << (n - 1).bit_length())
+    return (draw() for _ in count())
+
+
+def _simplices(corners: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return simplices (s, d + 1), rows of corners, that fill the hull of the corners (m, d)."""
+    m, d = corners.shape
+    if m == d + 1:
+        return np.arange(m)[None]
+    if d == 1:
+        return np.array([[corners[:, 0].argmin(), corners[:, 0].argmax()]])
+    if d > 8:
+        raise ValueError(
+            f"the hull of {m} points has {d} dimensions; it can be cut into simplices in 8 at most, unless it is one "
+            f"(of {d + 1} points). Give fewer points."
+        )
+    from scipy.spatial import Delaunay
+
+    return Delaunay(corners).simplices.astype(np.int64)
+
+
+def _signed(directions: Floats) -> Floats:
+    """Turn each direction so that its largest entry is positive."""
+    largest = np.abs(directions).argmax(axis=1)
+    signs = np.sign(directions[np.arange(len(directions)), largest])
+    return directions * signs[:, None] + 0.0
+
+
+def _seed_record(seed: Seed) -> Any:
+    """Return what is needed to draw again: the seed itself, or the state of the generator before drawing."""
+    if isinstance(seed, (int, np.integer)):
+        return int(seed)
+    state = np.random.default_rng(seed).bit_generator.state
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: plain(value) for key, value in part.items()}
+        return part.tolist() if isinstance(part, (np.ndarray, np.generic)) else part
+
+    return plain(state)
+
+
+def _count(number: int, name: str, least: int = 1) -> int:
+    if not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"{name} is {number!r}; it needs to be a whole number, {least} or more.")
+    return int(number)
+
+
+def _box(low: ArrayLike, high: ArrayLike, d: int) -> tuple[Floats, Floats]:
+    sides = []
+    for name, side in (("low", low), ("high", high)):
+        array = np.asarray(side, dtype=np.float64)
+        if array.shape not in ((), (d,)):
+            raise ValueError(f"{name} has shape {array.shape}; give one number, or {d}, one for each coordinate.")
+        sides.append(np.broadcast_to(array, d).copy())
+    wrong = ~(np.isfinite(sides[0]) & np.isfinite(sides[1]) & (sides[0] < sides[1]))
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise ValueError(f"coordinate {k} goes from {sides[0][k]:g} to {sides[1][k]:g}; low must be below high.")
+    return sides[0], sides[1]
+
+
+def _vector(point: ArrayLike, dimension: int, name: str) -> Floats:
+    array = np.asarray(point, dtype=np.float64)
+    if array.shape != (dimension,):
+        raise ValueError(f"{name} has shape {array.shape}; it needs shape ({dimension},), as the landscape has.")
+    if not np.isfinite(array).all():
+        k = int(np.argmin(np.isfinite(array)))
+        raise ValueError(f"{name}[{k}] is {array[k]}; coordinates must be finite.")
+    return array
+
+
+def _rows(points: ArrayLike, dimension: int | None, name: str) -> Floats:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or len(array) == 0 or (dimension is not None and array.shape[1] != dimension):
+        wanted = "p" if dimension is None else dimension
+        raise ValueError(f"{name} have shape {array.shape}; they need shape (k, {wanted}), one point a row.")
+    if not np.isfinite(array).all():
+        row = int(np.argmin(np.isfinite(array).all(axis=1)))
+        raise ValueError(f"{name}[{row}] is not finite; coordinates must be finite.")
+    return array
