@@ -9,18 +9,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from topolandscape.landscape import batching
-from topolandscape.landscape.batching import (
-    Engine,
-    Looped,
-    NumpyRows,
-    Rows,
-    Vmapped,
+from topolandscape.landscape.batching import Engine, spread
+from topolandscape.landscape.forms import Looped, NumpyRows, Rows, Vmapped
+from topolandscape.landscape.machine import (
+    PROCESSOR_MEMORY,
     bytes_allocated,
     memory_budget,
     out_of_memory,
     randomness_kept,
-    spread,
 )
 from topolandscape.structures import Subspace
 
@@ -247,7 +243,7 @@ def test_new_tensors_are_counted_and_views_are_not():
 
 
 def test_budget_of_the_processor_is_fixed():
-    assert memory_budget(torch.device("cpu")) == batching.PROCESSOR_MEMORY
+    assert memory_budget(torch.device("cpu")) == PROCESSOR_MEMORY
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -278,7 +274,7 @@ def test_progress_is_silent_unless_asked(capsys, monkeypatch):
     engine.values(POINTS, progress=None)
     engine.values(POINTS, progress=False)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(batching, "tqdm", lambda **options: _Recorded(options))
+    monkeypatch.setattr("topolandscape.landscape.batching.tqdm", lambda **options: _Recorded(options))
     engine.values(POINTS, progress=True)
     assert _Recorded.last.options["delay"] == 1
     assert _Recorded.last.options["disable"] is False

@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from topolandscape.landscape.directions import affine_span, principal_directions, random_directions
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.sampling import (
-    affine_span,
-    principal_directions,
-    random_directions,
     sample_ball,
     sample_box,
     sample_grid,
     sample_hull,
     sample_plane,
     sample_segment,
+    segment_maxima,
 )
+from topolandscape.structures import LossSamples
 
 N = 4096
 
@@ -305,7 +305,7 @@ def test_hull_is_filled_evenly_and_enlarged_about_its_center(plane):
     corners = np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     area, center = 1.5, np.array([7 / 9, 4 / 9])
     minima = np.vstack([corners, [[0.5, 0.5], [1.0, 0.2]]])  # points inside change nothing
-    samples = sample_hull(plane, minima, n=20_000, seed=0, enlarge=1.21)
+    samples = sample_hull(plane, minima, n=20_000, seed=0, enlarge=1.21, with_minima=False)
     assert samples.subspace is None
     grown = center + 1.1 * (corners - center)
     assert in_polygon(samples.points, grown).all()
@@ -318,7 +318,7 @@ def test_hull_is_filled_evenly_and_enlarged_about_its_center(plane):
 
 def test_hull_of_few_minima_lies_in_their_span(network):
     minima = network.point + np.random.default_rng(0).normal(size=(4, network.dimension))
-    samples = sample_hull(network, minima, n=5000, seed=0, enlarge=8.0)
+    samples = sample_hull(network, minima, n=5000, seed=0, enlarge=8.0, with_minima=False)
     assert samples.points.shape == (5000, 3)
     weights = np.linalg.lstsq(np.vstack([minima.T, np.ones(4)]), np.vstack([samples.parameters().T, np.ones(5000)]))[0]
     rebuilt = weights.T @ minima
@@ -331,11 +331,21 @@ def test_hull_of_few_minima_lies_in_their_span(network):
 
 
 def test_hull_of_points_on_a_line_is_a_segment(bowl):
-    samples = sample_hull(bowl, [[0, 0, 0], [1, 1, 1], [4, 4, 4]], n=2000, seed=0, enlarge=1.5)
+    samples = sample_hull(bowl, [[0, 0, 0], [1, 1, 1], [4, 4, 4]], n=2000, seed=0, enlarge=1.5, with_minima=False)
     along = samples.parameters() @ np.ones(3) / 3
     np.testing.assert_allclose(samples.parameters(), along[:, None] * np.ones(3), atol=1e-12)
     assert along.min() == pytest.approx(-1, abs=0.02)
     assert along.max() == pytest.approx(5, abs=0.02)
+
+
+@pytest.mark.parametrize("below", [None, 3.0])
+def test_the_minima_come_first_in_their_hull(bowl, below):
+    corners = np.array([[0.0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [2, 2, 2]])
+    low = (corners**2).sum(axis=1) < 3.0 if below else np.ones(5, dtype=bool)
+    samples = sample_hull(bowl, corners, n=50, seed=0, below=below)
+    np.testing.assert_allclose(samples.parameters()[: low.sum()], corners[low], atol=1e-12)
+    assert len(samples) == 55
+    assert not (samples.points[low.sum() :, None] == corners).all(axis=2).any()
 
 
 def test_hulls_that_are_none_are_refused(bowl):
@@ -475,3 +485,17 @@ def test_too_many_dimensions_for_sobol_are_refused():
 def test_seed_is_required(bowl):
     with pytest.raises(TypeError, match="seed"):
         sample_box(bowl, low=0, high=1, n=4)
+
+
+def test_the_highest_loss_of_a_segment_sees_a_ridge():
+    ridge = Landscape.from_function(lambda x: 1 - (x**2).sum(1), 2)
+    samples = LossSamples([[-1.0, 0.0], [1.0, 0.0], [0.0, 2.0]], ridge.values([[-1.0, 0], [1, 0], [0, 2]]))
+    highest = segment_maxima(ridge, samples, [[0, 1], [1, 2], [0, 2]], q=99)
+    # On the way from (1, 0) to (0, 2) the point nearest to the origin is at distance 2 / sqrt(5).
+    np.testing.assert_allclose(highest, [1.0, 1 - 4 / 5, 1 - 4 / 5], atol=1e-12)
+    with pytest.raises(ValueError, match="edges name rows 0 to 3, and there are 3 samples"):
+        segment_maxima(ridge, samples, [[0, 3]])
+    with pytest.raises(ValueError, match="give two rows of samples"):
+        segment_maxima(ridge, samples, [0, 1])
+    with pytest.raises(ValueError, match="2 coordinates and the landscape 3"):
+        segment_maxima(Landscape.from_function(lambda x: x.sum(1), 3), samples, [[0, 1]])

@@ -3,12 +3,12 @@ from . import zoo as zoo
 from .files import Run as Run
 from .files import load as load
 from .files import save as save
+from .landscape.directions import principal_directions as principal_directions
+from .landscape.directions import random_directions as random_directions
 from .landscape.loss import Landscape as Landscape
 from .landscape.minima import Trajectories as Trajectories
 from .landscape.minima import descend as descend
 from .landscape.minima import initial_points as initial_points
-from .landscape.directions import principal_directions as principal_directions
-from .landscape.directions import random_directions as random_directions
 from .landscape.sampling import sample_ball as sample_ball
 from .landscape.sampling import sample_box as sample_box
 from .landscape.sampling import sample_grid as sample_grid

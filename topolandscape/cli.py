@@ -160,7 +160,8 @@ def functions(
     function = zoo.functions[name]
     samples = function.on_grid((resolution,) * function.dimension)
     code = barcode_of(grid(samples, connectivity=connectivity))  # type: ignore[arg-type]
-    exact = Barcode.from_pairs(function.bars[0]) if function.bars.get(0) else None
+    components = function.bars.get(0)
+    exact = None if components is None else Barcode.from_pairs(components)
     if as_json:
         _print_json({"function": name, "bars": _rows(code), "exact": None if exact is None else _rows(exact)})
         return

@@ -101,6 +101,12 @@ def load(path: str | os.PathLike[str]) -> Noun:
         There is no such file.
     ValueError
         The file is damaged, or not one of ours.
+
+    Examples
+    --------
+    >>> load("missing.npz")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no file missing.npz.
     """
     path = Path(path)
     if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -217,7 +218,7 @@ def _is_file(name: str) -> bool:
 
 
 def _sampled(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> LossSamples:
-    from topolandscape.landscape import sampling
+    from topolandscape.landscape import directions, sampling
 
     def evaluate(landscape: Landscape, points: Floats) -> Floats:
         return run.values(landscape, points, progress=progress)
@@ -235,14 +236,14 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | No
             return sampling.sample_segment(landscape, a, b, n=side, margin=margin, evaluate=evaluate)
         case "random":
             origin = trained(1)[0]
-            axes = sampling.random_directions(landscape, 2, seed=recipe.seed, at=origin)
+            axes = directions.random_directions(landscape, 2, seed=recipe.seed, at=origin)
             plane = landscape.restricted_to(origin, axes)
             return sampling.sample_grid(
                 plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=evaluate
             )
         case "pca":
             way = _trained(landscape, recipe, run, 1, progress, record_every=max(1, recipe.steps // 100))
-            origin, axes, _ = sampling.principal_directions(way, 2)
+            origin, axes, _ = directions.principal_directions(way, 2)
             seen = (way - origin) @ axes.T
             low, high = seen.min(axis=0), seen.max(axis=0)
             border = margin * (high - low)
@@ -368,9 +369,6 @@ def pictures(
     for stem, draw in drawings.items():
         figure = Figure(figsize=(5.5, 4.2), layout="constrained")
         draw(figure.subplots())
-        written.append(
-            run.picture(
-                f"{stem}.{format}", lambda stream, f=figure: f.savefig(stream, format=format, dpi=200), folder=folder
-            )
-        )
+        save = partial(figure.savefig, format=format, dpi=200)
+        written.append(run.picture(f"{stem}.{format}", save, folder=folder))
     return written

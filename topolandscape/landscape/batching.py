@@ -8,226 +8,27 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import textwrap
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
+from topolandscape.landscape.forms import Form
+from topolandscape.landscape.machine import bytes_allocated, memory_budget, out_of_memory, randomness_kept
 from topolandscape.structures import Floats, Subspace
 
-Function = Callable[[Tensor, Any], Tensor]
 Blocks = Callable[[], Iterable[tuple[float, Any]]]
 Kind = Literal["values", "gradients", "products"]
 
-# Activations of a chunk should stay near the processor's caches: larger chunks were measured to be slower.
-PROCESSOR_MEMORY = 32 * 2**20
 LARGEST_CHUNK = 2**16
 
 _log = logging.getLogger(__name__)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Forms: how a chunk of vectors goes through a function at once
-# --------------------------------------------------------------------------------------------------------------
-
-
-class Form(Protocol):
-    """One way of evaluating a function of a flat vector at a chunk of them."""
-
-    name: str
-
-    def values(self, vectors: Tensor, data: Any) -> Tensor:
-        """Return the values (c,) at `vectors` (c, p)."""
-
-    def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
-        """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-
-
-class Vmapped:
-    """All vectors of a chunk in one call, by ``torch.func.vmap``.
-
-    Parameters
-    ----------
-    function
-        Maps a vector (p,) and a block of data to a scalar.
-    """
-
-    name = "vmap"
-
-    def __init__(self, function: Function) -> None:
-        self._function = function
-
-    def values(self, vectors: Tensor, data: Any) -> Tensor:
-        """Return the values (c,) at `vectors` (c, p)."""
-        with _without_vmap_warnings():
-            return vmap(lambda vector: self._function(vector, data))(vectors)
-
-    def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
-        """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        with _without_vmap_warnings():
-            gradients, values = vmap(grad_and_value(lambda vector: self._function(vector, data)))(vectors)
-        return values, gradients
-
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p), by reverse over reverse mode."""
-        gradient = grad(lambda at: self._function(at, data))
-        with _without_vmap_warnings():
-            return vmap(lambda direction: grad(lambda at: (gradient(at) * direction).sum())(vector))(directions)
-
-
-class Looped:
-    """One vector after the other: for functions that vmap cannot do (control flow that depends on the data).
-
-    Parameters
-    ----------
-    function
-        Maps a vector (p,) and a block of data to a scalar.
-    """
-
-    name = "loop"
-
-    def __init__(self, function: Function) -> None:
-        self._function = function
-
-    def values(self, vectors: Tensor, data: Any) -> Tensor:
-        """Return the values (c,) at `vectors` (c, p)."""
-        return torch.stack([self._function(vector, data).detach() for vector in vectors])
-
-    def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
-        """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        values, gradients = [], []
-        for vector in vectors:
-            leaf = vector.detach().clone().requires_grad_()
-            value = self._function(leaf, data)
-            values.append(value.detach())
-            gradients.append(_derivative(value, leaf))
-        return torch.stack(values), torch.stack(gradients)
-
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-        leaf = vector.detach().clone().requires_grad_()
-        gradient = _derivative(self._function(leaf, data), leaf, create_graph=True)
-        return torch.stack([_derivative((gradient * row).sum(), leaf, retain_graph=True) for row in directions])
-
-
-class Rows:
-    """A torch function that takes many vectors, (c, p) -> (c,), each row for itself; derivatives by autograd.
-
-    Parameters
-    ----------
-    function
-        Maps vectors (c, p) to values (c,).
-    """
-
-    name = "rows"
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._function = function
-
-    def values(self, vectors: Tensor, data: Any) -> Tensor:
-        """Return the values (c,) at `vectors` (c, p)."""
-        return self._function(vectors).detach()
-
-    def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
-        """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        leaf = vectors.detach().clone().requires_grad_()
-        values = self._function(leaf)
-        return values.detach(), _derivative(values.sum(), leaf)
-
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-        leaf = vector.expand_as(directions).clone().requires_grad_()
-        gradient = _derivative(self._function(leaf).sum(), leaf, create_graph=True)
-        return _derivative((gradient * directions).sum(), leaf)
-
-
-class NumpyRows:
-    """A numpy function that takes many vectors, (c, p) -> (c,); derivatives by central differences.
-
-    Parameters
-    ----------
-    function
-        Maps vectors (c, p), float64, to values (c,).
-
-    Notes
-    -----
-    Steps are eps^(1/3) for first and eps^(1/4) for second derivatives (Dennis and Schnabel 1983, section 5.4), times
-    the size of the coordinate: gradients are good to about 1e-10, Hessian products to about 1e-7, of the size of the
-    function. 2 p evaluations a gradient, 4 p a Hessian product.
-    """
-
-    name = "numpy"
-
-    def __init__(self, function: Callable[[Floats], Any]) -> None:
-        self._function = function
-
-    def values(self, vectors: Tensor, data: Any) -> Tensor:
-        """Return the values (c,) at `vectors` (c, p)."""
-        return torch.from_numpy(np.array(self._function(vectors.numpy().copy()), dtype=np.float64))
-
-    def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
-        """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        return self.values(vectors, data), self._differences(vectors, data, power=1 / 3)
-
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-        length = directions.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        step = torch.finfo(torch.float64).eps ** (1 / 4) * vector.abs().max().clamp_min(1.0)
-        ahead = self._differences(vector + step * directions / length, data, power=1 / 4)
-        behind = self._differences(vector - step * directions / length, data, power=1 / 4)
-        return (ahead - behind) / (2 * step) * length
-
-    def _differences(self, vectors: Tensor, data: Any, power: float) -> Tensor:
-        steps = torch.finfo(torch.float64).eps ** power * vectors.abs().clamp_min(1.0)
-        gradients = torch.empty_like(vectors)
-        for i in range(vectors.shape[1]):
-            ahead, behind = vectors.clone(), vectors.clone()
-            ahead[:, i] += steps[:, i]
-            behind[:, i] -= steps[:, i]
-            # The step as rounded, not as meant: the difference that was really taken.
-            gradients[:, i] = (self.values(ahead, data) - self.values(behind, data)) / (ahead[:, i] - behind[:, i])
-        return gradients
-
-
-def _derivative(value: Tensor, leaf: Tensor, *, create_graph: bool = False, retain_graph: bool = False) -> Tensor:
-    """Return the derivative of a scalar; zero where it does not depend on `leaf`."""
-    if not value.requires_grad:
-        return torch.zeros_like(leaf)
-    (derivative,) = torch.autograd.grad(
-        value,
-        leaf,
-        create_graph=create_graph,
-        retain_graph=create_graph or retain_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return derivative
-
-
-@contextmanager
-def _without_vmap_warnings() -> Iterator[None]:
-    """Hide that vmap loops over an operation for which it has no batching rule: it is slow, not wrong."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*performance drop")
-        yield
-
-
-# --------------------------------------------------------------------------------------------------------------
-# The engine
-# --------------------------------------------------------------------------------------------------------------
 
 
 class Engine:
@@ -253,6 +54,7 @@ class Engine:
 
     Examples
     --------
+    >>> from topolandscape.landscape.forms import Looped, Vmapped
     >>> function = lambda vector, data: ((vector - data) ** 2).sum()
     >>> engine = Engine([Vmapped(function), Looped(function)], lambda: [(0.5, 0.0), (0.5, 2.0)], count=2)
     >>> engine.values(np.array([[1.0], [2.0]]))
@@ -511,102 +313,6 @@ def _bar(n: int, blocks: int, progress: bool | None) -> Any:
     return tqdm(
         total=n * blocks, unit="points", unit_scale=1 / blocks if blocks > 1 else False, delay=1, disable=disable
     )
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Memory, and the state of the machine
-# --------------------------------------------------------------------------------------------------------------
-
-
-def memory_budget(device: torch.device) -> int:
-    """Return how many bytes the evaluation of a chunk may take on `device` when nobody said."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory // 8)
-    return PROCESSOR_MEMORY
-
-
-class _AllocationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the bytes of all new tensors."""
-
-    total = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        # What shares its storage with an argument is a view of it, or was changed in place.
-        old = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, list((kwargs or {}).values())))}
-        self.total += sum(
-            tensor.numel() * tensor.element_size()
-            for tensor in _tensors(result)
-            if tensor.untyped_storage().data_ptr() not in old
-        )
-        return result
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples and lists."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-
-
-def bytes_allocated(function: Callable[[], Any]) -> int:
-    """Return the bytes of all tensors that `function` makes: an upper bound of what it needs at one time.
-
-    Examples
-    --------
-    >>> x = torch.ones(10, 4)
-    >>> bytes_allocated(lambda: (x + 1).view(4, 10) * 2)
-    320
-    """
-    with _AllocationCounter() as counter:  # type: ignore[no-untyped-call]
-        function()
-    return counter.total
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on a processor or an accelerator.
-
-    Examples
-    --------
-    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
-    True
-    """
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "not enough memory" in said)
-
-
-@contextmanager
-def randomness_kept(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
-    """Give the global generators of random numbers (torch, numpy, Python) back as they were.
-
-    Parameters
-    ----------
-    device
-        Its generator is kept as well.
-    seed
-        Seeds all of them on entering.
-    """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            if seed is not None:
-                # Not torch.manual_seed, which also seeds devices that are not put back.
-                torch.default_generator.manual_seed(seed)
-                if device.type == "cuda":
-                    with torch.cuda.device(device):
-                        torch.cuda.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)  # noqa: NPY002
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def spread(evaluations: Sequence[Floats]) -> Floats:

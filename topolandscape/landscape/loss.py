@@ -2,86 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-import fnmatch
 import functools
-import hashlib
-import itertools
 import math
-import operator
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from topolandscape.landscape.batching import (
-    Engine,
-    Form,
-    Function,
-    Looped,
-    NumpyRows,
-    Rows,
-    Vmapped,
-    bytes_allocated,
-    memory_budget,
-    out_of_memory,
-    randomness_kept,
-    spread,
+from topolandscape.landscape.batching import Engine, spread
+from topolandscape.landscape.data import Pairs, batches, cut, digest, read
+from topolandscape.landscape.forms import Looped, Vmapped
+from topolandscape.landscape.machine import memory_budget, randomness_kept
+from topolandscape.landscape.pure import (
+    Block,
+    Loss,
+    Model,
+    agree,
+    chosen_device,
+    chosen_dtype,
+    copied,
+    function_form,
+    in_float64,
+    name_of,
+    pure_loss,
+    varying_parameters,
 )
 from topolandscape.structures import Floats, Subspace
-
-Loss = Callable[[Any, Any], Tensor]
-Pairs = Callable[[], Iterable[tuple[Any, Any]]]
-
-# Rows on which a loss is tried out; fewer than a large data set has, so that trying cannot exhaust the memory.
-ROWS_TRIED = 64
-
-
-class Block(NamedTuple):
-    """The entries of the flat vector that belong to one parameter of a module."""
-
-    name: str
-    entries: slice
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """A copy of the user's module that nobody else holds, and which of its parameters vary."""
-
-    module: nn.Module
-    blocks: tuple[Block, ...]
-    trainable: frozenset[str]
-
-    def flat(self, module: nn.Module) -> Floats:
-        """Return the varying parameters of a module as a flat vector."""
-        parameters = dict(module.named_parameters())
-        return np.concatenate(
-            [parameters[b.name].detach().cpu().double().reshape(-1).numpy() for b in self.blocks], dtype=np.float64
-        )
-
-    def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return the entries of a flat vector as the parameters that they are."""
-        return {block.name: vector[block.entries].view(block.shape) for block in self.blocks}
-
-    def at(self, vector: Floats) -> nn.Module:
-        """Return a module with the parameters of a flat vector."""
-        module = copy.deepcopy(self.module)
-        parameters = dict(module.named_parameters())
-        with torch.no_grad():
-            for name, values in self.named(torch.tensor(vector)).items():
-                parameters[name].copy_(values)
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(name in self.trainable)
-        return module
 
 
 class Landscape:
@@ -131,7 +81,7 @@ class Landscape:
         dimension: int,
         *,
         description: Mapping[str, Any],
-        model: _Model | None = None,
+        model: Model | None = None,
         point: Floats | None = None,
         subspace: Subspace | None = None,
         exact: Engine | None = None,
@@ -212,7 +162,7 @@ class Landscape:
         >>> landscape.dimension
         27
         """
-        parts_in, parts_out = _batches(inputs), _batches(targets)
+        parts_in, parts_out = batches(inputs), batches(targets)
         if len(parts_in) != len(parts_out):
             raise ValueError(
                 f"there are {len(parts_in)} batches of inputs and {len(parts_out)} of targets; give as many of each."
@@ -317,11 +267,11 @@ class Landscape:
         if not isinstance(dimension, (int, np.integer)) or dimension < 1:
             raise ValueError(f"dimension is {dimension!r}; it needs to be a whole number, 1 or more.")
         dimension = int(dimension)
-        form = _function_form(function, dimension)
+        form = function_form(function, dimension)
         engine = Engine([form], lambda: [(1.0, None)])
         description = {
             "kind": "function",
-            "function": _name(function),
+            "function": name_of(function),
             "parameters": dimension,
             "takes": "numpy" if form.name == "numpy" else "torch",
             "dtype": "float64",
@@ -350,22 +300,22 @@ class Landscape:
             raise TypeError(f"loss is a {type(loss).__name__}; it needs to be called with (outputs, targets).")
         if not (math.isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(f"weight_decay is {weight_decay}; it needs to be a number, 0 or more.")
-        chosen = _chosen(module, parameters)
-        where = _device(device, next(iter(chosen.values())))
-        precision = _dtype(dtype, next(iter(chosen.values())))
+        chosen = varying_parameters(module, parameters)
+        where = chosen_device(device, next(iter(chosen.values())))
+        precision = chosen_dtype(dtype, next(iter(chosen.values())))
 
         budget = memory_budget(where) if memory is None else int(memory)
         with randomness_kept(where), torch.inference_mode(False), torch.enable_grad():
-            model = _copied(module, chosen, where, precision if dtype is not None else None)
+            model = copied(module, chosen, where, precision if dtype is not None else None)
             point = model.flat(module)
-            data = _read(pairs, streamed=kind == "loader", device=where, dtype=precision)
-            function, additive = _pure(model, loss, torch.tensor(point).to(where, precision), data)
+            data = read(pairs, streamed=kind == "loader", device=where, dtype=precision)
+            function, additive = pure_loss(model, loss, torch.tensor(point).to(where, precision), data)
             if additive:
-                data = _cut(data, function, torch.tensor(point).to(where, precision), budget)
+                data = cut(data, function, torch.tensor(point).to(where, precision), budget)
             elif data.count > 1:
                 raise ValueError(
-                    f"the loss {_name(loss)} is not a mean over rows, so {data.count} batches cannot be combined. Use "
-                    'reduction="mean" or "none", or give the data as one batch.'
+                    f"the loss {name_of(loss)} is not a mean over rows, so {data.count} batches cannot be combined. "
+                    'Use reduction="mean" or "none", or give the data as one batch.'
                 )
         engine = Engine(
             [Vmapped(function), Looped(function)],
@@ -376,7 +326,7 @@ class Landscape:
             decay=float(weight_decay),
             memory=budget,
         )
-        exact = None if precision == torch.float64 else _in_float64(model, loss, point, data, engine)
+        exact = None if precision == torch.float64 else in_float64(model, loss, point, data, engine)
 
         description = {
             "kind": kind,
@@ -384,11 +334,11 @@ class Landscape:
             "parameters": len(point),
             "names": [block.name for block in model.blocks],
             "rows": data.rows,
-            "loss": _name(loss),
+            "loss": name_of(loss),
             "weight_decay": float(weight_decay),
             "dtype": str(precision).removeprefix("torch."),
             "device": str(where),
-            "state": _digest(module.state_dict()),
+            "state": digest(module.state_dict()),
             "data": data.digest,
         }
         landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact)
@@ -550,18 +500,18 @@ class Landscape:
                 evaluations.append(self.engine.values(points, form=plain, chunk=1))
         first = evaluations[0]
         for other in evaluations[1:]:
-            if not _agree(first, other, self.engine.dtype).all():
-                index = int(np.argmin(_agree(first, other, self.engine.dtype)))
+            if not agree(first, other, self.engine.dtype).all():
+                index = int(np.argmin(agree(first, other, self.engine.dtype)))
                 raise RuntimeError(
                     f"the loss is not a function of the parameters: two evaluations at one point gave {first[index]:g} "
                     f"and {other[index]:g}. {cure}"
                 )
         together = self.engine.values(points)
-        agree = _agree(first, together, self.engine.dtype)
-        if not agree.all() and self.engine.form() != plain:
+        same = agree(first, together, self.engine.dtype)
+        if not same.all() and self.engine.form() != plain:
             self.engine.drop(self.engine.form())
-        elif not agree.all():
-            index = int(np.argmin(agree))
+        elif not same.all():
+            index = int(np.argmin(same))
             raise RuntimeError(
                 f"the loss is not a function of the parameters: one point alone gave {first[index]:g}, among others "
                 f"{together[index]:g}. Give a function that treats each row for itself."
@@ -628,7 +578,7 @@ class Landscape:
                 )
         return model.flat(module)
 
-    def _known_model(self) -> _Model:
+    def _known_model(self) -> Model:
         if self._model is None:
             raise ValueError(
                 "this landscape was made from a function and has no module; make it with Landscape.from_module()."
@@ -650,432 +600,8 @@ class Landscape:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Modules and losses
-# --------------------------------------------------------------------------------------------------------------
-
-
-def _chosen(module: nn.Module, parameters: str | Sequence[str] | None) -> dict[str, nn.Parameter]:
-    """Return the parameters that vary, by their first name, in the order of the module."""
-    named = dict(module.named_parameters())
-    first = {id(parameter): name for name, parameter in named.items()}
-    names = {alias: first[id(p)] for alias, p in module.named_parameters(remove_duplicate=False)}
-    if not names:
-        raise ValueError(f"the module {type(module).__name__} has no parameters; nothing can vary.")
-    if parameters is None:
-        chosen = {name: p for name, p in named.items() if p.is_floating_point()}
-        if not chosen:
-            raise ValueError(
-                f"no parameter of the module {type(module).__name__} is of floating type; nothing can vary."
-            )
-    else:
-        wanted: set[str] = set()
-        for pattern in [parameters] if isinstance(parameters, str) else parameters:
-            found = fnmatch.filter(names, pattern)
-            if not found:
-                near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(names)[:3]
-                raise ValueError(
-                    f"parameters={pattern!r} names none of the {len(names)} parameters of the module; there is "
-                    f"{', '.join(map(repr, near))}."
-                )
-            wanted.update(names[alias] for alias in found)
-        chosen = {name: p for name, p in named.items() if name in wanted}
-        if not chosen:
-            raise ValueError("parameters is empty; name at least one parameter, or leave it out to vary all.")
-    for name, parameter in chosen.items():
-        if nn.parameter.is_lazy(parameter):
-            raise ValueError(f"parameter {name!r} has no shape yet; call the module once on some inputs before.")
-        if not parameter.is_floating_point():
-            raise TypeError(
-                f"parameter {name!r} is {parameter.dtype}; only real floating numbers can vary. Leave it out of "
-                "`parameters`."
-            )
-    return chosen
-
-
-def _device(device: str | torch.device | None, parameter: Tensor) -> torch.device:
-    if device is None:
-        return parameter.device
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ValueError(
-            f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]}); there is {', '.join(there)}."
-        ) from error
-    return where
-
-
-def _dtype(dtype: str | torch.dtype | None, parameter: Tensor) -> torch.dtype:
-    if dtype is None:
-        return parameter.dtype
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype is {dtype!r}; it needs to be a floating type such as torch.float32 or torch.float64.")
-    return found
-
-
-def _copied(
-    module: nn.Module, chosen: Mapping[str, nn.Parameter], device: torch.device, dtype: torch.dtype | None
-) -> _Model:
-    trainable = frozenset(name for name, parameter in module.named_parameters() if parameter.requires_grad)
-    try:
-        copied = copy.deepcopy(module)
-    except Exception as error:
-        raise TypeError(
-            f"the module {type(module).__name__} cannot be copied ({str(error).splitlines()[0]}). A hook or an "
-            "attribute holds a tensor with a history; for weight_norm use torch.nn.utils.parametrizations."
-        ) from error
-    copied = copied.to(device)
-    if dtype is not None:
-        copied = copied.to(dtype)
-    for parameter in copied.parameters():
-        parameter.grad = None
-        parameter.requires_grad_(False)
-    ends = np.cumsum([0] + [parameter.numel() for parameter in chosen.values()]).tolist()
-    blocks = tuple(
-        Block(name, slice(start, end), tuple(parameter.shape))
-        for (name, parameter), (start, end) in zip(chosen.items(), itertools.pairwise(ends), strict=True)
-    )
-    return _Model(copied, blocks, trainable)
-
-
-def _pure(model: _Model, loss: Loss, vector: Tensor, data: _Data) -> tuple[Function, bool]:
-    """Return the loss of one block of data as a pure function, and whether it is a mean over rows.
-
-    It is tried out on the first rows; where these alone do not fit the loss, on the whole first block.
-    """
-    few = _map(data.first, lambda tensor: tensor[:ROWS_TRIED])
-    try:
-        function = _fitting(model, loss, vector, few)
-    except ValueError:
-        few = data.first
-        function = _fitting(model, loss, vector, few)
-    rows = _rows(few)
-    if rows < 2:
-        return function, True
-    cut = max(1, rows // 3)
-    try:
-        parts = [
-            _map(few, lambda tensor: tensor[:cut]),
-            _map(few, lambda tensor: tensor[cut:]),
-        ]
-        mean = sum(float(function(vector, part)) * _rows(part) for part in parts) / rows
-        whole = float(function(vector, few))
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        return function, False
-    return function, bool(_agree(np.array([whole]), np.array([mean]), vector.dtype).all()) or not math.isfinite(whole)
-
-
-def _fitting(model: _Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -> Function:
-    """Return the pure function of a module and a loss that fit each other; raise saying what does not fit."""
-    inputs, targets = _map(block, torch.clone)
-    before = {name: _digest(buffer) for name, buffer in model.module.named_buffers()}
-    intact = _digest(inputs)
-    try:
-        outputs = functional_call(model.module, model.named(vector), (inputs,))
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        raise ValueError(
-            f"the module {type(model.module).__name__} cannot take inputs of shape {_shapes(inputs)}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    changed = [name for name, buffer in model.module.named_buffers() if _digest(buffer) != before[name]]
-    if changed:
-        raise RuntimeError(
-            "the loss is not a function of the parameters: every evaluation changes the module's buffers "
-            f"({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''}). Call module.eval() before (batch norm "
-            "in train mode follows the data)."
-        )
-    overwrites = _digest(inputs) != intact
-
-    problem: Exception | None = None
-    for exact in (True, False):
-        score = _scored(loss, exact=exact, device=vector.device)
-        try:
-            with warnings.catch_warnings():
-                # Squared errors of (n, 1) outputs and (n,) targets would be taken between all pairs of rows.
-                warnings.filterwarnings("error", message="Using a target size")
-                score(outputs, targets)
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            problem = problem or error
-            continue
-
-        def function(vector: Tensor, block: tuple[Any, Any], score: Loss = score) -> Tensor:
-            inputs, targets = block
-            if overwrites:
-                inputs = _map(inputs, torch.clone)
-            outputs = functional_call(model.module, model.named(vector), (inputs,))
-            return score(outputs, targets)
-
-        return function
-    raise ValueError(
-        f"the loss {_name(loss)} cannot take outputs of shape {_shapes(outputs)} with targets of shape "
-        f"{_shapes(targets)}: {str(problem).splitlines()[0]}"
-    ) from problem
-
-
-def _in_float64(model: _Model, loss: Loss, point: Floats, data: _Data, engine: Engine) -> Engine | None:
-    """Return an engine that evaluates the network in float64, or None where the module or the device cannot."""
-
-    def blocks() -> Iterator[tuple[float, Any]]:
-        for weight, (inputs, targets) in data.blocks():
-            yield weight, (_map(inputs, _double), targets)
-
-    try:
-        with randomness_kept(engine.device), torch.inference_mode(False), torch.enable_grad():
-            exact = _Model(copy.deepcopy(model.module).double(), model.blocks, model.trainable)
-            vector = torch.tensor(point, device=engine.device)
-            first = (_map(data.first[0], _double), data.first[1])
-            function, _ = _pure(exact, loss, vector, replace(data, first=first))
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        return None
-    return Engine(
-        [Looped(function)], blocks, count=data.count, device=engine.device, decay=engine.decay, memory=engine.memory
-    )
-
-
-def _scored(loss: Loss, *, exact: bool, device: torch.device) -> Loss:
-    """Return the mean loss of outputs and targets, a float64 scalar; `exact`: computed in float64."""
-    if isinstance(loss, nn.Module):
-        loss = copy.deepcopy(loss).to(device).requires_grad_(False)
-        loss = loss.double() if exact else loss
-
-    def score(outputs: Any, targets: Any) -> Tensor:
-        if exact:
-            outputs, targets = _map(outputs, _double), _map(targets, _double)
-        value = loss(outputs, targets)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"it returned a {type(value).__name__}; it needs to return a tensor.")
-        rows = _rows(targets)
-        if value.numel() != 1 and value.shape[:1] != (rows,):
-            raise ValueError(f"it returned shape {tuple(value.shape)}; it needs to return a scalar, or {rows} values.")
-        return value.double().mean()
-
-    return score
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-# --------------------------------------------------------------------------------------------------------------
 # Data
 # --------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Blocks of (inputs, targets) with their share of the rows, read again at each evaluation."""
-
-    blocks: Callable[[], Iterable[tuple[float, Any]]]
-    count: int
-    rows: int
-    digest: str
-    first: tuple[Any, Any]
-
-
-def _read(pairs: Pairs, *, streamed: bool, device: torch.device, dtype: torch.dtype) -> _Data:
-    """Go through the data: check them, count the rows, and see that a second pass gives the same."""
-
-    def converted(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-        def as_input(tensor: Tensor) -> Tensor:
-            return tensor.to(device, dtype if tensor.is_floating_point() else None)
-
-        def as_target(tensor: Tensor) -> Tensor:
-            whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-            return tensor.to(device, torch.int64 if whole else None)
-
-        inputs, targets = _map(pair, lambda tensor: tensor.detach() if streamed else tensor.detach().clone())
-        return _map(inputs, as_input), _map(targets, as_target)
-
-    digests, rows, kept = [], [], []
-    for index, pair in enumerate(pairs()):
-        length = _checked_rows(pair, index if streamed else None)
-        digests.append(_digest(pair))
-        rows.append(length)
-        if not streamed or index == 0:
-            kept.append(converted(pair))
-    total = sum(rows)
-    if total == 0:
-        raise ValueError("the data are empty; a loss needs at least one row of inputs and targets.")
-    digest = hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
-    if not streamed:
-        blocks = [(length / total, pair) for length, pair in zip(rows, kept, strict=True)]
-        return _Data(lambda: blocks, len(blocks), total, digest, kept[0])
-
-    again = [_digest(pair) for pair in pairs()]
-    if again != digests:
-        index = next(
-            (i for i, (a, b) in enumerate(zip(digests, again, strict=False)) if a != b), min(len(again), len(rows))
-        )
-        raise RuntimeError(
-            f"the loss is not a function of the parameters: batch {index} of the loader changed from one pass to the "
-            f"next ({len(digests)} and {len(again)} batches). Use shuffle=False, and no random augmentation."
-        )
-
-    def stream() -> Iterator[tuple[float, Any]]:
-        seen = 0
-        for pair in pairs():
-            block = converted(pair)
-            seen += _rows(block)
-            yield _rows(block) / total, block
-        if seen != total:
-            raise RuntimeError(f"the loader gave {seen} rows, but {total} when the landscape was made; make it anew.")
-
-    return _Data(stream, len(rows), total, digest, kept[0])
-
-
-def _cut(data: _Data, function: Function, vector: Tensor, memory: int) -> _Data:
-    """Cut data in memory into blocks of rows, so that one evaluation on a block fits the memory budget."""
-    few = _map(data.first, lambda tensor: tensor[:ROWS_TRIED])
-    row = bytes_allocated(lambda: function(vector, few)) / _rows(few)
-    largest = max(1, int(memory / max(1.0, row)))
-    blocks = data.blocks()
-    if not isinstance(blocks, list) or all(_rows(pair) <= largest for _, pair in blocks):
-        return data
-    pieces = []
-    for _, pair in blocks:
-        number = math.ceil(_rows(pair) / largest)
-        bounds = np.linspace(0, _rows(pair), number + 1).astype(int).tolist()
-        for start, end in itertools.pairwise(bounds):
-            part = _map(pair, operator.itemgetter(slice(start, end)))
-            pieces.append(((end - start) / data.rows, part))
-    return _Data(lambda: pieces, len(pieces), data.rows, data.digest, data.first)
-
-
-def _batches(data: Any) -> list[Tensor]:
-    """Return the batches of an argument: its entries when it is a list of tensors or arrays, else itself."""
-    if isinstance(data, (list, tuple)) and data and all(isinstance(part, (Tensor, np.ndarray)) for part in data):
-        return [part if isinstance(part, Tensor) else torch.tensor(part) for part in data]
-    if isinstance(data, Tensor):
-        return [data]
-    try:
-        return [torch.tensor(np.asarray(data))]
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"the data are a {type(data).__name__}; give tensors, arrays or lists of them ({error})."
-        ) from error
-
-
-def _checked_rows(pair: tuple[Any, Any], batch: int | None) -> int:
-    where = "" if batch is None else f"batch {batch}: "
-    counts = []
-    for name, part in zip(("inputs", "targets"), pair, strict=True):
-        leaves = _leaves(part)
-        if not leaves:
-            raise TypeError(f"{where}{name} are a {type(part).__name__}; they need to be a tensor.")
-        if leaves[0].ndim == 0:
-            raise ValueError(f"{where}{name} have no dimensions; they need one entry a row.")
-        counts.append(len(leaves[0]))
-    if counts[0] != counts[1]:
-        raise ValueError(
-            f"{where}inputs have {counts[0]} rows and targets {counts[1]}; give one target for each input."
-        )
-    return counts[0]
-
-
-def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested tuples, lists and mappings with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _map(part, change) for key, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map(part, change) for part in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map(part, change) for part in value)
-    return value
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _map(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
-
-
-def _rows(value: Any) -> int:
-    return len(_leaves(value)[0])
-
-
-def _shapes(value: Any) -> str:
-    """Return the shapes and types of what goes in or comes out, for messages."""
-    return (
-        " and ".join(f"{tuple(tensor.shape)} ({str(tensor.dtype).removeprefix('torch.')})" for tensor in _leaves(value))
-        or type(value).__name__
-    )
-
-
-def _digest(value: Any) -> str:
-    """Return a fingerprint of the tensors in nested containers: shapes, types and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in _leaves(value):
-        digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data if len(flat) else b"")
-    return digest.hexdigest()
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Functions and points
-# --------------------------------------------------------------------------------------------------------------
-
-
-def _function_form(function: Callable[[Any], Any], dimension: int) -> Form:
-    """Find out by trial whether a function takes numpy arrays or torch tensors."""
-    n = 3 if dimension == 2 else 2  # not the dimension: a function of the transpose must show
-    probe = np.random.default_rng(0).uniform(0.1, 0.9, (n, dimension))
-    problems: list[Exception] = []
-    results: list[Any] = []
-    with warnings.catch_warnings(), randomness_kept(torch.device("cpu")), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        # A numpy function that is given a tensor raises, since this one requires gradients; else it might
-        # return a tensor of which the history is lost.
-        for argument in (probe.copy(), torch.tensor(probe, requires_grad=True)):
-            try:
-                results.append(function(argument))
-            except Exception as error:
-                problems.append(error)
-                results.append(None)
-    by_array, by_tensor = results
-    torch_works = isinstance(by_tensor, Tensor) and tuple(by_tensor.shape) == (n,)
-    numpy_works = by_array is not None and not isinstance(by_array, Tensor) and np.shape(by_array) == (n,)
-    same = torch_works and numpy_works and np.allclose(by_array, by_tensor.detach().numpy(), equal_nan=True)
-    if torch_works and ((same and by_tensor.requires_grad) or not numpy_works):
-        return Rows(function)
-    if numpy_works:
-        return NumpyRows(function)
-    for result in results:
-        if result is not None:
-            got = (
-                f"shape {tuple(np.shape(result))}"
-                if isinstance(result, (Tensor, np.ndarray))
-                else type(result).__name__
-            )
-            raise ValueError(
-                f"the function returned {got} for points of shape {probe.shape}; it needs to return shape ({n},), one "
-                "value a row."
-            )
-    raise ValueError(
-        f"the function takes neither a numpy array of shape {probe.shape} ({str(problems[0]).splitlines()[0]}) nor "
-        f"a torch tensor ({str(problems[1]).splitlines()[0]}); it needs to take one of them."
-    ) from problems[0]
-
-
-def _name(function: Any) -> str:
-    """Return what a function or a module is called, without addresses."""
-    if isinstance(function, functools.partial):
-        return _name(function.func)
-    if isinstance(function, nn.Module):
-        return " ".join(repr(function).split())
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _array(value: ArrayLike, name: str) -> Floats:
@@ -1119,10 +645,3 @@ def _probes(center: Floats, count: int = 3) -> Floats:
     probes = np.tile(center, (count, 1))
     probes[1:] += 0.1 * np.random.default_rng(0).standard_normal(probes[1:].shape)
     return probes
-
-
-def _agree(a: Floats, b: Floats, dtype: torch.dtype) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return where two evaluations are the same but for rounding."""
-    tolerance = max(1000 * torch.finfo(dtype).eps, 1e-9)
-    size = np.nanmax(np.abs(np.where(np.isfinite(a), a, 0.0)))
-    return np.isclose(a, b, rtol=tolerance, atol=tolerance * size, equal_nan=True)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from topolandscape.landscape.batching import randomness_kept
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.machine import randomness_kept
 from topolandscape.structures import Floats, Integers
 
 _log = logging.getLogger(__name__)

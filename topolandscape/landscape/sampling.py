@@ -15,12 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.directions import Seed, affine_span, parameter_vector, point_rows, signed, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, LossSamples
 
 Method = Literal["sobol", "uniform", "latin"]
-Normalisation = Literal["filter", "layer", "none"]
-Seed = int | np.random.Generator
 Evaluate = Callable[[Landscape, Floats], ArrayLike]
 
 # Rounds of drawing after which a threshold counts as too low.
@@ -83,7 +82,7 @@ def sample_box(
     LossSamples(64 points, 2 dimensions, losses 0.0248591 to 4.62996)
     """
     d = landscape.dimension
-    n = _count(n, "n")
+    n = whole_number(n, "n")
     bottom, top = _box(low, high, d)
     settings = {"low": np.asarray(low, dtype=np.float64).tolist(), "high": np.asarray(high, dtype=np.float64).tolist()}
     settings |= {"n": n, "method": method, "seed": _seed_record(seed)}
@@ -135,8 +134,8 @@ def sample_ball(
     from scipy.special import ndtri
 
     d = landscape.dimension
-    n = _count(n, "n")
-    middle = _vector(center, d, "center")
+    n = whole_number(n, "n")
+    middle = parameter_vector(center, d, "center")
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius is {radius}; it needs to be a number above 0.")
 
@@ -158,6 +157,7 @@ def sample_hull(
     n: int,
     seed: Seed,
     enlarge: float = 1.1,
+    with_minima: bool = True,
     below: float | None = None,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
@@ -176,19 +176,21 @@ def sample_hull(
         A whole number or a numpy Generator.
     enlarge
         Factor of the volume: the hull is scaled about its center of mass by ``enlarge ** (1 / r)`` for r dimensions.
+    with_minima
+        The minima themselves are the first samples.
     below, evaluate, progress
         As for `sample_box`.
 
     Returns
     -------
     LossSamples
-        n points. Where the minima span the whole space coordinates are those of the landscape, else orthonormal ones
-        of their own.
+        n points, after the minima. Where the minima span the whole space coordinates are those of the landscape, else
+        orthonormal ones of their own.
 
     Notes
     -----
     After Barannikov et al. (2019), "Barcodes as summary of loss function topology", who multiply the volume of the
-    hull so that minima at its corners are surrounded.
+    hull so that minima at its corners are surrounded, and add the minima.
     The hull is cut into Delaunay simplices; one is drawn by its volume, a point in it by Dirichlet weights. Points
     that span as many dimensions as they can form a simplex at once, in any dimension; others in up to 8.
 
@@ -197,10 +199,10 @@ def sample_hull(
     >>> landscape = Landscape.from_function(lambda x: (x**2).sum(1), 5)
     >>> samples = sample_hull(landscape, np.eye(5)[:3], n=100, seed=0)
     >>> samples.points.shape, samples.parameters().shape
-    ((100, 2), (100, 5))
+    ((103, 2), (103, 5))
     """
-    n = _count(n, "n")
-    corners = _rows(minima, landscape.dimension, "minima")
+    n = whole_number(n, "n")
+    corners = point_rows(minima, landscape.dimension, "minima")
     if not (math.isfinite(enlarge) and enlarge > 0):
         raise ValueError(f"enlarge is {enlarge}; it needs to be a number above 0.")
     mean = corners.mean(axis=0)
@@ -210,7 +212,7 @@ def sample_hull(
     if rank == 0:
         raise ValueError(f"the {len(corners)} minima are one and the same point; a hull needs at least two.")
     if rank < landscape.dimension:
-        directions = _signed(axes[:rank])
+        directions = signed(axes[:rank])
         landscape = landscape.restricted_to(mean, directions)
         corners = (corners - mean) @ directions.T
 
@@ -220,17 +222,21 @@ def sample_hull(
     shares = volumes / volumes.sum()
     center = shares @ pieces.mean(axis=1)
     factor = enlarge ** (1 / rank)
-    settings = {"minima": corners.tolist(), "enlarge": float(enlarge), "n": n, "seed": _seed_record(seed)}
+    settings = {"minima": corners.tolist(), "with_minima": with_minima, "enlarge": float(enlarge)}
+    settings |= {"n": n, "seed": _seed_record(seed)}
     rng = np.random.default_rng(seed)
 
     def draws() -> Iterator[Floats]:
+        first = corners if with_minima else corners[:0]
         while True:
             chosen = rng.choice(len(pieces), size=n, p=shares)
             weights = rng.dirichlet(np.ones(rank + 1), size=n)
             inside = np.einsum("nk,nkd->nd", weights, pieces[chosen])
-            yield center + factor * (inside - center)
+            yield np.concatenate([first, center + factor * (inside - center)])
+            first = corners[:0]
 
-    return _sample(landscape, draws(), n, below, "sample_hull", settings, evaluate, progress)
+    total = n + len(corners) if with_minima else n
+    return _sample(landscape, draws(), total, below, "sample_hull", settings, evaluate, progress)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ def sample_grid(
     counts = (shape,) * d if isinstance(shape, (int, np.integer)) else tuple(shape)
     if len(counts) != d:
         raise ValueError(f"shape {counts} has {len(counts)} axes, the landscape {d} dimensions; give one number each.")
-    counts = tuple(_count(side, "a side of the grid", least=2) for side in counts)
+    counts = tuple(whole_number(side, "a side of the grid", least=2) for side in counts)
     axes = [np.linspace(a, b, side) for a, b, side in zip(bottom, top, counts, strict=True)]
     points = np.empty((math.prod(counts), d))
     for k, axis in enumerate(np.meshgrid(*axes, indexing="ij", copy=False)):
@@ -323,12 +329,12 @@ def sample_segment(
     >>> sample_segment(landscape, [0, 0], [2, 0], n=3).values
     array([0., 1., 4.])
     """
-    start, end = _vector(a, landscape.dimension, "a"), _vector(b, landscape.dimension, "b")
+    start, end = parameter_vector(a, landscape.dimension, "a"), parameter_vector(b, landscape.dimension, "b")
     if np.array_equal(start, end):
         raise ValueError("a and b are the same point; a segment needs two.")
     if not (math.isfinite(margin) and margin >= 0):
         raise ValueError(f"margin is {margin}; it needs to be a number, 0 or more.")
-    n = _count(n, "n", least=2)
+    n = whole_number(n, "n", least=2)
     line = landscape.restricted_to(start, (end - start)[None])
     points = np.linspace(-margin, 1 + margin, n)[:, None]
     settings = {"n": n, "margin": float(margin), "length": float(np.linalg.norm(end - start))}
@@ -373,7 +379,7 @@ def sample_plane(
     >>> np.round(samples.provenance["corners"], 3).tolist()
     [[0.0, 0.0], [1.414, 0.0], [0.707, 1.225]]
     """
-    three = _rows(points, landscape.dimension, "points")
+    three = point_rows(points, landscape.dimension, "points")
     if len(three) != 3:
         raise ValueError(f"there are {len(three)} points; a plane needs three.")
     if not (math.isfinite(margin) and margin >= 0):
@@ -398,160 +404,59 @@ def sample_plane(
     )
 
 
-# --------------------------------------------------------------------------------------------------------------
-# Directions
-# --------------------------------------------------------------------------------------------------------------
-
-
-def affine_span(points: ArrayLike) -> tuple[Floats, Floats]:
-    """Return an origin and orthonormal directions of the affine subspace through some points.
-
-    Parameters
-    ----------
-    points
-        Shape (d + 1, p), none of them in the span of the others.
-
-    Returns
-    -------
-    tuple of float64 arrays
-        Origin (p,), the first point; directions (d, p), by Gram and Schmidt: the k-th point lies in the first k - 1.
-
-    Examples
-    --------
-    >>> origin, directions = affine_span([[1.0, 1.0, 0.0], [3.0, 1.0, 0.0], [4.0, 5.0, 0.0]])
-    >>> directions.tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
-    array = _rows(points, None, "points")
-    if len(array) < 2:
-        raise ValueError(f"there are {len(array)} points; a subspace needs at least two.")
-    steps = array[1:] - array[0]
-    directions: list[Floats] = []
-    for index, step in enumerate(steps):
-        rest = step
-        for _ in range(2):  # twice is enough for orthogonality to rounding (Kahan; Parlett 1980)
-            for direction in directions:
-                rest = rest - (rest @ direction) * direction
-        length = float(np.linalg.norm(rest))
-        if not length > 1e-9 * max(float(np.linalg.norm(step)), 1e-6 * float(np.abs(array).max())):
-            what = "is the same as the first" if index == 0 else "lies in the span of the points before it"
-            what = "lies on one line with the two before it" if index == 1 else what
-            raise ValueError(
-                f"points[{index + 1}] {what}: its distance from there is {length:.3g}. Give points in general position."
-            )
-        directions.append(rest / length + 0.0)
-    return array[0].copy(), np.array(directions)
-
-
-def random_directions(
+def segment_maxima(
     landscape: Landscape,
-    n: int,
+    samples: LossSamples,
+    edges: ArrayLike,
     *,
-    seed: Seed,
-    at: ArrayLike | None = None,
-    normalisation: Normalisation = "filter",
-    ignore_vectors: bool = True,
+    q: int = 3,
+    progress: bool | None = None,
 ) -> Floats:
-    """Draw random directions, scaled like the weights of a network.
+    """Return the highest loss on the segment between the two ends of each edge.
+
+    A lower-star filtration lets an edge enter with its higher end and so misses a ridge between two samples; give
+    these values to `with_edge_values`.
 
     Parameters
     ----------
     landscape
-        Of a module (for ``normalisation="none"`` any).
-    n
-        Number of directions.
-    seed
-        A whole number or a numpy Generator.
-    at
-        Point whose weights give the scale, (dimension,); None: the module's own.
-    normalisation
-        ``"filter"``: each row of a weight (the weights into one neuron or one channel) gets the norm of that row of
-        `at`. ``"layer"``: each parameter gets the norm of that parameter. ``"none"``: standard normal numbers.
-    ignore_vectors
-        Directions do not move biases and other parameters of one axis (scales and shifts of norms), as in Li et al.;
-        False: each of these gets the norm that it has in `at`. Does not concern ``"none"``.
+        The one that was sampled.
+    samples
+        Their points and losses.
+    edges
+        Rows of the ends, shape (m, 2), as in ``complex.simplices[1]``.
+    q
+        Points between the ends, evenly spaced: m q evaluations.
+    progress
+        None: a bar when stderr is a terminal and it takes over a second; True: also elsewhere; False: never.
 
     Returns
     -------
     float64 array
-        One direction a row, shape (n, dimension). Rows of weights that are zero stay zero.
-
-    Notes
-    -----
-    Li, Xu, Taylor, Studer and Goldstein (2018), "Visualizing the loss landscape of neural nets".
+        Shape (m,), at least the losses of both ends. NaN where a loss on the way is.
 
     Examples
     --------
-    >>> import torch
-    >>> landscape = Landscape.from_module(
-    ...     torch.nn.Linear(2, 3), torch.zeros(4, 2), torch.zeros(4, 3), loss=torch.nn.functional.mse_loss
-    ... )
-    >>> directions = random_directions(landscape, 2, seed=0)
-    >>> weights, drawn = landscape.point[:6].reshape(3, 2), directions[0, :6].reshape(3, 2)
-    >>> bool(np.allclose(np.linalg.norm(drawn, axis=1), np.linalg.norm(weights, axis=1)))
-    True
+    >>> landscape = Landscape.from_function(lambda x: 1 - (x**2).sum(1), 1)
+    >>> samples = sample_grid(landscape, low=-1, high=1, shape=2)
+    >>> segment_maxima(landscape, samples, [[0, 1]], q=3)
+    array([1.])
     """
-    directions = np.random.default_rng(seed).standard_normal((_count(n, "n"), landscape.dimension))
-    if normalisation == "none":
-        return directions
-    if normalisation not in ("filter", "layer"):
-        raise ValueError(f"normalisation is {normalisation!r}; it needs to be filter, layer or none.")
-    if not landscape.blocks:
+    rows = np.asarray(edges)
+    if rows.ndim != 2 or rows.shape[1] != 2 or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"edges have shape {rows.shape} and type {rows.dtype}; give two rows of samples for each.")
+    if rows.size and not (rows.min() >= 0 and rows.max() < len(samples)):
+        raise ValueError(f"edges name rows {rows.min()} to {rows.max()}, and there are {len(samples)} samples.")
+    if samples.points.shape[1] != landscape.dimension:
         raise ValueError(
-            f'normalisation="{normalisation}" needs the parameters of a module, which a function or a restriction has '
-            'not. Use normalisation="none", or the landscape before its restriction.'
+            f"the samples have {samples.points.shape[1]} coordinates and the landscape {landscape.dimension}; give the "
+            "landscape (or restriction) that was sampled."
         )
-    scale = landscape.point if at is None else _vector(at, landscape.dimension, "at")
-    assert scale is not None
-    for block in landscape.blocks:
-        whole = len(block.shape) < 2
-        if whole and ignore_vectors:
-            directions[:, block.entries] = 0.0
-            continue
-        filters = 1 if whole or normalisation == "layer" else block.shape[0]
-        drawn = directions[:, block.entries].reshape(len(directions), filters, -1)
-        wanted = np.linalg.norm(scale[block.entries].reshape(filters, -1), axis=1)
-        drawn *= (wanted / np.linalg.norm(drawn, axis=2))[:, :, None]
-        directions[:, block.entries] = drawn.reshape(len(directions), -1)
-    return directions
-
-
-def principal_directions(
-    points: ArrayLike, n: int, *, center: Literal["last", "mean"] = "last"
-) -> tuple[Floats, Floats, Floats]:
-    """Return the principal directions of a trajectory.
-
-    Parameters
-    ----------
-    points
-        Parameter vectors, recorded during training, shape (k, p).
-    n
-        Number of directions.
-    center
-        ``"last"``: differences from the last point, where training ended (Li et al. 2018); ``"mean"``: from the mean,
-        the usual principal component analysis.
-
-    Returns
-    -------
-    tuple of float64 arrays
-        Origin (p,); orthonormal directions (n, p), the one of largest share first; share of the sum of squares that
-        each explains, (n,). Signs are such that the largest entry of a direction is positive.
-
-    Examples
-    --------
-    >>> origin, directions, shares = principal_directions([[0, 3], [0, 2], [0, 1]], 1)
-    >>> origin.tolist(), directions.tolist(), shares.tolist()
-    ([0.0, 1.0], [[0.0, 1.0]], [1.0])
-    """
-    array = _rows(points, None, "points")
-    if center not in ("last", "mean"):
-        raise ValueError(f"center is {center!r}; it needs to be last or mean.")
-    origin = array[-1].copy() if center == "last" else array.mean(axis=0)
-    _, extent, axes = np.linalg.svd(array - origin, full_matrices=False)
-    rank = int((extent > 1e-12 * max(float(extent[0]), 1e-300)).sum())
-    if _count(n, "n") > rank:
-        raise ValueError(f"{n} directions were asked for, but the {len(array)} points extend in {rank}; ask for fewer.")
-    return origin, _signed(axes[:n]), extent[:n] ** 2 / (extent**2).sum()
+    start, end = samples.points[rows[:, 0]], samples.points[rows[:, 1]]
+    highest = samples.values[rows].max(axis=1, initial=-np.inf)
+    for t in np.arange(1, whole_number(q, "q") + 1) / (q + 1):
+        highest = np.maximum(highest, landscape.values(start + t * (end - start), progress=progress))
+    return highest
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -684,13 +589,6 @@ def _simplices(corners: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
     return Delaunay(corners).simplices.astype(np.int64)
 
 
-def _signed(directions: Floats) -> Floats:
-    """Turn each direction so that its largest entry is positive."""
-    largest = np.abs(directions).argmax(axis=1)
-    signs = np.sign(directions[np.arange(len(directions)), largest])
-    return directions * signs[:, None] + 0.0
-
-
 def _seed_record(seed: Seed) -> Any:
     """Return what is needed to draw again: the seed itself, or the state of the generator before drawing."""
     if isinstance(seed, (int, np.integer)):
@@ -705,12 +603,6 @@ def _seed_record(seed: Seed) -> Any:
     return plain(state)
 
 
-def _count(number: int, name: str, least: int = 1) -> int:
-    if not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"{name} is {number!r}; it needs to be a whole number, {least} or more.")
-    return int(number)
-
-
 def _box(low: ArrayLike, high: ArrayLike, d: int) -> tuple[Floats, Floats]:
     sides = []
     for name, side in (("low", low), ("high", high)):
@@ -723,24 +615,3 @@ def _box(low: ArrayLike, high: ArrayLike, d: int) -> tuple[Floats, Floats]:
         k = int(np.argmax(wrong))
         raise ValueError(f"coordinate {k} goes from {sides[0][k]:g} to {sides[1][k]:g}; low must be below high.")
     return sides[0], sides[1]
-
-
-def _vector(point: ArrayLike, dimension: int, name: str) -> Floats:
-    array = np.asarray(point, dtype=np.float64)
-    if array.shape != (dimension,):
-        raise ValueError(f"{name} has shape {array.shape}; it needs shape ({dimension},), as the landscape has.")
-    if not np.isfinite(array).all():
-        k = int(np.argmin(np.isfinite(array)))
-        raise ValueError(f"{name}[{k}] is {array[k]}; coordinates must be finite.")
-    return array
-
-
-def _rows(points: ArrayLike, dimension: int | None, name: str) -> Floats:
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or len(array) == 0 or (dimension is not None and array.shape[1] != dimension):
-        wanted = "p" if dimension is None else dimension
-        raise ValueError(f"{name} have shape {array.shape}; they need shape (k, {wanted}), one point a row.")
-    if not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array).all(axis=1)))
-        raise ValueError(f"{name}[{row}] is not finite; coordinates must be finite.")
-    return array
