@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topolandscape.structures import GridComplex, LossSamples, SimplicialComplex
-from topolandscape.topology.complexes import expand, flag_complex, freudenthal, lower_star, with_edge_values
+from topolandscape.topology.complexes import (
+    expand,
+    flag_complex,
+    freudenthal,
+    lower_star,
+    nearest_neighbours,
+    with_edge_values,
+    with_measured_edges,
+)
 from topolandscape.topology.persistence import ENGINES, barcode
 
 LEVELS = {
@@ -108,6 +116,43 @@ def test_a_grid_and_its_list_of_cells_agree(complex):
         listed = barcode(freudenthal(complex), max_dim=complex.grid.ndim - 1)
         implied = barcode(complex, max_dim=complex.grid.ndim - 1)
         assert [bar[:3] for bar in oracles.listed(listed)] == [bar[:3] for bar in oracles.listed(implied)]
+
+
+@given(complexes(), st.randoms(use_true_random=False))
+def test_measuring_the_edges_that_matter_is_measuring_all(complex, random):
+    """The bars of degree 0 are the same, whatever the losses between the vertices."""
+    if complex.dimension == 0:
+        return
+    losses = {tuple(edge): random.choice([-2.0, 0.5, 1.5, 3.0, np.nan]) for edge in complex.simplices[1].tolist()}
+    asked = []
+
+    def measure(edges):
+        asked.extend(map(tuple, edges.tolist()))
+        return [losses[tuple(edge)] for edge in edges.tolist()]
+
+    lazy = barcode(with_measured_edges(complex, measure))
+    whole = barcode(with_edge_values(complex, list(losses.values())))
+    for column in ("birth", "death", "size"):
+        assert np.array_equal(getattr(lazy, column), getattr(whole, column))
+    assert len(asked) == len(set(asked))
+
+
+def test_few_edges_are_measured_on_a_smooth_landscape():
+    def loss(points):
+        return (points**4 - 2 * points**2 + 0.3 * points).sum(axis=-1)
+
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1.5, 1.5, (3000, 3))
+    graph = nearest_neighbours(LossSamples(points, loss(points)), k=24)
+
+    def measure(edges):
+        start, end = points[edges[:, 0]], points[edges[:, 1]]
+        return np.max([loss(start + t * (end - start)) for t in (0.25, 0.5, 0.75)], axis=0)
+
+    lazy = with_measured_edges(graph, measure)
+    whole = with_edge_values(graph, measure(graph.simplices[1]))
+    assert np.array_equal(barcode(lazy).death, barcode(whole).death)
+    assert lazy.provenance["measured_edges"] < 0.25 * len(graph.simplices[1])
 
 
 @pytest.mark.parametrize("seed", range(3))

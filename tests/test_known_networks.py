@@ -140,7 +140,6 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.slow
 def test_the_published_network_of_two_million_points():
     """The 1-2-1 ReLU network: 1156 bars, of which nine have more than 100 points."""
     known = tl.zoo.one_two_one_relu()

@@ -91,6 +91,17 @@ def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
     assert "barcode" in run(Recipe(**SMALL), tmp_path, progress=False)
 
 
+def test_a_hull_sees_the_ridges_between_its_minima(tmp_path):
+    """Neighbours in a hull may be two minima; their edge enters with the highest loss seen on it."""
+    recipe = {**SMALL, "steps": 300, "region": "hull", "starts": 3, "points": 40}
+    blind = run(Recipe(**recipe, edge_points=0), tmp_path / "blind", progress=False).load("barcode", Barcode)
+    seen = run(Recipe(**recipe), tmp_path / "seen", progress=False).load("barcode", Barcode)
+    fine = run(Recipe(**recipe, edge_points=50), tmp_path / "fine", progress=False).load("barcode", Barcode)
+    gaps = [code.death[~code.essential].sum() - code.birth[~code.essential].sum() for code in (blind, seen, fine)]
+    assert gaps[0] < gaps[1] <= gaps[2] * 1.001
+    assert "measured_edges" in seen.provenance
+
+
 def test_higher_degrees(tmp_path):
     plane = run(Recipe(**SMALL, max_dim=1, connectivity="axis"), tmp_path / "plane", progress=False)
     assert plane.load("barcode", Barcode).dim.min() == 0

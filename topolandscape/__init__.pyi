@@ -31,6 +31,7 @@ from .topology.complexes import grid as grid
 from .topology.complexes import lower_star as lower_star
 from .topology.complexes import nearest_neighbours as nearest_neighbours
 from .topology.complexes import with_edge_values as with_edge_values
+from .topology.complexes import with_measured_edges as with_measured_edges
 from .topology.merge import merge_tree as merge_tree
 from .topology.persistence import barcode as barcode
 

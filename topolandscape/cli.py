@@ -77,6 +77,12 @@ def barcode(
         int | None,
         typer.Option(help="Nearest neighbours of scattered points. [default: triangulate up to 3-D, else 8 d]"),
     ] = None,
+    edge_points: Annotated[
+        int | None,
+        typer.Option(
+            help="Points between scattered neighbours to look for a ridge at. [default: 3 for a hull, else 0]"
+        ),
+    ] = None,
     connectivity: Annotated[str, typer.Option(help="Neighbours on a plane: axis, freudenthal or full.")] = "full",
     max_dim: Annotated[int, typer.Option(help="Highest degree of homology; 0: minima.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
@@ -203,7 +209,7 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
     typer.echo(long.table())
     if len(long) < len(code):
         typer.echo(f"{len(code) - len(long)} bars no longer than twice the noise ({samples.noise:.2g}) are not shown")
-    typer.echo("minimum and saddle are rows of the samples; births and deaths are upper bounds of the true ones")
+    typer.echo("minimum and saddle are rows of the samples; what lies between or outside them is not seen")
     for path in written:
         typer.echo(f"picture: {path}")
     typer.echo(f"run:     {run.path}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from topolandscape.files import Run, function_in_file, telling_where
-from topolandscape.structures import Barcode, Connectivity, FilteredComplex, Floats, LossSamples, MergeTree
+from topolandscape.structures import Barcode, Connectivity, FilteredComplex, Floats, Integers, LossSamples, MergeTree
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
@@ -64,6 +64,9 @@ class Recipe:
     neighbours
         Join each scattered point to this many nearest ones. None: triangulate up to 3 dimensions, 8 d neighbours
         above.
+    edge_points
+        Points between two neighbours, scattered ones, at which the loss is evaluated to see a ridge there. 0: an edge
+        enters with its higher end. None: 3 for a hull, whose first points are the minima themselves, else 0.
     connectivity
         Which points of a plane are neighbours.
     max_dim
@@ -92,6 +95,7 @@ class Recipe:
     steps: int = 1000
     learning_rate: float = 0.01
     neighbours: int | None = None
+    edge_points: int | None = None
     connectivity: Connectivity = "full"
     max_dim: int = 0
     seed: int = 0
@@ -103,9 +107,16 @@ class Recipe:
             raise ValueError(f"route is {self.route!r}; it must be sample.")
         if self.region not in REGIONS:
             raise ValueError(f"region is {self.region!r}; it must be one of {', '.join(REGIONS)}.")
-        for name, least in (("resolution", 2), ("points", 2), ("starts", 2), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        least = {"resolution": 2, "points": 2, "starts": 2, "steps": 1, "neighbours": 1, "edge_points": 0, "max_dim": 0}
+        for name, bound in least.items():
+            if getattr(self, name) is not None and getattr(self, name) < bound:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {bound}.")
+
+    def points_on_edges(self) -> int:
+        """Return how many points of each edge between scattered samples are evaluated."""
+        if self.edge_points is None:
+            return 3 if self.region == "hull" else 0
+        return self.edge_points
 
     def folder_name(self) -> str:
         """Return a folder name that tells runs of different models, data, regions and seeds apart."""
@@ -147,7 +158,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     if "samples" not in result:
         provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
         result.save("samples", _with_provenance(_sampled(landscape, recipe, result, progress), provenance))
-    complex = _complex(result.load("samples", LossSamples), recipe)
+    complex = _complex(result.load("samples", LossSamples), recipe, landscape, progress)
 
     from topolandscape.topology.merge import merge_tree
     from topolandscape.topology.persistence import barcode
@@ -298,18 +309,33 @@ def _with_provenance(samples: LossSamples, more: Mapping[str, Any]) -> LossSampl
     )
 
 
-def _complex(samples: LossSamples, recipe: Recipe) -> FilteredComplex:
+def _complex(samples: LossSamples, recipe: Recipe, landscape: Landscape, progress: bool | None) -> FilteredComplex:
+    from topolandscape.landscape.sampling import segment_maxima
     from topolandscape.topology import complexes
 
     if samples.shape is not None:
         return complexes.grid(samples, connectivity=recipe.connectivity, nonfinite="infinite")
     n, d = samples.points.shape
-    if recipe.neighbours is None and d <= _TRIANGULATED:
-        return complexes.delaunay(samples, nonfinite="infinite")
     k = min(8 * d, n - 1) if recipe.neighbours is None else recipe.neighbours
-    if recipe.max_dim:
-        return complexes.flag_complex(samples, k=k, max_dim=recipe.max_dim + 1, nonfinite="infinite")
-    return complexes.nearest_neighbours(samples, k=k, nonfinite="infinite")
+    if recipe.neighbours is None and d <= _TRIANGULATED:
+        complex = complexes.delaunay(samples, nonfinite="infinite")
+    elif recipe.max_dim:
+        complex = complexes.flag_complex(samples, k=k, max_dim=recipe.max_dim + 1, nonfinite="infinite")
+    else:
+        complex = complexes.nearest_neighbours(samples, k=k, nonfinite="infinite")
+    q = recipe.points_on_edges()
+    if q == 0:
+        return complex
+    sampled = landscape
+    if samples.subspace is not None:
+        sampled = landscape.restricted_to(samples.subspace.origin, samples.subspace.directions)
+
+    def measure(edges: Integers) -> Floats:
+        return segment_maxima(sampled, samples, edges, q=q, progress=progress)
+
+    if recipe.max_dim == 0:
+        return complexes.with_measured_edges(complex, measure)
+    return complexes.with_edge_values(complex, measure(complex.simplices[1]))
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -43,8 +43,7 @@ def refuse_nan(values: Floats, name: str) -> None:
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
             f"{name}{list(index)} is {values[index]}, one of {int(wrong.sum())} such values; a filtration needs "
-            "numbers (or +inf for what never enters). Drop the points, or build the complex with "
-            'nonfinite="infinite".'
+            "numbers, or +inf for what never enters. Drop it, or set it to +inf."
         )
 
 

@@ -6,7 +6,7 @@ edges to values of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from topolandscape.structures import (
     Integers,
     LossSamples,
     SimplicialComplex,
+    ascending,
 )
 from topolandscape.topology.neighbours import Search, neighbour_edges, unique_rows
 
@@ -226,8 +227,6 @@ def flag_complex(
     >>> flag_complex(LossSamples(points=corners, values=[0.0, 1.0, 2.0, 3.0]), k=2, max_dim=2)
     SimplicialComplex(4 vertices, 5 edges, 2 triangles)
     """
-    if max_dim < 1:
-        raise ValueError(f"max_dim is {max_dim}; it must be at least 1, the dimension of edges.")
     graph = nearest_neighbours(samples, k=k, connect=connect, nonfinite=nonfinite)
     return expand(graph, max_dim=max_dim)
 
@@ -253,6 +252,10 @@ def expand(complex: SimplicialComplex, *, max_dim: int) -> SimplicialComplex:
     >>> expand(graph, max_dim=2)
     SimplicialComplex(3 vertices, 3 edges, 1 triangles)
     """
+    if max_dim < 1:
+        raise ValueError(f"max_dim is {max_dim}; it must be at least 1, the dimension of edges.")
+    if complex.dimension < 1:
+        raise ValueError("the complex has no edges; build it with nearest_neighbours() or delaunay().")
     simplices, values = list(complex.simplices[:2]), list(complex.values[:2])
     edges = _in_order(simplices[1])
     table = FaceTable([simplices[0], edges])
@@ -306,10 +309,15 @@ def lower_star(
     """
     given = list(simplices) if isinstance(simplices, (list, tuple)) and _is_ragged(simplices) else [simplices]
     losses = np.asarray(values, dtype=np.float64)
+    if losses.ndim != 1:
+        raise ValueError(f"values have shape {losses.shape}; give one for each vertex, shape (n,).")
     n = len(losses)
     by_dimension: dict[int, list[Integers]] = {0: [_vertices(n)]}
     for rows in given:
-        array = np.asarray(rows)
+        try:
+            array = np.asarray(rows)
+        except ValueError:
+            raise ValueError("simplices have rows of different lengths; give one array for each dimension.") from None
         if array.ndim != 2 or (array.size and not np.issubdtype(array.dtype, np.integer)):
             raise ValueError(
                 f"simplices have shape {array.shape} and type {array.dtype}; give integers, one simplex a row."
@@ -368,6 +376,60 @@ def with_edge_values(complex: SimplicialComplex, edge_values: ArrayLike) -> Simp
         facets = [values[k - 1][table.rows(np.delete(rows, missing, axis=1))] for missing in range(k + 1)]
         values.append(np.maximum.reduce([complex.values[k], *facets]))
     return SimplicialComplex(complex.simplices, tuple(values), complex.flag, complex.provenance)
+
+
+def with_measured_edges(complex: SimplicialComplex, measure: Callable[[Integers], ArrayLike]) -> SimplicialComplex:
+    """Return the graph of a complex with edges raised to measured values, asking only for edges that matter.
+
+    The components of the sublevel sets, hence the bars of degree 0, depend on the edges of a minimum spanning tree
+    alone. So the edges of the tree are measured, raised, and the tree is found anew, until all of its edges have been
+    measured: the same bars as by `with_edge_values` of all edges, at the cost of one or two measurements a vertex where
+    most edges rise no higher than their ends.
+
+    Parameters
+    ----------
+    complex
+        An explicit complex; only vertices and edges are used.
+    measure
+        Called with edges (m, 2); returns the highest loss on each, (m,). NaN and infinite: the edge never enters.
+
+    Returns
+    -------
+    SimplicialComplex
+        Vertices and edges. Edges that were not asked for keep their lower-star value, and change no bar of degree 0.
+
+    Examples
+    --------
+    >>> graph = lower_star([[0, 1], [1, 2], [0, 2]], [0.0, 1.0, 2.0])
+    >>> with_measured_edges(graph, lambda edges: [5.0] * len(edges)).values[1].tolist()
+    [5.0, 5.0, 5.0]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    if complex.dimension < 1:
+        raise ValueError("the complex has no edges; build it with nearest_neighbours() or delaunay().")
+    edges, values = complex.simplices[1], complex.values[1].copy()
+    n = len(complex.vertex_values)
+    measured = np.zeros(len(edges), dtype=bool)
+    while True:
+        order = ascending(values)
+        order = order[np.isfinite(values[order])]
+        ranks = np.arange(1.0, len(order) + 1)  # a weight of zero would mean that there is no edge
+        graph = coo_array((ranks, (edges[order, 0], edges[order, 1])), shape=(n, n))
+        tree = order[minimum_spanning_tree(graph.tocsr()).data.astype(np.int64) - 1]
+        asked = np.sort(tree[~measured[tree]])
+        if len(asked) == 0:
+            break
+        found = np.asarray(measure(edges[asked]), dtype=np.float64)
+        if found.shape != asked.shape:
+            raise ValueError(
+                f"measure returned shape {found.shape} for {len(asked)} edges; it must return one value each."
+            )
+        values[asked] = np.maximum(values[asked], np.where(np.isfinite(found), found, np.inf))
+        measured[asked] = True
+    provenance = {**complex.provenance, "measured_edges": int(measured.sum())}
+    return SimplicialComplex(complex.simplices[:2], (complex.vertex_values, values), True, provenance)
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -36,8 +36,10 @@ def neighbour_edges(
         the number of components before joining, and the number of links added to join them.
     """
     n, d = points.shape
-    if not 1 <= k < n:
-        raise ValueError(f"k is {k}, but each of {n} points has {n - 1} others; k must be 1 to {n - 1}.")
+    if not isinstance(k, (int, np.integer)) or not 1 <= k < n:
+        raise ValueError(
+            f"k is {k}, but each of {n} points has {n - 1} others; k must be a whole number from 1 to {n - 1}."
+        )
     if search == "auto":
         search = "tree" if d <= _TREE_DIMENSIONS else "brute" if n <= _BRUTE_POINTS else "approximate"
     centred = points - points.mean(axis=0)  # far from the origin, differences of squares lose their digits
@@ -100,39 +102,41 @@ def _union(neighbours: Integers, k: int) -> Integers:
 
 
 def _joined(points: Floats, edges: Integers, connect: bool) -> tuple[Integers, int, int]:
-    """Return the edges, joined into one component if asked, the number of components and of links added.
+    """Return the edges, joined into one component if asked; how many components there were, how many links came.
 
     Shortest links between components, round by round (Boruvka 1926).
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(points)
-    added = 0
-    while True:
-        graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(n, n))
-        components, label = connected_components(graph, directed=False)
-        if components == 1 or not connect:
-            break
-        links = _shortest_links(points, label, components)
-        added += len(links)
-        edges = unique_rows(np.concatenate([edges, links]), n)
+    n, before = len(points), len(edges)
+    components, label = _components(n, edges)
+    first = components
+    while connect and components > 1:
+        edges = np.concatenate([edges, _shortest_links(points, label, components)])
+        components, label = _components(n, edges)
     if components > 1:
         largest = int(np.bincount(label).max())
         warnings.warn(
             f"the graph has {components} components (the largest holds {largest} of {n} points); each gives an "
             "essential bar. Use a larger k, or connect=True.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    return edges, components, added
+    return unique_rows(edges, n), first, len(edges) - before
+
+
+def _components(n: int, edges: Integers) -> tuple[int, Integers]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    components, label = connected_components(graph, directed=False)
+    return int(components), label
 
 
 def _shortest_links(points: Floats, label: Integers, components: int) -> Integers:
-    """Return, for each component but the largest, its shortest link to any other."""
+    """Return the shortest link of each component but the largest to any other, without those that close a cycle."""
     nearest = _searcher(points, "tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute")
     members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     largest = int(np.argmax([len(rows) for rows in members]))
-    links = []
+    links: list[tuple[float, int, int]] = []
     for component in range(components):
         if component == largest:
             continue
@@ -146,8 +150,18 @@ def _shortest_links(points: Floats, label: Integers, components: int) -> Integer
             if reach == len(rows) + 1 or bound <= distances[~outside.any(axis=1), -1].min(initial=np.inf):
                 break
         row, column = np.unravel_index(np.argmin(np.where(outside, distances, np.inf)), distances.shape)
-        links.append(sorted((int(rows[row]), int(found[row, column]))))
-    return np.array(links, dtype=np.int64)
+        one, other = sorted((int(rows[row]), int(found[row, column])))
+        links.append((float(distances[row, column]), one, other))
+
+    # Components at equal distances may choose links in a circle, so union-find has the last word.
+    joined = np.arange(components)
+    kept = []
+    for _, one, other in sorted(links):
+        here, there = joined[label[one]], joined[label[other]]
+        if here != there:
+            joined[joined == there] = here
+            kept.append((one, other))
+    return np.array(kept, dtype=np.int64)
 
 
 def unique_rows(rows: Integers, n: int) -> Integers:

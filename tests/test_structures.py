@@ -1,0 +1,503 @@
+"""The nouns: copied when made, read-only afterwards, and refused with a message that says what is needed."""
+
+import sys
+from itertools import combinations
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topolandscape.structures import (
+    Barcode,
+    FaceTable,
+    GridComplex,
+    LossSamples,
+    MergeTree,
+    SimplicialComplex,
+    Subspace,
+    ascending,
+    total_order,
+)
+
+TRIANGLE = ([[0], [1], [2]], [[0, 1], [0, 2], [1, 2]], [[0, 1, 2]])
+
+
+def fields_of_a_tree():
+    """Two minima at 0 and 1 that meet at 3, and a third one, at 2, that stays alone."""
+    return {
+        "simplex": np.array([0, 2, 3, 0]),
+        "vertex": np.array([0, 2, 3, 1]),
+        "value": np.array([0.0, 1.0, 2.0, 3.0]),
+        "parent": np.array([3, 3, -1, -1]),
+        "size": np.array([1, 1, 1, 3]),
+        "basin": np.array([0, 0, 1, 2]),
+    }
+
+
+def fields_of_a_barcode():
+    return {
+        "dim": np.array([0, 0, 1, 0]),
+        "birth": np.array([1.0, 0.0, 2.0, 0.5]),
+        "death": np.array([1.5, np.inf, 4.0, 2.5]),
+        "birth_simplex": np.array([7, 3, 4, 5]),
+        "death_simplex": np.array([2, -1, 1, 0]),
+        "birth_vertex": np.array([7, 3, 6, 5]),
+        "death_vertex": np.array([8, -1, 9, 6]),
+        "size": np.array([2, 10, 0, 4]),
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------
+# At the boundary
+# --------------------------------------------------------------------------------------------------------------
+
+MAKERS = {
+    LossSamples: lambda: {"points": np.zeros((2, 3)), "values": np.arange(2.0)},
+    Subspace: lambda: {"origin": np.zeros(3), "directions": np.ones((2, 3))},
+    GridComplex: lambda: {"grid": np.arange(6.0).reshape(2, 3)},
+    MergeTree: fields_of_a_tree,
+    Barcode: fields_of_a_barcode,
+}
+
+
+@pytest.mark.parametrize("noun", MAKERS, ids=lambda noun: noun.__name__)
+def test_arrays_are_copied_and_read_only(noun):
+    given_arrays = MAKERS[noun]()
+    made = noun(**given_arrays)
+    before = {name: getattr(made, name).copy() for name in given_arrays}
+    for name, array in given_arrays.items():
+        array += 1  # the noun has its own
+        assert np.array_equal(getattr(made, name), before[name])
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(made, name)[...] = 0
+        with pytest.raises(AttributeError, match="cannot assign"):
+            setattr(made, name, array)
+
+
+def test_simplices_and_values_are_copied_and_read_only():
+    edges, entered = np.array([[0, 1]]), np.array([1.0])
+    complex = SimplicialComplex([[[0], [1]], edges], [[0.0, 1.0], entered])
+    edges[:], entered[:] = 7, 7.0
+    assert complex.simplices[1].tolist() == [[0, 1]]
+    assert complex.values[1].tolist() == [1.0]
+    for array in (*complex.simplices, *complex.values):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+@pytest.mark.parametrize("noun", [noun for noun in MAKERS if noun is not Subspace], ids=lambda noun: noun.__name__)
+def test_provenance_is_copied_and_read_only(noun):
+    facts = {"seed": 0}
+    made = noun(**MAKERS[noun](), provenance=facts)
+    facts["seed"] = 1
+    assert isinstance(made.provenance, MappingProxyType)
+    assert made.provenance["seed"] == 0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        made.provenance["seed"] = 2
+
+
+def test_arrays_are_c_ordered_and_of_one_type():
+    samples = LossSamples(np.asfortranarray(np.ones((3, 2), dtype=np.float32)), np.arange(3))
+    assert samples.points.flags.c_contiguous
+    assert (samples.points.dtype, samples.values.dtype) == (np.float64, np.float64)
+    reversed_grid = GridComplex(np.arange(6.0).reshape(2, 3)[:, ::-1])
+    assert reversed_grid.vertex_values.tolist() == [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: LossSamples([["a"]], [0.0]), TypeError, r"points holds <U1, which cannot be read as float64"),
+        (lambda: GridComplex([["a", "b"]]), TypeError, "grid holds <U1"),
+        (lambda: SimplicialComplex([[[0.0], [1.0]]], [[0.0, 1.0]]), TypeError, r"simplices\[0\] holds float64; it ne"),
+        (lambda: SimplicialComplex([[[False]]], [[0.0]]), TypeError, r"holds bool; it needs integers"),
+        (lambda: Barcode(**fields_of_a_barcode() | {"size": np.zeros(4)}), TypeError, "size holds float64"),
+        (lambda: MergeTree(**fields_of_a_tree() | {"parent": np.zeros(4)}), TypeError, "parent holds float64"),
+    ],
+)
+def test_wrong_types_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Samples
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"points": [0.0, 1.0], "values": [0.0, 1.0]}, r"points has shape \(2,\); it needs 2 dimension"),
+        ({"points": [[0.0]], "values": [[0.0]]}, r"values has shape \(1, 1\); it needs 1 dimension"),
+        ({"points": np.zeros((0, 2)), "values": []}, "no points were given; samples need at least one"),
+        ({"points": [[0.0], [1.0]], "values": [0.0]}, "values has 1 entries, but there are 2 points"),
+        ({"points": [[0.0], [np.nan]], "values": [0.0, 1.0]}, r"points\[1\] is \[nan\]; coordinates must be finite"),
+        ({"points": [[np.inf], [0.0]], "values": [0.0, 1.0]}, r"points\[0\] is \[inf\]"),
+        ({"points": np.zeros((6, 2)), "values": np.zeros(6), "shape": (2, 4)}, r"shape \(2, 4\) has 8 points in 2"),
+        ({"points": np.zeros((6, 2)), "values": np.zeros(6), "shape": (6,)}, "6 points in 1 dimensions, got 6 in 2"),
+        (
+            {"points": [[0.0, 1.0]], "values": [0.0], "subspace": Subspace(np.zeros(3), np.ones((1, 3)))},
+            "points have 2 coordinates, but the subspace has 1 directions",
+        ),
+    ],
+)
+def test_samples_that_do_not_fit_together(fields, message):
+    with pytest.raises(ValueError, match=message):
+        LossSamples(**fields)
+
+
+def test_directions_need_the_length_of_the_origin():
+    with pytest.raises(ValueError, match="directions have 2 parameters each and the origin 3"):
+        Subspace(np.zeros(3), np.ones((1, 2)))
+
+
+def test_losses_that_are_not_finite_are_kept_and_named():
+    samples = LossSamples([[0.0], [1.0], [2.0], [3.0]], [np.nan, 1.0, np.inf, -np.inf], noise=1)
+    assert samples.nonfinite.tolist() == [0, 2, 3]
+    assert np.isnan(samples.values[0])
+    assert isinstance(samples.noise, float)
+    assert repr(samples) == "LossSamples(4 points, 1 dimension, losses 1 to 1, 3 not finite)"
+    assert (
+        repr(LossSamples([[0.0, 0.0]], [np.nan])) == "LossSamples(1 points, 2 dimensions, no finite loss, 1 not finite)"
+    )
+    assert len(samples) == 4
+
+
+def test_parameters_lead_back_from_a_subspace():
+    rng = np.random.default_rng(0)
+    subspace = Subspace(rng.normal(size=7), rng.normal(size=(2, 7)))
+    samples = LossSamples(rng.normal(size=(5, 2)), np.zeros(5), subspace=subspace)
+    by_hand = [
+        [
+            subspace.origin[j] + sum(samples.points[i, axis] * subspace.directions[axis, j] for axis in range(2))
+            for j in range(7)
+        ]
+        for i in range(5)
+    ]
+    assert np.allclose(samples.parameters(), by_hand, rtol=0, atol=1e-14)
+    assert np.allclose(samples.parameters([3, 1]), [by_hand[3], by_hand[1]], rtol=0, atol=1e-14)
+    assert np.allclose(samples.parameters(slice(2)), by_hand[:2], rtol=0, atol=1e-14)
+    assert np.array_equal(subspace.parameters([[0.0, 0.0]]), subspace.origin[None])
+    coordinates = np.linalg.lstsq(subspace.directions.T, (samples.parameters() - subspace.origin).T, rcond=None)[0].T
+    assert np.allclose(coordinates, samples.points)
+
+
+def test_without_a_subspace_coordinates_are_parameters():
+    samples = LossSamples([[0.0, 5.0], [1.0, 6.0]], [0.0, 1.0])
+    assert samples.parameters([1]).tolist() == [[1.0, 6.0]]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Complexes
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("simplices", "values", "message"),
+    [
+        ([], [], "simplices of 0 dimensions and values of 0"),
+        ([[[0]]], [[0.0], [1.0]], "simplices of 1 dimensions and values of 2"),
+        ([np.zeros((0, 1), dtype=int)], [[]], r"simplices\[0\] is empty; a complex needs at least one vertex"),
+        ([[0, 1]], [[0.0, 1.0]], r"simplices\[0\] has shape \(2,\); it needs 2 dimension"),
+        ([[[0], [1]], [[0], [1]]], [[0.0, 1.0]] * 2, r"simplices\[1\] has shape \(2, 1\); it needs 2 columns"),
+        ([[[0], [1]], [[0, 1]]], [[0.0, 1.0], [1.0, 1.0]], r"values\[1\] has 2 entries, but there are 1 simplices"),
+        ([[[0], [1]]], [[0.0, np.nan]], r"values\[0\]\[1\] is nan, one of 1 such values"),
+        ([[[0], [1]]], [[-np.inf, 0.0]], r"values\[0\]\[0\] is -inf"),
+        ([[[0], [1]], [[0, 1]]], [[0.0, 1.0], [np.nan]], r"values\[1\]\[0\] is nan"),
+        ([[[1], [0]]], [[0.0, 1.0]], r"must be \[\[0\], \[1\], ...\]: every vertex once, in order"),
+        ([[[0], [0]]], [[0.0, 1.0]], r"must be \[\[0\], \[1\], ...\]"),
+        ([[[0], [1]], [[1, 0]]], [[0.0, 1.0], [1.0]], r"simplices\[1\]\[0\] is \[1, 0\]; name vertices in increasing"),
+        ([[[0], [1]], [[1, 1]]], [[0.0, 1.0], [1.0]], r"\[1, 1\]; name vertices in increasing order"),
+        ([[[0], [1]], [[0, 2]]], [[0.0, 1.0], [1.0]], r"\[0, 2\]; vertices are 0 to 1"),
+        ([[[0], [1]], [[-1, 1]]], [[0.0, 1.0], [1.0]], r"\[-1, 1\]; vertices are 0 to 1"),
+        ([[[0], [1]], [[0, 1], [0, 1]]], [[0.0, 1.0], [1.0, 1.0]], r"simplices\[1\]\[1\] is \[0, 1\], which is there"),
+        (
+            [TRIANGLE[0], [[0, 1], [1, 2]], TRIANGLE[2]],
+            [[0.0] * 3, [0.0] * 2, [0.0]],
+            r"simplex \[0, 1, 2\] is there without its facet \[0, 2\].*lower_star",
+        ),
+        (
+            [TRIANGLE[0], [], TRIANGLE[2]],
+            [[0.0] * 3, [], [0.0]],
+            r"simplices\[1\] has shape \(0,\); it needs 2 dimension",
+        ),
+        (
+            [TRIANGLE[0], np.zeros((0, 2), dtype=int), TRIANGLE[2]],
+            [[0.0] * 3, [], [0.0]],
+            r"\[0, 1, 2\] is there without its facet \[1, 2\]",
+        ),
+        (
+            [[[0], [1]], [[0, 1]]],
+            [[0.0, 1.0], [0.5]],
+            r"simplex \[0, 1\] enters at 0.5, before its facet \[1\] \(at 1.0\).*lower_star",
+        ),
+        (TRIANGLE, [[0.0] * 3, [0.0, 0.0, 3.0], [2.0]], r"\[0, 1, 2\] enters at 2.0, before its facet \[1, 2\] \(at 3"),
+        ([[[0], [1]], [[0, 1]]], [[0.0, np.inf], [5.0]], r"before its facet \[1\] \(at inf\)"),
+    ],
+)
+def test_what_is_no_filtered_complex(simplices, values, message):
+    with pytest.raises(ValueError, match=message):
+        SimplicialComplex(simplices, values)
+
+
+def test_a_complex_knows_its_size():
+    complex = SimplicialComplex(TRIANGLE, [[0.0, 1.0, np.inf], [1.0, np.inf, np.inf], [np.inf]])
+    assert complex.dimension == 2
+    assert complex.vertex_values.tolist() == [0.0, 1.0, np.inf]
+    assert repr(complex) == "SimplicialComplex(3 vertices, 3 edges, 1 triangles)"
+    assert not complex.flag
+    assert repr(SimplicialComplex([[[0]]], [[0.0]])) == "SimplicialComplex(1 vertices)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"grid": 1.0}, r"a grid of shape \(\) has 1 point"),
+        ({"grid": [[1.0]]}, r"a grid of shape \(1, 1\) has 1 point\(s\); it needs at least two"),
+        ({"grid": np.zeros((0, 3))}, r"shape \(0, 3\) has 0 point"),
+        ({"grid": [[0.0, 1.0], [np.nan, np.nan]]}, r"grid\[1, 0\] is nan, one of 2 such values.*set it to \+inf"),
+        ({"grid": [0.0, -np.inf]}, r"grid\[1\] is -inf"),
+        ({"grid": [0.0, 1.0], "connectivity": "diagonal"}, "'diagonal'; it must be one of axis, freudenthal, full"),
+    ],
+)
+def test_what_is_no_grid(fields, message):
+    with pytest.raises(ValueError, match=message):
+        GridComplex(**fields)
+
+
+def test_a_grid_is_row_major():
+    grid = GridComplex([[0.0, np.inf, 1.0], [3.0, 4.0, 5.0]], "full")
+    assert grid.vertex_values.tolist() == [0.0, np.inf, 1.0, 3.0, 4.0, 5.0]
+    assert grid.dimension == 2
+    assert repr(grid) == "GridComplex(2 x 3 vertices, full)"
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The total order, and rows by vertices
+# --------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.0, 0.0, 0.5, 1e-300, np.inf]), max_size=30))
+def test_ascending_is_by_value_then_row(values):
+    order = ascending(np.array(values))
+    assert order.tolist() == sorted(range(len(values)), key=lambda row: (values[row], row))
+
+
+def test_total_order_is_by_value_dimension_row():
+    values = [[1.0, 0.0, 1.0], [1.0, 1.0, 2.0], [2.0]]
+    complex = SimplicialComplex(TRIANGLE, values)
+    cells = [(value, k, row) for k, entered in enumerate(values) for row, value in enumerate(entered)]
+    expected = sorted(range(len(cells)), key=lambda i: cells[i])
+    assert total_order(complex).tolist() == expected == [1, 0, 2, 3, 4, 5, 6]
+    assert total_order(GridComplex([[2.0, 1.0], [1.0, np.inf]])).tolist() == [1, 2, 0, 3]
+
+
+@st.composite
+def lists_of_simplices(draw):
+    """Draw all faces of random simplices, each dimension in random order."""
+    n = draw(st.integers(4, 8))
+    top = draw(st.lists(st.permutations(range(n)).map(lambda p: tuple(sorted(p[:4]))), min_size=1, max_size=6))
+    faces = {face for simplex in top for size in (2, 3, 4) for face in combinations(simplex, size)}
+    rows = [[(v,) for v in range(n)]]
+    rows += [draw(st.permutations(sorted(face for face in faces if len(face) == size))) for size in (2, 3, 4)]
+    return n, rows
+
+
+@given(lists_of_simplices())
+def test_face_table_finds_every_simplex_and_no_other(drawn):
+    n, rows = drawn
+    table = FaceTable([np.array(r) for r in rows])
+    for k, simplices in enumerate(rows):
+        everything = list(combinations(range(n), k + 1))
+        expected = [simplices.index(simplex) if simplex in simplices else -1 for simplex in everything]
+        assert table.rows(np.array(everything)).tolist() == expected
+        assert table.repeated(k) is None
+
+
+def test_face_table_names_a_repeated_row():
+    table = FaceTable([np.array([[0], [1], [2]]), np.array([[1, 2], [0, 1], [0, 2], [1, 2]])])
+    assert table.repeated(1) == 3
+    assert table.repeated(0) is None
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Merge trees
+# --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_merge_tree_tells_minima_from_saddles():
+    tree = MergeTree(**fields_of_a_tree())
+    assert tree.is_leaf.tolist() == [True, True, True, False]
+    assert len(tree) == 4
+    assert repr(tree) == "MergeTree(3 minima, 1 saddles, 2 components)"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": np.zeros(3, dtype=int)}, "size has 3 entries, but there are 4 nodes"),
+        ({"parent": np.array([3, 3, -1, 4])}, "must be a node that enters no earlier"),
+        ({"value": np.array([0.0, 4.0, 2.0, 3.0])}, "must be a node that enters no earlier"),
+        ({"parent": np.array([3, -1, -1, -1])}, "node 3 has 1 children; a minimum has none and a saddle two"),
+        ({"parent": np.array([3, 3, 3, -1])}, "node 3 has 3 children"),
+        ({"value": np.array([1.0, 0.0, 2.0, 3.0])}, "minima first, by value"),
+        ({"parent": np.array([2, 2, -1, -1]), "value": np.array([0.0, 1.0, 2.0, 2.0])}, "numbered as they enter"),
+        ({"parent": np.array([3, -1, -1, 3])}, "children before parents"),
+    ],
+)
+def test_what_is_no_merge_tree(changed, message):
+    with pytest.raises(ValueError, match=message):
+        MergeTree(**fields_of_a_tree() | changed)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Barcodes
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"death": np.array([0.5, np.inf, 4.0, 2.5])}, r"bar 0 is \[1.0, 0.5\); a birth is finite and no death comes"),
+        ({"birth": np.array([1.0, np.nan, 2.0, 0.5])}, r"bar 1 is \[nan, inf\)"),
+        ({"birth": np.array([1.0, -np.inf, 2.0, 0.5])}, r"bar 1 is \[-inf, inf\)"),
+        ({"death": np.array([1.5, np.inf, 4.0, np.nan])}, r"bar 3 is \[0.5, nan\)"),
+        ({"dim": np.array([0, 0])}, "dim has 2 entries, but there are 4 bars"),
+        ({"size": np.zeros((4, 1), dtype=int)}, r"size has shape \(4, 1\)"),
+    ],
+)
+def test_what_is_no_barcode(changed, message):
+    with pytest.raises(ValueError, match=message):
+        Barcode(**fields_of_a_barcode() | changed)
+
+
+def test_bars_stand_by_degree_then_length_then_birth_then_row():
+    code = Barcode(**fields_of_a_barcode())
+    assert code.birth_simplex.tolist() == [3, 5, 7, 4]
+    assert code.persistence.tolist() == [np.inf, 2.0, 0.5, 2.0]
+    assert code.essential.tolist() == [True, False, False, False]
+    assert code.size.tolist() == [10, 4, 2, 0]  # every column follows
+    ties = fields_of_a_barcode() | {"dim": np.zeros(4, dtype=int), "death": np.array([2.0, 1.0, 3.0, 1.5])}
+    assert Barcode(**ties).birth.tolist() == [0.0, 0.5, 1.0, 2.0]
+    ties |= {"birth": np.zeros(4), "death": np.ones(4)}
+    assert Barcode(**ties).birth_simplex.tolist() == [3, 4, 5, 7]
+
+
+@st.composite
+def columns_and_order(draw):
+    """Draw the columns of a barcode with many ties, and another order of its bars."""
+    bars = draw(st.integers(1, 7))
+    column = st.lists(st.integers(0, 2), min_size=bars, max_size=bars)
+    columns = {name: np.array(draw(column)) for name in Barcode.columns}
+    birth = columns["birth"].astype(float)
+    never = np.array(draw(st.lists(st.booleans(), min_size=bars, max_size=bars)))
+    columns |= {"birth": birth, "death": np.where(never, np.inf, birth + columns["death"])}
+    return columns, draw(st.permutations(range(bars)))
+
+
+@given(columns_and_order())
+def test_the_order_of_bars_does_not_depend_on_the_order_of_the_input(drawn):
+    columns, order = drawn
+    columns["birth_simplex"] = np.arange(len(order))  # every bar is born of another simplex
+    one = Barcode(**columns)
+    other = Barcode(**{name: column[list(order)] for name, column in columns.items()})
+    for name in Barcode.columns:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+@given(columns_and_order())
+def test_the_order_of_bars_is_complete_even_where_several_are_born_of_one_vertex(drawn):
+    """In a grid several bars of one degree are born at one vertex; they may end at one loss, at different vertices."""
+    columns, order = drawn
+    columns["death_simplex"] = np.arange(len(order))
+    one = Barcode(**columns)
+    other = Barcode(**{name: column[list(order)] for name, column in columns.items()})
+    for name in Barcode.columns:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_from_pairs_knows_births_and_deaths_only():
+    code = Barcode.from_pairs([(1.0, 3.0), (0.0, np.inf)], dim=1)
+    assert code.dim.tolist() == [1, 1]
+    assert code.birth.tolist() == [0.0, 1.0]
+    assert code.birth_simplex.tolist() == code.death_vertex.tolist() == [-1, -1]
+    assert code.size.tolist() == [0, 0]
+    empty = Barcode.from_pairs([])
+    assert len(empty) == 0
+    assert repr(empty) == "Barcode(0 bars: none; 0 essential)"
+
+
+def test_filter_keeps_what_passes_every_condition():
+    code = Barcode(**fields_of_a_barcode(), provenance={"seed": 1})
+    assert code.filter(dim=0).birth.tolist() == [0.0, 0.5, 1.0]
+    assert code.filter(dim=2).birth.tolist() == []
+    assert code.filter(min_persistence=2.0).birth.tolist() == [0.0, 0.5, 2.0]
+    assert code.filter(min_size=4).birth.tolist() == [0.0, 0.5, 2.0]  # the loop has no size and stays
+    assert code.filter(min_size=5, dim=0).birth.tolist() == [0.0]
+    assert code.filter(max_bars=2).birth.tolist() == [0.0, 0.5]
+    assert code.filter(max_bars=2, min_size=3, dim=0).birth.tolist() == [0.0, 0.5]
+    assert code.filter(max_bars=1, dim=1).birth.tolist() == [2.0]
+    assert code.filter(max_bars=0).birth.tolist() == []
+    assert code.filter(max_bars=9).birth.tolist() == code.birth.tolist()
+    assert code.filter(min_persistence=1.0).provenance == {"seed": 1}
+    assert len(code) == 4
+
+
+def test_filter_takes_the_longest_bars_of_all_degrees():
+    code = Barcode(**fields_of_a_barcode() | {"death": np.array([1.5, np.inf, 9.0, 2.5])})
+    assert code.filter(max_bars=2).birth.tolist() == [0.0, 2.0]
+
+
+def test_to_gudhi_has_the_form_of_gudhi():
+    code = Barcode(**fields_of_a_barcode())
+    assert code.to_gudhi() == [(1, (2.0, 4.0)), (0, (0.0, np.inf)), (0, (0.5, 2.5)), (0, (1.0, 1.5))]
+
+
+def test_to_persim_has_one_array_a_degree():
+    first, second = Barcode(**fields_of_a_barcode()).to_persim()
+    assert first.tolist() == [[0.0, np.inf], [0.5, 2.5], [1.0, 1.5]]
+    assert second.tolist() == [[2.0, 4.0]]
+    empty, loops = Barcode.from_pairs([(0.0, 1.0)], dim=1).to_persim()
+    assert (empty.shape, loops.shape) == ((0, 2), (1, 2))
+    [nothing] = Barcode.from_pairs([]).to_persim()
+    assert nothing.shape == (0, 2)
+
+
+def test_to_dataframe_has_one_row_a_bar():
+    pandas = pytest.importorskip("pandas")
+    code = Barcode(**fields_of_a_barcode())
+    frame = code.to_dataframe()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == [*Barcode.columns, "persistence"]
+    for name in frame.columns:
+        assert frame[name].tolist() == getattr(code, name).tolist()
+
+
+def test_to_dataframe_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        Barcode.from_pairs([]).to_dataframe()
+
+
+def test_table_shows_the_longest_bars_and_counts_the_rest():
+    code = Barcode(**fields_of_a_barcode())
+    head, first, *_, last = code.table().splitlines()
+    assert head.split() == ["dim", "birth", "death", "persistence", "minimum", "saddle", "size"]
+    assert first.split() == ["0", "0", "inf", "inf", "3", "-", "10"]
+    assert last.split() == ["1", "2", "4", "2", "6", "9", "-"]
+    assert len({len(line.rstrip()) - len(line.split()[-1]) for line in code.table().splitlines()}) == 1  # aligned
+    assert str(code) == code.table()
+    shortened = code.table(max_rows=2).splitlines()
+    assert len(shortened) == 4
+    assert shortened[-1] == "... and 2 more bars, none longer than 2"
+    unknown = Barcode.from_pairs([(0.0, 1.0)]).table().splitlines()[1]
+    assert unknown.split() == ["0", "0", "1", "1", "-", "-", "0"]
+
+
+def test_repr_counts_by_degree():
+    code = Barcode(**fields_of_a_barcode())
+    assert repr(code) == "Barcode(4 bars: 3 in degree 0, 1 in degree 1; 1 essential)"
+    assert repr(code.filter(dim=1)) == "Barcode(1 bar: 1 in degree 1; 0 essential)"
