@@ -23,7 +23,6 @@ from topolandscape.structures import (
     Integers,
     MergeTree,
     SimplicialComplex,
-    ascending,
 )
 
 
@@ -62,7 +61,7 @@ def merge_tree(complex: FilteredComplex) -> MergeTree:
     values = complex.vertex_values
 
     stop_values = values[basins.stops]
-    merges, swallowed_by = _kruskal(stop_values, links.one, links.other, links.value, ascending(links.value))
+    merges, swallowed_by = _kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
     leaf_of_stop, leaves = _leaves(stop_values, swallowed_by, basins.below)
 
     saddles = links.name[merges[:, 0]]
@@ -136,7 +135,7 @@ class _Links(NamedTuple):
 
 def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> _Basins:
     stops = np.flatnonzero(stop)
-    stops = stops[ascending(values[stops])]
+    stops = stops[_ascending(values[stops])]
     number = _numbers(len(values), stops)
     stop_of = _settle_down(descent, number)
     return _Basins(stops, stop_of, stop_of[descent[stops]])
@@ -177,6 +176,13 @@ def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
     counts = np.empty(len(values), dtype=np.int64)
     counts[order] = np.searchsorted(thresholds, values[order], side="right")
     return counts
+
+
+def _ascending(values: Floats) -> Integers:
+    """Return the rows of `values` by (value, row): numpy's fast unstable sort, and then each run of equal values."""
+    order = np.argsort(values)
+    _sort_runs(values, order)
+    return order
 
 
 def _saddle_vertices(complex: FilteredComplex, saddles: Integers) -> Integers:
@@ -336,6 +342,7 @@ def _link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[n
     `plateau` holds the stop of each vertex on a plateau, -1 elsewhere.
     """
     joined = np.full(len(values), -1, dtype=np.int64)
+    linked = np.full(len(values), -1, dtype=np.int64)  # to which stop last: a second link there joins nothing
     room = len(edges)
     one = np.empty(room, dtype=np.int64)
     other = np.empty(room, dtype=np.int64)
@@ -353,7 +360,10 @@ def _link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[n
             if joined[high] < 0:
                 joined[high] = there
                 continue
+            if linked[high] == there:
+                continue
             here = joined[high]
+            linked[high] = there
         if here != there:
             one[count] = here
             other[count] = there
@@ -384,6 +394,19 @@ def _settle_down(descent, number):  # type: ignore[no-untyped-def]
             number[end] = stop
             end = descent[end]
     return number
+
+
+@njit(cache=True)
+def _sort_runs(values, order):  # type: ignore[no-untyped-def]
+    """Put the rows of equal values, which stand together in `order`, into their own order."""
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and values[order[end]] == values[order[start]]:
+            end += 1
+        if end > start + 1:
+            order[start:end] = np.sort(order[start:end])
+        start = end
 
 
 @njit(cache=True)
