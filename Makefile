@@ -27,7 +27,8 @@ check: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/merge.py --max-size 1e7
+	$(BIN)/python benchmarks/losses.py
 
 wheel: $(VENV)/installed-dev
 	rm -rf dist

@@ -102,6 +102,28 @@ def test_a_hull_sees_the_ridges_between_its_minima(tmp_path):
     assert "measured_edges" in seen.provenance
 
 
+@pytest.mark.usefixtures("user")
+def test_losses_that_are_not_finite(tmp_path):
+    """They are refused, with their number, until one asks for them; the losses are not computed again."""
+    recipe = {"model": "mine.py:logarithm", "data": "mine.py:load", "region": "box", "points": 200}
+    with pytest.raises(ValueError, match=r"100 of 200 losses are NaN or infinite \(rows .*nonfinite=\"infinite\""):
+        run(Recipe(**recipe), "run", progress=False)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.np?")}
+    done = run(Recipe(**recipe, nonfinite="infinite"), "run", progress=False)
+    assert len(done.load("samples", LossSamples).nonfinite) == 100
+    assert done.load("barcode", Barcode).size[0] == 100
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+
+
+def test_other_topology_of_the_same_samples(tmp_path):
+    one = run(Recipe(**SMALL, connectivity="axis"), tmp_path, progress=False).load("barcode", Barcode)
+    before = (tmp_path / "samples.npz").stat().st_mtime_ns
+    other = run(Recipe(**SMALL, connectivity="full", max_dim=1), tmp_path, progress=False).load("barcode", Barcode)
+    assert one.provenance["complex"]["connectivity"] == "axis"
+    assert other.provenance["complex"]["connectivity"] == "full"
+    assert (tmp_path / "samples.npz").stat().st_mtime_ns == before
+
+
 def test_higher_degrees(tmp_path):
     plane = run(Recipe(**SMALL, max_dim=1, connectivity="axis"), tmp_path / "plane", progress=False)
     assert plane.load("barcode", Barcode).dim.min() == 0
@@ -130,6 +152,12 @@ def user(tmp_path, monkeypatch):
         "def build(): return Sequential(Linear(2, WIDTH), Tanh(), Linear(WIDTH, 1))\n"
         "def load(): return torch.arange(8.).reshape(4, 2), torch.ones(4, 1)\n"
         "def error(outputs, targets): return (outputs - targets).abs().mean()\n"
+        "class Logarithm(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w = torch.nn.Parameter(torch.ones(2))\n"
+        "    def forward(self, inputs): return torch.log(self.w[0]) + self.w[1] * inputs[:, :1]\n"
+        "def logarithm(): return Logarithm()\n"
         "def wrong(): return 3\n"
         "def broken(): return {}['missing']\n"
     )
@@ -162,13 +190,15 @@ def test_a_users_own_model_data_and_loss(tmp_path):
     [
         ({"model": "mine.py:wrong"}, "mine.py:wrong returned a int; it must return a torch.nn.Module"),
         ({"model": "mine.py:missing"}, r"mine.py has no function 'missing'; it has build, load"),
-        ({"model": "mine.py:broken"}, r"mine.py, line 8: KeyError: 'missing'"),
+        ({"model": "mine.py:broken"}, r"mine.py, line 14: KeyError: 'missing'"),
         ({"model": "nowhere.py:build"}, r"there is no file nowhere.py"),
         ({"model": "mpl:1-2-1"}, "mlp"),
         ({"data": "mine.py:wrong"}, "must return a pair"),
         ({"data": "digit"}, "Did you mean digits"),
         ({"loss": "hinge"}, "there is no loss 'hinge'"),
         ({"region": "cube"}, "one of plane, random"),
+        ({"connectivity": "diagonal"}, "one of axis, freudenthal, full"),
+        ({"nonfinite": "drop"}, "one of raise, infinite"),
         ({"route": "minima"}, "route is 'minima'"),
         ({"resolution": 1}, "resolution is 1; it must be at least 2"),
         ({"region": "box", "neighbours": 120}, "k is 120, but each of 120 points has 119 others"),

@@ -84,6 +84,9 @@ def barcode(
         ),
     ] = None,
     connectivity: Annotated[str, typer.Option(help="Neighbours on a plane: axis, freudenthal or full.")] = "full",
+    nonfinite: Annotated[
+        str, typer.Option(help="raise: refuse NaN and infinite losses; infinite: such points never enter.")
+    ] = "raise",
     max_dim: Annotated[int, typer.Option(help="Highest degree of homology; 0: minima.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: cpu]")] = None,
@@ -193,6 +196,7 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
             {
                 "run": str(run.path),
                 "settings": dict(run.settings),
+                "topology": code.provenance["topology"],
                 "points": len(samples),
                 "not_finite": len(samples.nonfinite),
                 "noise": samples.noise,

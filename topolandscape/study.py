@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from topolandscape.files import Run, function_in_file, telling_where
-from topolandscape.structures import Barcode, Connectivity, FilteredComplex, Floats, Integers, LossSamples, MergeTree
+from topolandscape.structures import (
+    CONNECTIVITIES,
+    Barcode,
+    Connectivity,
+    FilteredComplex,
+    Floats,
+    Integers,
+    LossSamples,
+    MergeTree,
+)
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
 Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull"]
 REGIONS: tuple[Region, ...] = get_args(Region)
+Nonfinite = Literal["raise", "infinite"]
+# What a run may be asked anew with other values of: its samples stay as they are.
+_TOPOLOGY = ("neighbours", "edge_points", "connectivity", "nonfinite", "max_dim")
 _LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
 
@@ -69,6 +81,8 @@ class Recipe:
         enters with its higher end. None: 3 for a hull, whose first points are the minima themselves, else 0.
     connectivity
         Which points of a plane are neighbours.
+    nonfinite
+        ``raise``: refuse NaN and infinite losses; ``infinite``: such points never enter the filtration.
     max_dim
         Highest degree of homology.
     seed
@@ -97,6 +111,7 @@ class Recipe:
     neighbours: int | None = None
     edge_points: int | None = None
     connectivity: Connectivity = "full"
+    nonfinite: Nonfinite = "raise"
     max_dim: int = 0
     seed: int = 0
     device: str | None = None
@@ -105,8 +120,14 @@ class Recipe:
         """Refuse what cannot be computed before anything is."""
         if self.route != "sample":
             raise ValueError(f"route is {self.route!r}; it must be sample.")
-        if self.region not in REGIONS:
-            raise ValueError(f"region is {self.region!r}; it must be one of {', '.join(REGIONS)}.")
+        choices: dict[str, tuple[str, ...]] = {
+            "region": REGIONS,
+            "connectivity": CONNECTIVITIES,
+            "nonfinite": get_args(Nonfinite),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
         least = {"resolution": 2, "points": 2, "starts": 2, "steps": 1, "neighbours": 1, "edge_points": 0, "max_dim": 0}
         for name, bound in least.items():
             if getattr(self, name) is not None and getattr(self, name) < bound:
@@ -152,20 +173,23 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     """
     landscape, sources = _landscape(recipe)
     settings = {name: value for name, value in asdict(recipe).items() if value is not None}
+    topology = {name: settings.pop(name) for name in _TOPOLOGY if name in settings}
     result = Run.create(folder, settings | {"sources": sources, "landscape": dict(landscape.description)})
-    if "barcode" in result:
+    if "barcode" in result and result.load("barcode", Barcode).provenance["topology"] == topology:
         return result
     if "samples" not in result:
         provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
-        result.save("samples", _with_provenance(_sampled(landscape, recipe, result, progress), provenance))
+        samples = _sampled(landscape, recipe, result, progress)
+        result.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
     complex = _complex(result.load("samples", LossSamples), recipe, landscape, progress)
 
     from topolandscape.topology.merge import merge_tree
     from topolandscape.topology.persistence import barcode
 
     tree = merge_tree(complex)
+    code = barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
     result.save("tree", tree)
-    result.save("barcode", barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree))
+    result.save("barcode", replace(code, provenance={**code.provenance, "topology": topology}))
     return result
 
 
@@ -298,31 +322,20 @@ def _trained(
     return run.load("trained", LossSamples).points
 
 
-def _with_provenance(samples: LossSamples, more: Mapping[str, Any]) -> LossSamples:
-    return LossSamples(
-        points=samples.points,
-        values=samples.values,
-        noise=samples.noise,
-        subspace=samples.subspace,
-        shape=samples.shape,
-        provenance={**more, **samples.provenance},
-    )
-
-
 def _complex(samples: LossSamples, recipe: Recipe, landscape: Landscape, progress: bool | None) -> FilteredComplex:
     from topolandscape.landscape.sampling import segment_maxima
     from topolandscape.topology import complexes
 
     if samples.shape is not None:
-        return complexes.grid(samples, connectivity=recipe.connectivity, nonfinite="infinite")
+        return complexes.grid(samples, connectivity=recipe.connectivity, nonfinite=recipe.nonfinite)
     n, d = samples.points.shape
     k = min(8 * d, n - 1) if recipe.neighbours is None else recipe.neighbours
     if recipe.neighbours is None and d <= _TRIANGULATED:
-        complex = complexes.delaunay(samples, nonfinite="infinite")
+        complex = complexes.delaunay(samples, nonfinite=recipe.nonfinite)
     elif recipe.max_dim:
-        complex = complexes.flag_complex(samples, k=k, max_dim=recipe.max_dim + 1, nonfinite="infinite")
+        complex = complexes.flag_complex(samples, k=k, max_dim=recipe.max_dim + 1, nonfinite=recipe.nonfinite)
     else:
-        complex = complexes.nearest_neighbours(samples, k=k, nonfinite="infinite")
+        complex = complexes.nearest_neighbours(samples, k=k, nonfinite=recipe.nonfinite)
     q = recipe.points_on_edges()
     if q == 0:
         return complex

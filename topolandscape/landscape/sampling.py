@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, Literal
@@ -394,14 +395,7 @@ def sample_plane(
         plane, low=low - border, high=high + border, shape=shape, evaluate=evaluate, progress=progress
     )
     settings = {"margin": float(margin), "corners": corners.tolist()}
-    return LossSamples(
-        points=samples.points,
-        values=samples.values,
-        noise=samples.noise,
-        subspace=samples.subspace,
-        shape=samples.shape,
-        provenance={**samples.provenance, "sampler": "sample_plane", **settings},
-    )
+    return replace(samples, provenance={**samples.provenance, "sampler": "sample_plane", **settings})
 
 
 def segment_maxima(

@@ -1,6 +1,6 @@
 """Compare our merge sweep with other programs, and write down what came out.
 
-    python benchmarks/report.py [--max-size 1e6] [--repeat 3]
+    python benchmarks/merge.py [--max-size 1e6] [--repeat 3]
 
 Prints one table and keeps it in benchmarks/results/merge.md; numbers and environment go to merge.json beside it.
 """
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cases import DEFAULT_MAX_SIZE, ENGINES, Case, applies, case, names, warm_up
+from environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("topolandscape", "numpy", "numba", "gudhi", "ripser", "scipy")
@@ -38,7 +35,7 @@ def main() -> None:
         engines = [engine for engine in ENGINES if applies(engine, kind, size)]
         rows += compare(drawn, engines, arguments.repeat)
     record = {
-        "environment": environment(),
+        "environment": environment(*PACKAGES),
         "settings": {"max_size": arguments.max_size, "repeat": arguments.repeat},
         "rows": rows,
     }
@@ -88,28 +85,6 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return "\n".join(lines) + "\n"
-
-
-def environment() -> dict[str, Any]:
-    """Return what the times depend on."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def processor() -> str:
-    """Return the model of the processor, as the system names it."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
 
 
 if __name__ == "__main__":
