@@ -18,6 +18,7 @@ from cases import DEFAULT_MAX_SIZE, ENGINES, Case, applies, case, names, warm_up
 from environment import environment
 
 RESULTS = Path(__file__).parent / "results"
+LONG_ENOUGH = 15.0  # seconds after which a slow engine is not run again
 PACKAGES = ("topolandscape", "numpy", "numba", "gudhi", "ripser", "scipy")
 
 
@@ -56,6 +57,8 @@ def compare(drawn: Case, engines: list[str], repeat: int) -> list[dict[str, Any]
             start = time.perf_counter()
             answer = run()
             seconds.append(time.perf_counter() - start)
+            if sum(seconds) > LONG_ENOUGH:
+                break
         rows.append(
             {
                 "case": drawn.name,

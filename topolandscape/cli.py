@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+_SHOWN = 5  # known bars a line of the list of functions shows
 _RECIPE = {field.name for field in fields(Recipe)}
 
 
@@ -155,7 +156,8 @@ def functions(
             function = zoo.functions[key]
             box = " x ".join(f"[{low:g}, {high:g}]" for low, high in zip(function.low, function.high, strict=True))
             typer.echo(f"{key}  on {box}  ({function.source})")
-            typer.echo("  " + "  ".join(f"[{birth:.6g}, {death:.6g})" for birth, death in bars))
+            more = f"  ... {len(bars)} bars in all" if len(bars) > _SHOWN else ""
+            typer.echo("  " + "  ".join(f"[{birth:.6g}, {death:.6g})" for birth, death in bars[:_SHOWN]) + more)
         return
     if name not in zoo.functions:
         import difflib

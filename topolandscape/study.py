@@ -388,9 +388,14 @@ def pictures(
     name = str(run.settings.get("model", "barcode"))
 
     def contour(ax: Any) -> None:
-        trained = samples.provenance.get("corners")
-        points = None if trained is None else {f"trained {i + 1}": tuple(p) for i, p in enumerate(trained)}
+        region = run.settings["region"]
+        points = {f"trained {i + 1}": corner for i, corner in enumerate(samples.provenance.get("corners", []))}
+        if region in ("random", "pca"):
+            points = {"trained": (0.0, 0.0)}
         plot.contour(samples, ax=ax, barcode=code, min_persistence=shortest, points=points)
+        if region == "pca" and samples.subspace is not None:
+            way = run.load("trained", LossSamples).points - samples.subspace.origin
+            ax.plot(*(way @ samples.subspace.directions.T).T, color="white", linewidth=1.2)
 
     drawings: dict[str, Callable[[Any], Any]] = {
         "bars": lambda ax: plot.bars({name: code}, ax=ax, min_persistence=shortest),

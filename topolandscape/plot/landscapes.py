@@ -162,6 +162,7 @@ def contour(
             zorder=5,
         )
     ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()), xlabel="first coordinate", ylabel="second coordinate")
+    ax.locator_params(nbins=6)
     _name_marks(ax, samples, minima, saddles)
     return ax
 
