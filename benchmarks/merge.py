@@ -30,21 +30,19 @@ def main() -> None:
     arguments = parser.parse_args()
 
     warm_up()
-    rows: list[dict[str, Any]] = []
+    record: dict[str, Any] = {
+        "environment": environment(*PACKAGES),
+        "settings": {"max_size": arguments.max_size, "repeat": arguments.repeat},
+        "rows": [],
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
     for kind, landscape, size in names(arguments.max_size):
         drawn = case(kind, landscape, size)
         engines = [engine for engine in ENGINES if applies(engine, kind, size)]
-        rows += compare(drawn, engines, arguments.repeat)
-    record = {
-        "environment": environment(*PACKAGES),
-        "settings": {"max_size": arguments.max_size, "repeat": arguments.repeat},
-        "rows": rows,
-    }
-    table = markdown(rows)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "merge.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "merge.md").write_text(table)
-    print(table)
+        record["rows"] += compare(drawn, engines, arguments.repeat)
+        (arguments.output / "merge.json").write_text(json.dumps(record, indent=2) + "\n")
+        (arguments.output / "merge.md").write_text(markdown(record["rows"]))
+    print(markdown(record["rows"]))
 
 
 def compare(drawn: Case, engines: list[str], repeat: int) -> list[dict[str, Any]]:

@@ -135,16 +135,16 @@ def copied(
     """Return a copy of a module on its device and in its precision."""
     trainable = frozenset(name for name, parameter in module.named_parameters() if parameter.requires_grad)
     try:
-        copied = copy.deepcopy(module)
+        own = copy.deepcopy(module)
     except Exception as error:
         raise TypeError(
             f"the module {type(module).__name__} cannot be copied ({str(error).splitlines()[0]}). A hook or an "
             "attribute holds a tensor with a history; for weight_norm use torch.nn.utils.parametrizations."
         ) from error
-    copied = copied.to(device)
+    own = own.to(device)
     if dtype is not None:
-        copied = copied.to(dtype)
-    for parameter in copied.parameters():
+        own = own.to(dtype)
+    for parameter in own.parameters():
         parameter.grad = None
         parameter.requires_grad_(False)
     ends = np.cumsum([0] + [parameter.numel() for parameter in chosen.values()]).tolist()
@@ -152,7 +152,7 @@ def copied(
         Block(name, slice(start, end), tuple(parameter.shape))
         for (name, parameter), (start, end) in zip(chosen.items(), itertools.pairwise(ends), strict=True)
     )
-    return Model(copied, blocks, trainable)
+    return Model(own, blocks, trainable)
 
 
 def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Function, bool]:
