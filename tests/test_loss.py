@@ -113,13 +113,13 @@ def normalised():
 
 
 MODULES = {
-    "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "vmap"),
-    "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "vmap"),
-    "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "vmap"),
+    "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "wide"),
+    "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "wide"),
+    "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "wide"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 6)), "vmap"),
     "convolutions": (convolutional, "vmap"),
-    "batch norm": (normalised, "vmap"),
-    "tied": (Tied, "vmap"),
+    "batch norm": (normalised, "wide"),
+    "tied": (Tied, "wide"),
     "buffers": (Buffered, "vmap"),
     "attention": (Attention, "vmap"),
     "overwriting": (Overwriting, "vmap"),

@@ -73,6 +73,7 @@ class Engine:
         memory: int | None = None,
     ) -> None:
         self._forms = {kind: list(forms) for kind in ("values", "gradients", "products")}
+        self._plainest = forms[-1].name
         self._chunks: dict[str, int] = {}
         self.blocks = blocks
         self.count = count
@@ -85,10 +86,14 @@ class Engine:
         """Return the name of the form in use: "vmap", "loop", "rows" or "numpy"."""
         return self._forms[kind][0].name
 
+    def forms(self, kind: Kind = "values") -> list[str]:
+        """Return the names of the forms that may be used, the one in use first."""
+        return [form.name for form in self._forms[kind]]
+
     @property
     def plainest(self) -> str:
         """Name of the form that always works."""
-        return self._forms["values"][-1].name
+        return self._plainest
 
     def values(
         self,

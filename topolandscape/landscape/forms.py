@@ -89,14 +89,14 @@ class Looped:
             leaf = vector.detach().clone().requires_grad_()
             value = self._function(leaf, data)
             values.append(value.detach())
-            gradients.append(_derivative(value, leaf))
+            gradients.append(derivative(value, leaf))
         return torch.stack(values), torch.stack(gradients)
 
     def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
         """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
         leaf = vector.detach().clone().requires_grad_()
-        gradient = _derivative(self._function(leaf, data), leaf, create_graph=True)
-        return torch.stack([_derivative((gradient * row).sum(), leaf, retain_graph=True) for row in directions])
+        gradient = derivative(self._function(leaf, data), leaf, create_graph=True)
+        return torch.stack([derivative((gradient * row).sum(), leaf, retain_graph=True) for row in directions])
 
 
 class Rows:
@@ -121,13 +121,13 @@ class Rows:
         """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
         leaf = vectors.detach().clone().requires_grad_()
         values = self._function(leaf)
-        return values.detach(), _derivative(values.sum(), leaf)
+        return values.detach(), derivative(values.sum(), leaf)
 
     def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
         """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
         leaf = vector.expand_as(directions).clone().requires_grad_()
-        gradient = _derivative(self._function(leaf).sum(), leaf, create_graph=True)
-        return _derivative((gradient * directions).sum(), leaf)
+        gradient = derivative(self._function(leaf).sum(), leaf, create_graph=True)
+        return derivative((gradient * directions).sum(), leaf)
 
 
 class NumpyRows:
@@ -178,7 +178,7 @@ class NumpyRows:
         return gradients
 
 
-def _derivative(value: Tensor, leaf: Tensor, *, create_graph: bool = False, retain_graph: bool = False) -> Tensor:
+def derivative(value: Tensor, leaf: Tensor, *, create_graph: bool = False, retain_graph: bool = False) -> Tensor:
     """Return the derivative of a scalar; zero where it does not depend on `leaf`."""
     if not value.requires_grad:
         return torch.zeros_like(leaf)

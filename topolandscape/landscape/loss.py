@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from topolandscape.landscape.batching import Engine, spread
 from topolandscape.landscape.data import Pairs, batches, cut, digest, read
-from topolandscape.landscape.forms import Looped, Vmapped
-from topolandscape.landscape.machine import memory_budget, randomness_kept
+from topolandscape.landscape.forms import Form, Looped, Vmapped
+from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
 from topolandscape.landscape.pure import (
     Block,
     Loss,
@@ -31,6 +32,7 @@ from topolandscape.landscape.pure import (
     pure_loss,
     varying_parameters,
 )
+from topolandscape.landscape.wide import NotWide, Wide
 from topolandscape.structures import Floats, Subspace
 
 
@@ -309,7 +311,7 @@ class Landscape:
             model = copied(module, chosen, where, precision if dtype is not None else None)
             point = model.flat(module)
             data = read(pairs, streamed=kind == "loader", device=where, dtype=precision)
-            function, additive = pure_loss(model, loss, torch.tensor(point).to(where, precision), data)
+            function, score, additive = pure_loss(model, loss, torch.tensor(point).to(where, precision), data)
             if additive:
                 data = cut(data, function, torch.tensor(point).to(where, precision), budget)
             elif data.count > 1:
@@ -317,8 +319,11 @@ class Landscape:
                     f"the loss {name_of(loss)} is not a mean over rows, so {data.count} batches cannot be combined. "
                     'Use reduction="mean" or "none", or give the data as one batch.'
                 )
+        forms: list[Form] = [Vmapped(function), Looped(function)]
+        with suppress(NotWide):
+            forms.insert(0, Wide(model, loss, score, function, additive=additive))
         engine = Engine(
-            [Vmapped(function), Looped(function)],
+            forms,
             data.blocks,
             count=data.count,
             dtype=precision,
@@ -506,16 +511,24 @@ class Landscape:
                     f"the loss is not a function of the parameters: two evaluations at one point gave {first[index]:g} "
                     f"and {other[index]:g}. {cure}"
                 )
-        together = self.engine.values(points)
-        same = agree(first, together, self.engine.dtype)
-        if not same.all() and self.engine.form() != plain:
-            self.engine.drop(self.engine.form())
-        elif not same.all():
-            index = int(np.argmin(same))
-            raise RuntimeError(
-                f"the loss is not a function of the parameters: one point alone gave {first[index]:g}, among others "
-                f"{together[index]:g}. Give a function that treats each row for itself."
-            )
+        for form in self.engine.forms():
+            try:
+                together = self.engine.values(points, form=form)
+            except Exception as error:
+                if form == plain or out_of_memory(error):
+                    raise
+                self.engine.drop(form)
+                continue
+            same = agree(first, together, self.engine.dtype)
+            if same.all():
+                continue
+            if form == plain:
+                index = int(np.argmin(same))
+                raise RuntimeError(
+                    f"the loss is not a function of the parameters: one point alone gave {first[index]:g}, among "
+                    f"others {together[index]:g}. Give a function that treats each row for itself."
+                )
+            self.engine.drop(form)
 
     # ---------------------------------------------------------------------------------------------- modules
 

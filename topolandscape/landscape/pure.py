@@ -155,20 +155,20 @@ def copied(
     return Model(own, blocks, trainable)
 
 
-def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Function, bool]:
-    """Return the loss of one block of data as a pure function, and whether it is a mean over rows.
+def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Function, Loss, bool]:
+    """Return the loss of a block of data as a pure function, the loss of outputs, and whether it is a mean over rows.
 
     It is tried out on the first rows; where these alone do not fit the loss, on the whole first block.
     """
     few = map_tensors(data.first, lambda tensor: tensor[:ROWS_TRIED])
     try:
-        function = _fitting(model, loss, vector, few)
+        function, score = _fitting(model, loss, vector, few)
     except ValueError:
         few = data.first
-        function = _fitting(model, loss, vector, few)
+        function, score = _fitting(model, loss, vector, few)
     rows = count_rows(few)
     if rows < 2:
-        return function, True
+        return function, score, True
     cut = max(1, rows // 3)
     try:
         parts = [
@@ -180,12 +180,16 @@ def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Fun
     except Exception as error:
         if out_of_memory(error):
             raise
-        return function, False
-    return function, bool(agree(np.array([whole]), np.array([mean]), vector.dtype).all()) or not math.isfinite(whole)
+        return function, score, False
+    return (
+        function,
+        score,
+        bool(agree(np.array([whole]), np.array([mean]), vector.dtype).all()) or not math.isfinite(whole),
+    )
 
 
-def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -> Function:
-    """Return the pure function of a module and a loss that fit each other; raise saying what does not fit."""
+def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -> tuple[Function, Loss]:
+    """Return the pure function of a module and a loss, and the loss of outputs; raise saying what does not fit."""
     inputs, targets = map_tensors(block, torch.clone)
     before = {name: digest(buffer) for name, buffer in model.module.named_buffers()}
     intact = digest(inputs)
@@ -228,7 +232,7 @@ def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -
             outputs = functional_call(model.module, model.named(vector), (inputs,))
             return score(outputs, targets)
 
-        return function
+        return function, score
     raise ValueError(
         f"the loss {name_of(loss)} cannot take outputs of shape {shapes(outputs)} with targets of shape "
         f"{shapes(targets)}: {str(problem).splitlines()[0]}"
@@ -247,7 +251,7 @@ def in_float64(model: Model, loss: Loss, point: Floats, data: Data, engine: Engi
             exact = Model(copy.deepcopy(model.module).double(), model.blocks, model.trainable)
             vector = torch.tensor(point, device=engine.device)
             first = (map_tensors(data.first[0], _double), data.first[1])
-            function, _ = pure_loss(exact, loss, vector, replace(data, first=first))
+            function, _, _ = pure_loss(exact, loss, vector, replace(data, first=first))
     except Exception as error:
         if out_of_memory(error):
             raise
