@@ -115,6 +115,16 @@ def test_losses_that_are_not_finite(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 
 
+@pytest.mark.parametrize(("shape", "neighbours"), [((3, 2), None), (None, None), (None, 2)])
+def test_every_complex_asks_before_it_takes_a_loss_that_is_not_finite(shape, neighbours):
+    points = np.stack(np.meshgrid(np.arange(3.0), np.arange(2.0), indexing="ij"), axis=-1).reshape(-1, 2)
+    samples = LossSamples(points, [0.0, 1.0, np.nan, 2.0, 3.0, 4.0], shape=shape)
+    asked = Recipe(**SMALL, neighbours=neighbours, nonfinite="infinite")
+    assert np.isinf(study._complex(samples, asked, None, False).vertex_values[2])
+    with pytest.raises(ValueError, match=r"1 of 6 losses are NaN or infinite \(rows 2\)"):
+        study._complex(samples, Recipe(**SMALL, neighbours=neighbours), None, False)
+
+
 def test_other_topology_of_the_same_samples(tmp_path):
     one = run(Recipe(**SMALL, connectivity="axis"), tmp_path, progress=False).load("barcode", Barcode)
     before = (tmp_path / "samples.npz").stat().st_mtime_ns
