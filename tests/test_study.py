@@ -125,6 +125,15 @@ def test_every_complex_asks_before_it_takes_a_loss_that_is_not_finite(shape, nei
         study._complex(samples, Recipe(**SMALL, neighbours=neighbours), None, False)
 
 
+@pytest.mark.filterwarnings("ignore:the graph has")
+def test_components_are_joined_when_asked(tmp_path):
+    recipe = {**SMALL, "region": "box", "neighbours": 1}
+    apart = run(Recipe(**recipe), tmp_path, progress=False).load("barcode", Barcode)
+    joined = run(Recipe(**recipe, connect=True), tmp_path, progress=False).load("barcode", Barcode)
+    assert apart.essential.sum() > 1
+    assert joined.essential.sum() == 1
+
+
 def test_other_topology_of_the_same_samples(tmp_path):
     one = run(Recipe(**SMALL, connectivity="axis"), tmp_path, progress=False).load("barcode", Barcode)
     before = (tmp_path / "samples.npz").stat().st_mtime_ns

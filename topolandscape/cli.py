@@ -78,6 +78,9 @@ def barcode(
         int | None,
         typer.Option(help="Nearest neighbours of scattered points. [default: triangulate up to 3-D, else 8 d]"),
     ] = None,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Join the components of a graph by the shortest missing links.")
+    ] = False,
     edge_points: Annotated[
         int | None,
         typer.Option(

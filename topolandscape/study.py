@@ -29,7 +29,7 @@ Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull"]
 REGIONS: tuple[Region, ...] = get_args(Region)
 Nonfinite = Literal["raise", "infinite"]
 # What a run may be asked anew with other values of: its samples stay as they are.
-_TOPOLOGY = ("neighbours", "edge_points", "connectivity", "nonfinite", "max_dim")
+_TOPOLOGY = ("neighbours", "connect", "edge_points", "connectivity", "nonfinite", "max_dim")
 _LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
 
@@ -76,6 +76,8 @@ class Recipe:
     neighbours
         Join each scattered point to this many nearest ones. None: triangulate up to 3 dimensions, 8 d neighbours
         above.
+    connect
+        Join the components of a graph of neighbours by the shortest links that are missing.
     edge_points
         Points between two neighbours, scattered ones, at which the loss is evaluated to see a ridge there. 0: an edge
         enters with its higher end. None: 3 for a hull, whose first points are the minima themselves, else 0.
@@ -109,6 +111,7 @@ class Recipe:
     steps: int = 1000
     learning_rate: float = 0.01
     neighbours: int | None = None
+    connect: bool = False
     edge_points: int | None = None
     connectivity: Connectivity = "full"
     nonfinite: Nonfinite = "raise"
@@ -333,9 +336,11 @@ def _complex(samples: LossSamples, recipe: Recipe, landscape: Landscape, progres
     if recipe.neighbours is None and d <= _TRIANGULATED:
         complex = complexes.delaunay(samples, nonfinite=recipe.nonfinite)
     elif recipe.max_dim:
-        complex = complexes.flag_complex(samples, k=k, max_dim=recipe.max_dim + 1, nonfinite=recipe.nonfinite)
+        complex = complexes.flag_complex(
+            samples, k=k, max_dim=recipe.max_dim + 1, connect=recipe.connect, nonfinite=recipe.nonfinite
+        )
     else:
-        complex = complexes.nearest_neighbours(samples, k=k, nonfinite=recipe.nonfinite)
+        complex = complexes.nearest_neighbours(samples, k=k, connect=recipe.connect, nonfinite=recipe.nonfinite)
     q = recipe.points_on_edges()
     if q == 0:
         return complex
