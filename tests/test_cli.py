@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import topolandscape as tl
 from topolandscape.cli import app
 
 QUICK = ["--steps", "20", "--resolution", "9"]
@@ -50,6 +51,20 @@ def test_json_is_all_that_is_printed(invoke):
     plotted = json.loads(invoke("plot", "here", "--out", "drawn", "--format", "pdf", "--json").stdout)
     assert plotted["bars"] == printed["bars"]
     assert Path("drawn/contour.pdf").read_bytes()[:4] == b"%PDF"
+
+
+def test_a_run_of_ones_own_is_drawn(invoke):
+    """A run kept from Python has settings of its own, and no recipe."""
+    own = tl.zoo.functions["himmelblau"].on_grid((41, 41))
+    complex = tl.grid(own, connectivity="full")
+    kept = tl.Run.create("own", {"what": "Himmelblau's function"})
+    for name, noun in {"samples": own, "tree": tl.merge_tree(complex), "barcode": tl.barcode(complex)}.items():
+        kept.save(name, noun)
+    result = invoke("plot", "own")
+    assert result.exit_code == 0, result.output
+    assert "LossSamples(1681 points" in result.stdout
+    assert Path("own/contour.png").exists()
+    assert json.loads(invoke("plot", "own", "--json").stdout)["topology"] is None
 
 
 def test_functions(invoke):

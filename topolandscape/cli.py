@@ -201,7 +201,7 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
             {
                 "run": str(run.path),
                 "settings": dict(run.settings),
-                "topology": code.provenance["topology"],
+                "topology": code.provenance.get("topology"),
                 "points": len(samples),
                 "not_finite": len(samples.nonfinite),
                 "noise": samples.noise,
@@ -211,7 +211,7 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
             }
         )
         return
-    typer.echo(f"{run.settings['model']} on {run.settings['data']}: {samples}")
+    typer.echo(f"{run.settings['model']} on {run.settings['data']}: {samples}" if "model" in run.settings else samples)
     if trained is not None and len(trained) <= 10:
         typer.echo("losses of the trained points: " + ", ".join(f"{value:.6g}" for value in trained.values))
     long = code.filter(min_persistence=2 * samples.noise)

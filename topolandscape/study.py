@@ -178,7 +178,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     settings = {name: value for name, value in asdict(recipe).items() if value is not None}
     topology = {name: settings.pop(name) for name in _TOPOLOGY if name in settings}
     result = Run.create(folder, settings | {"sources": sources, "landscape": dict(landscape.description)})
-    if "barcode" in result and result.load("barcode", Barcode).provenance["topology"] == topology:
+    if "barcode" in result and result.load("barcode", Barcode).provenance.get("topology") == topology:
         return result
     if "samples" not in result:
         provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
@@ -393,7 +393,7 @@ def pictures(
     name = str(run.settings.get("model", "barcode"))
 
     def contour(ax: Any) -> None:
-        region = run.settings["region"]
+        region = run.settings.get("region")
         points = {f"trained {i + 1}": corner for i, corner in enumerate(samples.provenance.get("corners", []))}
         if region in ("random", "pca"):
             points = {"trained": (0.0, 0.0)}
