@@ -83,7 +83,7 @@ class Engine:
         self.memory = memory_budget(self.device) if memory is None else int(memory)
 
     def form(self, kind: Kind = "values") -> str:
-        """Return the name of the form in use: "vmap", "loop", "rows" or "numpy"."""
+        """Return the name of the form in use: "wide", "vmap", "loop", "rows" or "numpy"."""
         return self._forms[kind][0].name
 
     def forms(self, kind: Kind = "values") -> list[str]:

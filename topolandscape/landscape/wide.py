@@ -44,9 +44,13 @@ class Wide:
     model
         The module and its varying parameters.
     loss
-        Mean over rows. Cross-entropy and squared error are computed on the wide layout; others by vmap.
+        The user's loss. Cross-entropy and squared error are computed on the wide layout.
+    score
+        The mean loss of outputs and targets, by which other losses are computed, with vmap.
     function
-        The same loss of one vector, for what is not wide: Hessian products, other losses.
+        The loss of one vector, for Hessian products.
+    additive
+        Whether the loss is a mean over rows, so that it may be summed over pieces of the data.
 
     Raises
     ------
@@ -102,9 +106,6 @@ class Wide:
         layers = _Layers(self._model, self._names, vectors)
         known: dict[fx.Node, Any] = {}
 
-        def value(argument: Any) -> Any:
-            return known[argument] if isinstance(argument, fx.Node) else argument
-
         for node in self._steps:
             arguments = fx.map_arg(node.args, lambda n: known[n])
             options = fx.map_arg(node.kwargs, lambda n: known[n])
@@ -118,7 +119,7 @@ class Wide:
             elif node.op in ("call_function", "call_method"):
                 known[node] = _function(node.target, arguments, options)
             elif node.op == "output":
-                outputs = value(node.args[0])
+                outputs = arguments[0]
                 if not isinstance(outputs, _Spread):
                     raise NotWide("the outputs do not depend on the varying parameters, or are not one tensor")
                 return self._loss(outputs.tensor, targets)
@@ -182,6 +183,7 @@ class _Layers:
         self._count = len(vectors)
 
     def call(self, name: str, x: Any, *more: Any, **options: Any) -> Any:
+        """Return what a layer makes of `x`; its name is empty (the module itself) or ends in a dot."""
         layer = self._module.get_submodule(name.removesuffix("."))
         if more or options:
             raise NotWide(f"{name} takes more than one argument")
@@ -199,18 +201,18 @@ class _Layers:
             return _elementwise(_out_of_place(layer), x)
         raise NotWide(f"a layer {type(layer).__name__}")
 
-    def _parameter(self, name: str) -> tuple[Tensor, bool]:
-        """Return a parameter as (c, *shape), and whether it varies; a fixed one is repeated."""
+    def _parameter(self, name: str) -> Tensor:
+        """Return a parameter as (c, *shape); one that does not vary is repeated."""
         first = self._names[name]
         block = self._blocks.get(first)
         if block is not None:
-            return self._vectors[:, block.entries].reshape(self._count, *block.shape), True
+            return self._vectors[:, block.entries].reshape(self._count, *block.shape)
         fixed = self._module.get_parameter(name).detach()
-        return fixed.expand(self._count, *fixed.shape), False
+        return fixed.expand(self._count, *fixed.shape)
 
     def _linear(self, name: str, layer: nn.Linear, x: Any) -> _Spread:
-        weight, _ = self._parameter(f"{name}weight")
-        bias = None if layer.bias is None else self._parameter(f"{name}bias")[0]
+        weight = self._parameter(f"{name}weight")
+        bias = None if layer.bias is None else self._parameter(f"{name}bias")
         if x.tensor.ndim != (2 if isinstance(x, _Shared) else 3):
             raise NotWide(f"{name} acts on inputs of {x.tensor.ndim} dimensions")
         return _Spread(_product(weight, bias, x.tensor.T if isinstance(x, _Shared) else x.tensor))
@@ -221,7 +223,7 @@ class _Layers:
         scale = torch.rsqrt(layer.running_var + layer.eps).expand(self._count, -1)
         shift = -layer.running_mean * scale
         if layer.affine:
-            weight, bias = self._parameter(f"{name}weight")[0], self._parameter(f"{name}bias")[0]
+            weight, bias = self._parameter(f"{name}weight"), self._parameter(f"{name}bias")
             scale, shift = scale * weight, shift * weight + bias
         tensor = x.tensor.transpose(0, 1) if isinstance(x, _Shared) else x.tensor
         shape = (self._count, -1, *(1,) * (tensor.ndim - (1 if isinstance(x, _Shared) else 2)))

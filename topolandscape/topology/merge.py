@@ -97,15 +97,14 @@ def merge_bars(tree: MergeTree) -> Barcode:
     leaves = int(tree.is_leaf.sum())
     death_node, last_node = _elder(tree.parent, leaves)
     ends = death_node >= 0
-    missing = np.full(leaves, -1)
     return Barcode(
         dim=np.zeros(leaves, dtype=np.int64),
         birth=tree.value[:leaves],
         death=np.where(ends, tree.value[death_node], np.inf),
         birth_simplex=tree.simplex[:leaves],
-        death_simplex=np.where(ends, tree.simplex[death_node], missing),
+        death_simplex=np.where(ends, tree.simplex[death_node], -1),
         birth_vertex=tree.vertex[:leaves],
-        death_vertex=np.where(ends, tree.vertex[death_node], missing),
+        death_vertex=np.where(ends, tree.vertex[death_node], -1),
         size=tree.size[last_node],
         provenance=tree.provenance,
     )
@@ -179,7 +178,11 @@ def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
 
 
 def _ascending(values: Floats) -> Integers:
-    """Return the rows of `values` by (value, row): numpy's fast unstable sort, and then each run of equal values."""
+    """Return the rows of `values` by (value, row), as `structures.ascending` does.
+
+    Here nearly all values are equal to others (the edges of one vertex), and compiled code settles them faster than a
+    second, stable sort.
+    """
     order = np.argsort(values)
     _sort_runs(values, order)
     return order
