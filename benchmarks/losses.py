@@ -8,8 +8,11 @@ Prints a table and keeps it in benchmarks/results/losses.md; numbers and environ
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from environment import environment
+from networks import NETWORKS, network
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import vector_to_parameters
 
 import topolandscape as tl
+from topolandscape.landscape.machine import operations
 
-NETWORKS = ("mlp:64-16-10", "mlp:64-32-32-10", "mlp:64-128-128-10", "conv:1x8x8-8-8-8-10")
 PACKAGES = ("topolandscape", "torch", "numpy", "numba")
 CHUNK = 64
 
@@ -31,120 +35,117 @@ CHUNK = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare ways of evaluating losses at many parameter vectors.")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each, of which the fastest counts")
+    parser.add_argument("--only", nargs="*", default=NETWORKS, help="networks to compare")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
 
-    peak = matrix_product_speed()
-    rows = [row for name in NETWORKS for row in compare(name, peak, arguments.repeat)]
+    rows = [row for name in arguments.only for row in compare(name, arguments.repeat)]
     published = published_network(arguments.repeat)
-    table = markdown(rows, peak, published)
-    record = {"environment": environment(*PACKAGES), "peak": peak, "rows": rows, "published_network": published}
+    table = markdown(rows, published)
+    print(table)
+    if tuple(arguments.only) != NETWORKS:
+        return
+    record = {"environment": environment(*PACKAGES), "rows": rows, "published_network": published}
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "losses.json").write_text(json.dumps(record, indent=2) + "\n")
     (arguments.output / "losses.md").write_text(table)
-    print(table)
 
 
-def matrix_product_speed() -> float:
-    """Return the float32 operations a second of a 2048 x 2048 matrix product."""
-    one, other = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    return 2 * 2048**3 / fastest(lambda: one @ other, 10)
-
-
-def fastest(run: Callable[[], Any], repeat: int) -> float:
-    seconds = []
+def fastest(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """Return the seconds of the fastest of several runs of each, in turn, so that all see the same machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeat + 1):  # the first is to warm up
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(spent[1:]) for name, spent in seconds.items()}
 
 
-def compare(name: str, peak: float, repeat: int) -> list[dict[str, Any]]:
+def compare(name: str, repeat: int) -> list[dict[str, Any]]:
     """Return one row for values and one for gradients: seconds a parameter vector, three ways."""
     data = tl.zoo.dataset("digits")
-    inputs, targets = torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
-    module = tl.zoo.network(name, seed=0)
+    inputs = torch.from_numpy(np.concatenate([data.inputs, data.test_inputs]))
+    targets = torch.from_numpy(np.concatenate([data.targets, data.test_targets]))
+    module = network(name)
     landscape = tl.Landscape.from_module(module, inputs, targets, loss=cross_entropy)
-    n = 256
+    own = copy.deepcopy(module)
+    n, few = (256, 32) if name.startswith("mlp") else (32, 8)
     points = landscape.point + 0.1 * np.random.default_rng(0).standard_normal((n, landscape.dimension))
     vectors = torch.tensor(points, dtype=torch.float32)
-    blocks = landscape.blocks
+    one, other = torch.rand(2048, 2048), torch.rand(2048, 2048)
 
     def loss(vector: torch.Tensor) -> torch.Tensor:
-        named = {block.name: vector[block.entries].view(block.shape) for block in blocks}
+        named = {block.name: vector[block.entries].view(block.shape) for block in landscape.blocks}
         return cross_entropy(functional_call(module, named, (inputs,)), targets)
 
-    def loop(count: int) -> list[float]:
+    def loop() -> list[float]:
         values = []
         with torch.no_grad():
-            for vector in vectors[:count]:
-                vector_to_parameters(vector, module.parameters())
-                values.append(cross_entropy(module(inputs), targets).item())
+            for vector in vectors[:few]:
+                vector_to_parameters(vector, own.parameters())
+                values.append(cross_entropy(own(inputs), targets).item())
         return values
 
-    def loop_gradients(count: int) -> list[torch.Tensor]:
+    def loop_gradients() -> list[torch.Tensor]:
         gradients = []
-        for vector in vectors[:count]:
-            vector_to_parameters(vector, module.parameters())
-            module.zero_grad()
-            cross_entropy(module(inputs), targets).backward()
-            gradients.append(torch.cat([p.grad.reshape(-1) for p in module.parameters()]))
+        for vector in vectors[:few]:
+            vector_to_parameters(vector, own.parameters())
+            own.zero_grad()
+            cross_entropy(own(inputs), targets).backward()
+            gradients.append(torch.cat([p.grad.reshape(-1) for p in own.parameters()]))
         return gradients
 
-    few = 32
-    ways = {
-        "values": (
-            (lambda: loop(few), few),
-            (lambda: vmap(loss, chunk_size=CHUNK)(vectors), n),
-            (lambda: landscape.values(points), n),
-        ),
-        "gradients": (
-            (lambda: loop_gradients(few), few),
-            (lambda: vmap(grad_and_value(loss), chunk_size=CHUNK)(vectors), n),
-            (lambda: landscape.gradients(points), n),
-        ),
-    }
-    ours = landscape.values(points)
-    np.testing.assert_allclose(ours[:few], loop(few), rtol=1e-5)
-    np.testing.assert_allclose(ours, vmap(loss, chunk_size=CHUNK)(vectors).numpy(), rtol=1e-5)
-    slopes = landscape.gradients(points)[1]
-    np.testing.assert_allclose(slopes[:few], torch.stack(loop_gradients(few)).numpy(), atol=1e-4)
+    def batched() -> torch.Tensor:
+        return vmap(loss, chunk_size=min(CHUNK, n), randomness="error")(vectors)
 
-    work = multiplications(module, inputs) * 2
+    def batched_gradients() -> Any:
+        return vmap(grad_and_value(loss), chunk_size=min(CHUNK, n))(vectors)
+
+    ours = landscape.values(points)
+    np.testing.assert_allclose(ours[:few], loop(), rtol=1e-5)
+    slopes = landscape.gradients(points)[1]
+    np.testing.assert_allclose(slopes[:few], torch.stack(loop_gradients()).numpy(), atol=1e-4 * np.abs(slopes).max())
+
     rows = []
-    for quantity, runs in ways.items():
-        seconds = [fastest(run, repeat) / count for run, count in runs]
-        operations = work * (3 if quantity == "gradients" else 1)
+    for quantity, looped, mapped, ours_run in (
+        ("values", loop, batched, lambda: landscape.values(points)),
+        ("gradients", loop_gradients, batched_gradients, lambda: landscape.gradients(points)),
+    ):
+        runs = {"loop": looped, "topolandscape": ours_run, "product": lambda: one @ other}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mapped()
+                runs["vmap"] = mapped
+                spent = fastest(runs, repeat)
+        except RuntimeError:  # vmap cannot do this network
+            runs.pop("vmap", None)
+            spent = fastest(runs, repeat)
+        peak = 2 * 2048**3 / spent["product"]
+        work = operations(looped) / few
+        seconds = {
+            "loop": spent["loop"] / few,
+            "vmap": spent.get("vmap", np.nan) / n,
+            "topolandscape": spent["topolandscape"] / n,
+        }
+        plan = landscape.engine.plan(quantity)
         rows.append(
             {
                 "network": name,
                 "quantity": quantity,
                 "parameters": landscape.dimension,
-                "loop": seconds[0],
-                "vmap": seconds[1],
-                "topolandscape": seconds[2],
-                "peak": operations / seconds[2] / peak,
+                **{way: None if np.isnan(took) else took for way, took in seconds.items()},
+                "matrix_product": peak,
+                "peak": work / seconds["topolandscape"] / peak,
+                "loop_peak": work / seconds["loop"] / peak,
+                "form": plan.form,
+                "chunk": plan.chunk,
+                "rows_at_once": plan.rows,
             }
         )
+        print(rows[-1], file=sys.stderr)
     return rows
-
-
-def multiplications(module: torch.nn.Module, inputs: torch.Tensor) -> int:
-    """Return the multiplications of linear and convolutional layers for all inputs."""
-    total = 0
-
-    def count(layer: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()
-
-    layers = [layer for layer in module.modules() if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        module(inputs)
-    for handle in handles:
-        handle.remove()
-    return total
 
 
 def published_network(repeat: int) -> dict[str, float]:
@@ -160,23 +161,25 @@ def published_network(repeat: int) -> dict[str, float]:
 
     return {
         "points": len(samples),
-        "losses": fastest(sample, repeat),
-        "barcode": fastest(lambda: tl.barcode(tl.grid(samples)), repeat),
+        **fastest({"losses": sample, "barcode": lambda: tl.barcode(tl.grid(samples))}, repeat),
     }
 
 
-def markdown(rows: list[dict[str, Any]], peak: float, published: dict[str, float]) -> str:
+def markdown(rows: list[dict[str, Any]], published: dict[str, float]) -> str:
     """Return the rows as a table."""
+    speeds = [row["matrix_product"] / 1e9 for row in rows]
     lines = [
-        f"Matrix product: {peak / 1e9:.0f} GFLOP/s.",
+        f"Matrix product (2048 x 2048, float32), beside each row: {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s.",
         "",
-        "| network | parameters | | loop (ms) | vmap (ms) | topolandscape (ms) | loop / ours | vmap / ours | peak |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|",
+        "| network | parameters | | loop (ms) | vmap (ms) | topolandscape (ms) | loop / ours | vmap / ours | peak "
+        "| loop's peak | form, vectors x rows at once |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [
-        f"| {row['network']} | {row['parameters']:,} | {row['quantity']} | {1e3 * row['loop']:.3g} | "
-        f"{1e3 * row['vmap']:.3g} | {1e3 * row['topolandscape']:.3g} | {row['loop'] / row['topolandscape']:.2g} | "
-        f"{row['vmap'] / row['topolandscape']:.2g} | {row['peak']:.0%} |"
+        f"| {row['network']} | {row['parameters']:,} | {row['quantity']} | {_milliseconds(row['loop'])} | "
+        f"{_milliseconds(row['vmap'])} | {_milliseconds(row['topolandscape'])} | {_ratio(row['loop'], row)} | "
+        f"{_ratio(row['vmap'], row)} | {row['peak']:.0%} | {row['loop_peak']:.0%} | "
+        f"{row['form']}, {row['chunk']} x {row['rows_at_once']} |"
         for row in rows
     ]
     lines += [
@@ -185,6 +188,14 @@ def markdown(rows: list[dict[str, Any]], peak: float, published: dict[str, float
         f"merge sweep and bars {published['barcode']:.2f} s.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.3g}"
+
+
+def _ratio(seconds: float | None, row: dict[str, Any]) -> str:
+    return "-" if seconds is None else f"{seconds / row['topolandscape']:.2g}"
 
 
 if __name__ == "__main__":

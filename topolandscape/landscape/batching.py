@@ -1,17 +1,23 @@
 """A function of one parameter vector, evaluated at many of them.
 
 A `Form` is a way of sending a chunk of vectors through a function at once. An `Engine` sums a function over blocks of
-data, cuts the vectors into chunks that fit the memory budget, and takes the first form that the function allows.
+data, cuts the vectors into chunks that fit the caches and the memory budget, shares these out among threads or devices,
+and takes the form that is fastest.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,22 +25,66 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from topolandscape.landscape.data import count_rows, leaves, map_tensors, prefetched
 from topolandscape.landscape.forms import Form
-from topolandscape.landscape.machine import bytes_allocated, memory_budget, out_of_memory, randomness_kept
+from topolandscape.landscape.machine import (
+    bytes_allocated,
+    float32_products,
+    matrix_product_speed,
+    memory_budget,
+    operations,
+    out_of_memory,
+    randomness_kept,
+)
+from topolandscape.landscape.workers import Rows, run_together
 from topolandscape.structures import Floats, Subspace
 
-Blocks = Callable[[], Iterable[tuple[float, Any]]]
-Kind = Literal["values", "gradients", "products"]
+Block = tuple[float, Any]
+Blocks = Callable[[], Iterable[Block]]
+Kind = Literal["values", "accuracies", "gradients", "products"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LARGEST_CHUNK = 2**16
+# Another form is taken only when it is clearly faster, so that two runs on one machine take the same.
+MARGIN = 1.1
+# As many vectors are worth the search for the fastest form and chunk.
+WORTH_SEARCHING = 16
+# Seconds that one trial of the search should not exceed.
+TRIAL = 0.1
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one kind of quantity is evaluated.
+
+    Attributes
+    ----------
+    form
+        "wide", "vmap", "loop", "rows" or "numpy".
+    chunk
+        Vectors that one worker evaluates at once.
+    workers
+        Threads, or devices.
+    rows
+        Rows of data in the largest block.
+    seconds
+        For one vector over all data, as last achieved; NaN before.
+    """
+
+    form: str
+    chunk: int
+    workers: int
+    rows: int
+    seconds: float = math.nan
 
 
 class Engine:
     """A weighted sum of a function over blocks of data, evaluated at many vectors.
 
-    The loss is ``sum_b weight_b * function(vector, data_b) + decay * |vector|^2``, summed in float64.
+    The loss is ``sum_b weight_b * function(vector, data_b) + decay * |vector|^2``, summed in float64. Results do not
+    depend on how many vectors are evaluated at once, except by rounding.
 
     Parameters
     ----------
@@ -44,13 +94,22 @@ class Engine:
         Called at each evaluation; gives (weight, data) pairs in an order that never changes.
     count
         Number of blocks.
-    dtype, device
-        Of the vectors given to the forms.
+    dtype, devices
+        Of the vectors given to the forms; one worker a device.
     decay
         Weight of the squared norm of the vector.
     memory
-        Bytes that the evaluation of a chunk may take; None: 32 MiB on a processor, an eighth of the memory of an
-        accelerator.
+        Bytes that the workers may take together on one device; None: 128 MiB on a processor, an eighth of the memory
+        of an accelerator.
+    spare
+        Makes the forms of another worker, on its device. With it the form and the chunk are searched for by short
+        trials, at the first use of each kind with many vectors, and kept.
+    dimension
+        Of the vectors; needed by `report` only.
+    streamed
+        Whether `blocks` reads the data anew, one block at a time; the next one is then read while one is in use.
+    tf32
+        Whether matrix products on an accelerator may round their factors to 10 bits.
 
     Examples
     --------
@@ -68,32 +127,114 @@ class Engine:
         *,
         count: int = 1,
         dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
+        devices: Sequence[torch.device] = (torch.device("cpu"),),
         decay: float = 0.0,
         memory: int | None = None,
+        spare: Callable[[torch.device], Sequence[Form]] | None = None,
+        dimension: int | None = None,
+        streamed: bool = False,
+        tf32: bool = False,
     ) -> None:
-        self._forms = {kind: list(forms) for kind in ("values", "gradients", "products")}
-        self._plainest = forms[-1].name
-        self._chunks: dict[str, int] = {}
         self.blocks = blocks
         self.count = count
         self.dtype = dtype
-        self.device = torch.device(device)
+        self.devices = tuple(devices) if spare is not None else tuple(devices[:1])
         self.decay = decay
         self.memory = memory_budget(self.device) if memory is None else int(memory)
+        self.plainest = forms[-1].name
+        self._names: dict[Kind, list[str]] = {kind: [form.name for form in forms] for kind in KINDS}
+        self._forms: dict[int, dict[str, Form]] = {0: {form.name: form for form in forms}}
+        self._spare = spare
+        self._dimension = dimension
+        self._streamed = streamed
+        self._tf32 = tf32
+        self._only: str | None = None
+        self._plans: dict[tuple[Kind, int], Plan] = {}
+        self._asked: dict[tuple[Kind, int], int] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first worker, on which the blocks of data are."""
+        return self.devices[0]
+
+    # ---------------------------------------------------------------------------------------------- how
 
     def form(self, kind: Kind = "values") -> str:
         """Return the name of the form in use: "wide", "vmap", "loop", "rows" or "numpy"."""
-        return self._forms[kind][0].name
+        plan = self.plan(kind)
+        return (self._only or self._names[kind][0]) if plan is None else plan.form
 
     def forms(self, kind: Kind = "values") -> list[str]:
-        """Return the names of the forms that may be used, the one in use first."""
-        return [form.name for form in self._forms[kind]]
+        """Return the names of the forms that may be used, the preferred one first."""
+        return list(self._names[kind])
 
-    @property
-    def plainest(self) -> str:
-        """Name of the form that always works."""
-        return self._plainest
+    def plan(self, kind: Kind = "values") -> Plan | None:
+        """Return how a kind of quantity is evaluated on the largest blocks; None before its first use."""
+        plans = [plan for (planned, _), plan in self._plans.items() if planned == kind]
+        return max(plans, key=lambda plan: plan.rows, default=None)
+
+    def drop(self, form: str) -> None:
+        """Never use the form of this name again."""
+        self._names = {kind: [name for name in names if name != form] for kind, names in self._names.items()}
+        if form == self._only:
+            self.only(form)
+
+    def only(self, form: str) -> None:
+        """Use the form of this name, and others only where they are asked for by name."""
+        if form not in self.forms():
+            raise ValueError(f"there is no form {form!r}; there are {', '.join(self.forms())}.")
+        self._only = form
+
+    def report(self) -> dict[Kind, dict[str, Any]]:
+        """Return how each kind was evaluated so far, and how near to the limit of the machine.
+
+        Returns
+        -------
+        dict
+            For each kind in use: the fields of its `Plan`, and ``peak``, the share of the speed of a large matrix
+            product (measured at the first call: a second) that the layers' own products reached; NaN where torch
+            counts no products.
+
+        Examples
+        --------
+        >>> from topolandscape.landscape.forms import Rows
+        >>> engine = Engine([Rows(lambda vectors: vectors.sum(1))], lambda: [(1.0, None)])
+        >>> _ = engine.values(np.zeros((3, 2)))
+        >>> engine.report()["values"]["form"], engine.report()["values"]["workers"]
+        ('rows', 1)
+        """
+        said: dict[Kind, dict[str, Any]] = {}
+        for kind in KINDS:
+            plan = self.plan(kind)
+            if plan is not None:
+                work = self._operations(kind)
+                peak = matrix_product_speed(self.device, self.dtype) * len({*self.devices}) if work else math.nan
+                said[kind] = {**vars(plan), "peak": work / plan.seconds / peak if work else math.nan}
+        return said
+
+    def __repr__(self) -> str:
+        """Return one line a kind in use: form, vectors and rows at once, speed."""
+        kinds = [
+            f"{kind}: {plan.form}, {plan.chunk} vectors x {plan.rows} rows on {plan.workers} "
+            f"worker{'s' * (plan.workers != 1)}, {1e6 * plan.seconds:.3g} us a vector"
+            for kind in KINDS
+            if (plan := self.plan(kind)) is not None
+        ]
+        return f"Engine({'; '.join(kinds) or 'not used yet'})"
+
+    def on(self, blocks: Blocks, count: int) -> Engine:
+        """Return an engine of the same forms on other data in memory.
+
+        Parameters
+        ----------
+        blocks, count
+            As for the class. What was found out for blocks of as many rows is shared.
+        """
+        engine = copy.copy(self)
+        engine.blocks, engine.count, engine._streamed = blocks, count, False
+        return engine
+
+    # ---------------------------------------------------------------------------------------------- what
 
     def values(
         self,
@@ -115,7 +256,7 @@ class Engine:
         progress
             None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
         chunk
-            Points at once, instead of as many as fit the memory budget.
+            Points at once, instead of as many as were found to be best.
         form
             Use this form and no other.
 
@@ -124,156 +265,190 @@ class Engine:
         float64 array
             Losses, shape (n,).
         """
-        lift = _Lift(subspace, self.dtype, self.device)
         total = np.zeros(len(points))
-
-        def compute(way: Form, rows: slice, weight: float, data: Any, decay: float) -> Tensor:
-            exact, vectors = lift(points[rows])
-            values = way.values(vectors, data).double() * weight
-            return values + decay * exact.square().sum(dim=1) if decay else values
-
-        def collect(rows: slice, values: Tensor) -> None:
-            total[rows] += values.cpu().numpy()
-
-        self._sweep("values", len(points), compute, collect, progress=progress, chunk=chunk, form=form)
+        self._sweep(_Request("values", (points,), (total,), subspace), progress, chunk=chunk, form=form)
         return total
 
-    def gradients(
+    def accuracies(
         self, points: Floats, *, subspace: Subspace | None = None, progress: bool | None = False
     ) -> tuple[Floats, Floats]:
+        """Return the losses (n,) and the shares of rows classified correctly (n,) at many points; see `values`."""
+        total, right = np.zeros(len(points)), np.zeros(len(points))
+        self._sweep(_Request("accuracies", (points,), (total, right), subspace), progress)
+        return total, right
+
+    def gradients(
+        self,
+        points: Floats,
+        *,
+        subspace: Subspace | None = None,
+        progress: bool | None = False,
+        form: str | None = None,
+    ) -> tuple[Floats, Floats]:
         """Return the losses (n,) and their gradients (n, d) at many points; see `values`."""
-        lift = _Lift(subspace, self.dtype, self.device)
         total, slopes = np.zeros(len(points)), np.zeros(points.shape)
-
-        def compute(way: Form, rows: slice, weight: float, data: Any, decay: float) -> tuple[Tensor, Tensor]:
-            exact, vectors = lift(points[rows])
-            values, gradients = way.gradients(vectors, data)
-            values, gradients = values.double() * weight, gradients.double() * weight
-            if decay:
-                values = values + decay * exact.square().sum(dim=1)
-                gradients = gradients + 2 * decay * exact
-            return values, lift.back(gradients)
-
-        def collect(rows: slice, result: tuple[Tensor, Tensor]) -> None:
-            total[rows] += result[0].cpu().numpy()
-            slopes[rows] += result[1].cpu().numpy()
-
-        self._sweep("gradients", len(points), compute, collect, progress=progress)
+        self._sweep(_Request("gradients", (points,), (total, slopes), subspace), progress, form=form)
         return total, slopes
 
     def products(
         self,
-        point: Floats,
+        points: Floats,
         directions: Floats,
         *,
         subspace: Subspace | None = None,
         progress: bool | None = False,
+        form: str | None = None,
     ) -> Floats:
-        """Return the Hessian at `point` (d,) times each of `directions` (n, d), shape (n, d); see `values`."""
-        lift = _Lift(subspace, self.dtype, self.device)
+        """Return the Hessian at `points` (d,) or (n, d) times each row of `directions` (n, d); see `values`."""
+        points = np.broadcast_to(points, directions.shape)
         total = np.zeros(directions.shape)
-
-        def compute(way: Form, rows: slice, weight: float, data: Any, decay: float) -> Tensor:
-            exact = lift.along(directions[rows])
-            vector = lift(point[None])[1][0]
-            products = way.products(vector, exact.to(self.dtype), data).double() * weight
-            return lift.back(products + 2 * decay * exact if decay else products)
-
-        def collect(rows: slice, products: Tensor) -> None:
-            total[rows] += products.cpu().numpy()
-
-        self._sweep("products", len(directions), compute, collect, progress=progress)
+        self._sweep(_Request("products", (points, directions), (total,), subspace), progress, form=form)
         return total
 
-    def drop(self, form: str) -> None:
-        """Never use the form of this name again."""
-        self._forms = {kind: [f for f in forms if f.name != form] for kind, forms in self._forms.items()}
+    # ---------------------------------------------------------------------------------------------- sweeping
 
     def _sweep(
-        self,
-        kind: Kind,
-        n: int,
-        compute: Callable[[Form, slice, float, Any, float], Any],
-        collect: Callable[[slice, Any], None],
-        *,
-        progress: bool | None,
-        chunk: int | None = None,
-        form: str | None = None,
+        self, request: _Request, progress: bool | None, *, chunk: int | None = None, form: str | None = None
     ) -> None:
-        """Hand to `collect` what `compute` gives for each block of data and each chunk of rows."""
+        """Add what was asked for over all data."""
+        n = request.rows
         if n == 0:
             return
+        with self._prepared(request.kind), _bar(n, self.count, progress) as bar:
+            decay = self.decay
+            for blocks in self._groups():
+                start = time.perf_counter()
+                plan = self._planned(request, blocks, chunk, form)
+                searched = time.perf_counter()
+                self._share_out(request, plan, blocks, decay, bar, form)
+                spent = time.perf_counter() - searched
+                decay = 0.0
+                key = (request.kind, plan.rows)
+                if form is None and chunk is None and n >= plan.chunk * plan.workers and key in self._plans:
+                    share = sum(weight for weight, _ in blocks)
+                    self._plans[key] = replace(self._plans[key], seconds=spent / n / share)
+                if searched - start > 1:
+                    _log.debug("%s: searched %.1f s for the fastest way", request.kind, searched - start)
+
+    @contextmanager
+    def _prepared(self, kind: Kind) -> Iterator[None]:
+        """Set what threads share; what they do not share is set in each."""
         # The fused forms of attention have no second derivative.
         attention = sdpa_kernel(SDPBackend.MATH) if kind == "products" else nullcontext()
         with (
+            warnings.catch_warnings(),
             attention,
+            float32_products(self.device, tf32=self._tf32),
             randomness_kept(self.device),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            _bar(n, self.count, progress) as bar,
         ):
-            for index, (weight, data) in enumerate(self.blocks()):
-                term = (weight, data, self.decay if index == 0 else 0.0)
-                start = 0
-                while start < n:
-                    rows = slice(start, start + 1)
-                    try:
-                        if chunk is None and kind not in self._chunks:
-                            self._chunks[kind] = self._fitting(kind, compute, term)
-                        rows = slice(start, min(start + (chunk or self._chunks[kind]), n))
-                        result = self._attempt(kind, compute, rows, term, form)
-                    except Exception as error:
-                        if not out_of_memory(error):
-                            raise
-                        half = (rows.stop - rows.start) // 2
-                        self._relieve(half, error)
-                        if chunk is None:
-                            self._chunks[kind] = half
-                        else:
-                            chunk = half
-                        continue
-                    collect(rows, result)
-                    bar.update(rows.stop - rows.start)
-                    start = rows.stop
+            # That vmap loops over an operation for which it has no batching rule is slow, not wrong.
+            warnings.filterwarnings("ignore", message=".*performance drop")
+            yield
+
+    def _groups(self) -> Iterator[list[Block]]:
+        """Yield the blocks that are in memory at the same time."""
+        if not self._streamed:
+            yield list(self.blocks())
+            return
+        for block in prefetched(self.blocks()):
+            yield [block]
+
+    def _share_out(
+        self,
+        request: _Request,
+        plan: Plan,
+        blocks: Sequence[Block],
+        decay: float,
+        bar: Any,
+        form: str | None,
+    ) -> None:
+        """Evaluate all points on some blocks, by as many workers as there are chunks for."""
+        workers = min(plan.workers, request.rows)
+        dispenser = Rows(request.rows, min(plan.chunk, math.ceil(request.rows / workers)))
+        lock = threading.Lock()
+
+        def work(index: int) -> None:
+            own = self._moved(blocks, self.devices[index])
+            lift = _Lift(request.subspace, self.dtype, self.devices[index])
+
+            def add(rows: slice) -> None:
+                try:
+                    results = self._attempt(index, request, lift, rows, own, decay, form)
+                except Exception as error:
+                    if not out_of_memory(error):
+                        raise
+                    half = (rows.stop - rows.start) // 2
+                    self._relieve(request.kind, plan, half, error)
+                    dispenser.chunk = min(dispenser.chunk, half)
+                    for start in range(rows.start, rows.stop, half):
+                        add(slice(start, min(start + half, rows.stop)))
+                    return
+                for total, result in zip(request.outputs, results, strict=True):
+                    total[rows] += result.cpu().numpy()
+                with lock:
+                    bar.update((rows.stop - rows.start) * len(blocks))
+
+            with torch.inference_mode(False), torch.enable_grad():
+                while (rows := dispenser.take()) is not None:
+                    add(rows)
+
+        for index in range(workers):
+            self._worker(index)
+        run_together(work, workers, dispenser)
+
+    def _worker(self, index: int) -> Mapping[str, Form]:
+        if index not in self._forms:
+            assert self._spare is not None
+            self._forms[index] = {form.name: form for form in self._spare(self.devices[index])}
+        return self._forms[index]
+
+    def _moved(self, blocks: Sequence[Block], device: torch.device) -> Sequence[Block]:
+        """Return the blocks on the device of a worker."""
+        if device == self.device:
+            return blocks
+        return [(weight, map_tensors(data, lambda tensor: tensor.to(device))) for weight, data in blocks]
 
     def _attempt(
         self,
-        kind: Kind,
-        compute: Callable[[Form, slice, float, Any, float], Any],
+        index: int,
+        request: _Request,
+        lift: _Lift,
         rows: slice,
-        term: tuple[float, Any, float],
+        blocks: Sequence[Block],
+        decay: float,
         form: str | None = None,
-    ) -> Any:
-        """Compute by the first form that works; the ones before it are not tried again."""
-        ways = [way for way in self._forms[kind] if form in (None, way.name)]
-        failed: list[tuple[Form, Exception]] = []
-        for way in ways:
+    ) -> tuple[Tensor, ...]:
+        """Evaluate by the first form that works; the ones before it are not tried again."""
+        names = self._order(request.kind, form)
+        failed: list[tuple[str, Exception]] = []
+        for name in names:
             try:
-                result = compute(way, rows, *term)
+                results = _evaluate(self._worker(index)[name], request, lift, rows, blocks, decay)
             except Exception as error:
                 # Where every form fails, the fault is the caller's, and the plainest form has the plainest message.
-                if out_of_memory(error) or way is ways[-1]:
+                if out_of_memory(error) or name == names[-1]:
                     raise
-                failed.append((way, error))
+                failed.append((name, error))
                 continue
             for other, reason in failed:
                 said = textwrap.shorten(str(reason), 100)
-                _log.info("%s by %s: %s failed (%s)", kind, way.name, other.name, said)
-                self._forms[kind].remove(other)
-            return result
-        raise ValueError(f"there is no form {form!r}; there are {', '.join(way.name for way in self._forms[kind])}.")
+                _log.info("%s by %s: %s failed (%s)", request.kind, name, other, said)
+                self._names[request.kind] = [kept for kept in self._names[request.kind] if kept != other]
+                self._plans = {
+                    key: plan for key, plan in self._plans.items() if (key[0], plan.form) != (request.kind, other)
+                }
+            return results
+        raise ValueError(f"there is no form {form!r}; there are {', '.join(self._names[request.kind])}.")
 
-    def _fitting(
-        self,
-        kind: Kind,
-        compute: Callable[[Form, slice, float, Any, float], Any],
-        term: tuple[float, Any, float],
-    ) -> int:
-        """Return how many vectors fit the memory budget, by counting what one of them allocates."""
-        one = bytes_allocated(lambda: self._attempt(kind, compute, slice(0, 1), term))
-        return min(LARGEST_CHUNK, max(1, self.memory // max(1, one)))
+    def _order(self, kind: Kind, form: str | None) -> list[str]:
+        """Return the forms to try, in turn: the one asked for, or the fastest and then the others."""
+        names = self._names[kind]
+        if form is not None or self._only is not None:
+            return [name for name in names if name == (form or self._only)]
+        best = self.form(kind)
+        return sorted(names, key=lambda name: name != best)
 
-    def _relieve(self, half: int, error: Exception) -> None:
+    def _relieve(self, kind: Kind, plan: Plan, half: int, error: Exception) -> None:
         """Prepare for another trial with fewer vectors, or say that there is none left."""
         if half == 0:
             raise MemoryError(
@@ -281,8 +456,131 @@ class Engine:
                 "in several batches, or use a device with more memory."
             ) from error
         _log.info("memory ran out; going on with %d parameter vectors at once", half)
+        self._plans[kind, plan.rows] = replace(plan, chunk=half)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    # ---------------------------------------------------------------------------------------------- planning
+
+    def _planned(self, request: _Request, blocks: Sequence[Block], chunk: int | None, form: str | None) -> Plan:
+        """Return how to evaluate: as asked, as found out before, by search, or as the memory allows."""
+        rows = max(_rows(data) for _, data in blocks)
+        key = (request.kind, rows)
+        workers = len(self.devices)
+        if chunk is not None:
+            return Plan(form or self.form(request.kind), chunk, workers, rows)
+        if form is not None:
+            plan = self._plans.get(key)
+            most = self._fitting(request, blocks[0], form)
+            return Plan(form, most if plan is None else min(most, plan.chunk), workers, rows)
+        if key not in self._plans:
+            self._asked[key] = self._asked.get(key, 0) + request.rows
+            if self._spare is None or self._asked[key] < WORTH_SEARCHING:
+                most = self._fitting(request, blocks[0], None)
+                plan = Plan(self._only or self._names[request.kind][0], most, workers, rows)
+                if self._spare is not None:
+                    return plan
+                self._plans[key] = plan
+            else:
+                self._plans[key] = self._search(request, blocks[0], rows)
+        return self._plans[key]
+
+    def _fitting(self, request: _Request, block: Block, form: str | None) -> int:
+        """Return how many vectors fit the memory budget, by counting what one of them allocates."""
+        lift = _Lift(request.subspace, self.dtype, self.device)
+
+        def one() -> None:
+            with torch.inference_mode(False), torch.enable_grad():
+                self._attempt(0, request, lift, slice(0, 1), [block], 0.0, form)
+
+        try:
+            needed = max(1, bytes_allocated(one))
+        except Exception as error:
+            if out_of_memory(error):
+                self._relieve(request.kind, Plan("", 1, 1, 0), 0, error)
+            raise
+        sharing = self.devices.count(self.device)
+        return min(LARGEST_CHUNK, max(1, self.memory // sharing // needed))
+
+    def _search(self, request: _Request, block: Block, rows: int) -> Plan:
+        """Return the fastest form and chunk, by trials on one block of data."""
+        best: Plan | None = None
+        names = self.forms(request.kind) if self._only is None else [self._only]
+        for name in names:
+            try:
+                most = self._fitting(request, block, name)
+            except Exception as error:
+                if out_of_memory(error) or name == names[-1]:
+                    raise
+                self._names[request.kind].remove(name)
+                _log.info("%s by %s failed (%s)", request.kind, name, textwrap.shorten(str(error), 100))
+                continue
+            # A loop gains nothing from more vectors at once.
+            chunk = min(most, 4 if name == "loop" else 1)
+            found: Plan | None = None
+            worse = 0
+            while chunk <= most and worse < 2:
+                seconds, trial = self._trial(request, block, name, chunk)
+                if found is None or seconds < found.seconds:
+                    found = Plan(name, chunk, len(self.devices), rows, seconds)
+                worse = worse + 1 if seconds > 1.1 * found.seconds else 0
+                if trial > TRIAL or name == "loop":
+                    break
+                chunk *= 2
+            assert found is not None
+            if best is None or found.seconds * MARGIN < best.seconds:
+                best = found
+        assert best is not None
+        _log.debug("%s: %s", request.kind, best)
+        return best
+
+    def _trial(self, request: _Request, block: Block, form: str, chunk: int) -> tuple[float, float]:
+        """Return seconds a vector and seconds of the trial, all workers being at work."""
+        probe = request.repeated(chunk * len(self.devices))
+        plan = Plan(form, chunk, len(self.devices), 0)
+        spent: list[float] = []
+        while len(spent) < 6 and sum(spent) < TRIAL:  # the first is to warm up
+            start = time.perf_counter()
+            self._share_out(probe, plan, [block], 0.0, _SILENT, form)
+            spent.append(time.perf_counter() - start)
+        fastest = min(spent[1:] or spent)
+        return fastest / probe.rows / block[0], fastest
+
+    def _operations(self, kind: Kind) -> float:
+        """Return the operations of matrix products and convolutions for one vector and all data, by the plain form."""
+        if self._dimension is None:
+            return 0.0
+        vector = torch.zeros(1, self._dimension, dtype=self.dtype, device=self.device)
+        arguments = (vector, vector) if kind == "products" else (vector,)
+        weight, data = next(iter(self.blocks()))
+        form = self._worker(0)[self.plainest]
+        with torch.inference_mode(False), torch.enable_grad():
+            return operations(lambda: getattr(form, kind)(*arguments, data)) / weight
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What is asked for
+# --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A kind of quantity, at which points (and along which directions), and where to add the results."""
+
+    kind: Kind
+    inputs: tuple[Floats, ...]
+    outputs: tuple[Floats, ...]
+    subspace: Subspace | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.inputs[0])
+
+    def repeated(self, n: int) -> _Request:
+        """Return a request for n of the same points, for a trial."""
+        rows = np.arange(n) % self.rows
+        outputs = tuple(np.zeros((n, *output.shape[1:])) for output in self.outputs)
+        return replace(self, inputs=tuple(array[rows] for array in self.inputs), outputs=outputs)
 
 
 class _Lift:
@@ -311,6 +609,46 @@ class _Lift:
     def back(self, gradients: Tensor) -> Tensor:
         """Return gradients with respect to the coordinates."""
         return gradients if self._directions is None else gradients @ self._directions.T
+
+
+def _evaluate(
+    form: Form, request: _Request, lift: _Lift, rows: slice, blocks: Sequence[Block], decay: float
+) -> tuple[Tensor, ...]:
+    """Return what was asked for at some rows, summed over blocks of data, in float64."""
+    kind = request.kind
+    exact, vectors = lift(request.inputs[0][rows])
+    arguments = [vectors]
+    if kind == "products":
+        directions = lift.along(request.inputs[1][rows])
+        arguments.append(directions.to(vectors.dtype))
+    sums: list[Tensor] = []
+    for weight, data in blocks:
+        results = getattr(form, kind)(*arguments, data)
+        terms = [result.double() * weight for result in (results if isinstance(results, tuple) else (results,))]
+        sums = [total.add_(term) for total, term in zip(sums, terms, strict=True)] if sums else terms
+    if decay:
+        if kind == "products":
+            sums[0] += 2 * decay * directions
+        else:
+            sums[0] += decay * exact.square().sum(dim=1)
+        if kind == "gradients":
+            sums[1] += 2 * decay * exact
+    if kind in ("gradients", "products"):
+        sums[-1] = lift.back(sums[-1])
+    return tuple(sums)
+
+
+def _rows(data: Any) -> int:
+    """Return the rows of a block of data; functions have none and count as one."""
+    return count_rows(data) if leaves(data) else 1
+
+
+class _Silent:
+    def update(self, n: int) -> None:
+        """Show nothing."""
+
+
+_SILENT = _Silent()
 
 
 def _bar(n: int, blocks: int, progress: bool | None) -> Any:

@@ -7,7 +7,9 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,90 +19,171 @@ from torch import Tensor
 from topolandscape.landscape.forms import Function
 from topolandscape.landscape.machine import bytes_allocated
 
-Pairs = Callable[[], Iterable[tuple[Any, Any]]]
+# (inputs, targets, weights of the rows or None)
+Batch = tuple[Any, Any, Any]
+Batches = Callable[[], Iterable[Batch]]
+Blocks = Callable[[], Iterable[tuple[float, Batch]]]
 
 # Rows on which a loss is tried out; fewer than a large data set has, so that trying cannot exhaust the memory.
 ROWS_TRIED = 64
+# Rows at once on a processor: activations of a few vectors should fit the caches of a core. With fewer rows the cost of
+# calling torch shows.
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Data:
-    """Blocks of (inputs, targets) with their share of the rows, read again at each evaluation."""
+    """Blocks of (inputs, targets, weights) with their share of the whole, read again at each evaluation.
 
-    blocks: Callable[[], Iterable[tuple[float, Any]]]
+    A share is that of the rows, or of the sum of their weights. `batches` are the blocks before they were cut;
+    `additive`: whether the loss is a mean over rows.
+    """
+
+    blocks: Blocks
+    batches: Blocks
     count: int
     rows: int
     digest: str
-    first: tuple[Any, Any]
+    first: Batch
+    streamed: bool
+    additive: bool = True
 
 
-def read(pairs: Pairs, *, streamed: bool, device: torch.device, dtype: torch.dtype) -> Data:
+def read(batches: Batches, *, streamed: bool, device: torch.device, dtype: torch.dtype) -> Data:
     """Go through the data: check them, count the rows, and see that a second pass gives the same."""
 
-    def converted(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    def converted(batch: Batch) -> Batch:
+        def moved(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+            if streamed and device.type == "cuda" and tensor.device.type == "cpu":
+                return tensor.pin_memory().to(device, dtype, non_blocking=True)
+            return tensor.to(device, dtype)
+
         def as_input(tensor: Tensor) -> Tensor:
-            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+            return moved(tensor, dtype if tensor.is_floating_point() else None)
 
         def as_target(tensor: Tensor) -> Tensor:
             whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-            return tensor.to(device, torch.int64 if whole else None)
+            return moved(tensor, torch.int64 if whole else None)
 
-        inputs, targets = map_tensors(pair, lambda tensor: tensor.detach() if streamed else tensor.detach().clone())
-        return map_tensors(inputs, as_input), map_tensors(targets, as_target)
+        inputs, targets, weights = map_tensors(
+            batch, lambda tensor: tensor.detach() if streamed else tensor.detach().clone()
+        )
+        weights = None if weights is None else moved(weights, torch.float64)
+        return map_tensors(inputs, as_input), map_tensors(targets, as_target), weights
 
-    digests, rows, kept = [], [], []
-    for index, pair in enumerate(pairs()):
-        length = _checked_rows(pair, index if streamed else None)
-        digests.append(digest(pair))
-        rows.append(length)
+    digests, sums, kept = [], [], []
+    rows = 0
+    for index, batch in enumerate(batches()):
+        rows += _checked_rows(batch, index if streamed else None)
+        digests.append(digest(batch))
+        sums.append(_weight(batch))
         if not streamed or index == 0:
-            kept.append(converted(pair))
-    total = sum(rows)
-    if total == 0:
+            kept.append(converted(batch))
+    if rows == 0:
         raise ValueError("the data are empty; a loss needs at least one row of inputs and targets.")
+    if not all(sums):
+        where = f"batch {sums.index(0)}: " if len(sums) > 1 else ""
+        raise ValueError(f"{where}the weights of all rows are 0; at least one row needs a weight above 0.")
+    total = sum(sums)
     whole = hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
     if not streamed:
-        blocks = [(length / total, pair) for length, pair in zip(rows, kept, strict=True)]
-        return Data(lambda: blocks, len(blocks), total, whole, kept[0])
+        blocks = [(part / total, batch) for part, batch in zip(sums, kept, strict=True)]
+        return Data(lambda: blocks, lambda: blocks, len(blocks), rows, whole, kept[0], streamed)
 
-    again = [digest(pair) for pair in pairs()]
+    again = [digest(batch) for batch in batches()]
     if again != digests:
         index = next(
-            (i for i, (a, b) in enumerate(zip(digests, again, strict=False)) if a != b), min(len(again), len(rows))
+            (i for i, (a, b) in enumerate(zip(digests, again, strict=False)) if a != b), min(len(again), len(sums))
         )
         raise RuntimeError(
             f"the loss is not a function of the parameters: batch {index} of the loader changed from one pass to the "
             f"next ({len(digests)} and {len(again)} batches). Use shuffle=False, and no random augmentation."
         )
 
-    def stream() -> Iterator[tuple[float, Any]]:
+    def stream() -> Iterator[tuple[float, Batch]]:
         seen = 0
-        for pair in pairs():
-            block = converted(pair)
-            seen += count_rows(block)
-            yield count_rows(block) / total, block
-        if seen != total:
-            raise RuntimeError(f"the loader gave {seen} rows, but {total} when the landscape was made; make it anew.")
+        for batch in batches():
+            seen += count_rows(batch)
+            yield _weight(batch) / total, converted(batch)
+        if seen != rows:
+            raise RuntimeError(f"the loader gave {seen} rows, but {rows} when the landscape was made; make it anew.")
 
-    return Data(stream, len(rows), total, whole, kept[0])
+    return Data(stream, stream, len(sums), rows, whole, kept[0], streamed)
+
+
+def _weight(batch: Batch) -> float:
+    """Return what a batch counts: its rows, or the sum of their weights."""
+    return float(count_rows(batch)) if batch[2] is None else float(batch[2].double().sum())
 
 
 def cut(data: Data, function: Function, vector: Tensor, memory: int) -> Data:
-    """Cut data in memory into blocks of rows, so that one evaluation on a block fits the memory budget."""
+    """Cut data in memory into blocks of rows that fit the memory budget, and on a processor the caches."""
+    if data.streamed:
+        return data
     few = map_tensors(data.first, lambda tensor: tensor[:ROWS_TRIED])
     row = bytes_allocated(lambda: function(vector, few)) / count_rows(few)
     largest = max(1, int(memory / max(1.0, row)))
-    blocks = data.blocks()
-    if not isinstance(blocks, list) or all(count_rows(pair) <= largest for _, pair in blocks):
-        return data
-    pieces = []
-    for _, pair in blocks:
-        number = math.ceil(count_rows(pair) / largest)
-        bounds = np.linspace(0, count_rows(pair), number + 1).astype(int).tolist()
-        for start, end in itertools.pairwise(bounds):
-            part = map_tensors(pair, operator.itemgetter(slice(start, end)))
-            pieces.append(((end - start) / data.rows, part))
-    return Data(lambda: pieces, len(pieces), data.rows, data.digest, data.first)
+    if vector.device.type == "cpu":
+        largest = min(largest, ROWS_AT_ONCE)
+    pieces = [
+        (share * _weight(part) / _weight(batch), part)
+        for share, batch in data.blocks()
+        for part in _parts(batch, largest)
+        if _weight(part) > 0
+    ]
+    return replace(data, blocks=lambda: pieces, count=len(pieces))
+
+
+def _parts(batch: Batch, largest: int) -> Iterator[Batch]:
+    """Yield parts of nearly equal numbers of rows."""
+    rows = count_rows(batch)
+    if rows <= largest:
+        yield batch
+        return
+    bounds = np.linspace(0, rows, math.ceil(rows / largest) + 1).astype(int).tolist()
+    for start, end in itertools.pairwise(bounds):
+        yield map_tensors(batch, operator.itemgetter(slice(start, end)))
+
+
+def selected(data: Data, rows: np.ndarray[Any, np.dtype[np.int64]], largest: int | None) -> list[tuple[float, Batch]]:
+    """Return some rows of the data as blocks in memory, of at most `largest` rows where that is given."""
+    parts, start = [], 0
+    for _, batch in data.batches():
+        stop = start + count_rows(batch)
+        inside = rows[(rows >= start) & (rows < stop)] - start
+        if len(inside):
+            index = torch.from_numpy(inside).to(leaves(batch)[0].device)
+            parts.append(map_tensors(batch, partial(torch.index_select, dim=0, index=index)))
+        start = stop
+    whole = parts[0] if len(parts) == 1 else _joined(parts)
+    pieces = [whole] if largest is None else list(_parts(whole, largest))
+    total = sum(_weight(piece) for piece in pieces)
+    if not total > 0:
+        raise ValueError("the weights of these rows are all 0; at least one row needs a weight above 0.")
+    return [(_weight(piece) / total, piece) for piece in pieces if _weight(piece) > 0]
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    """Return the rows of several batches as one."""
+    columns = [iter(leaves(batch)) for batch in batches]
+    return map_tensors(batches[0], lambda _: torch.cat([next(column) for column in columns]))
+
+
+def prefetched(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield the items, reading the next one in a thread while one is in use.
+
+    Examples
+    --------
+    >>> list(prefetched(range(3)))
+    [0, 1, 2]
+    """
+    end = object()
+    source = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, source, end)
+            yield item
 
 
 def batches(data: Any) -> list[Tensor]:
@@ -117,10 +200,10 @@ def batches(data: Any) -> list[Tensor]:
         ) from error
 
 
-def _checked_rows(pair: tuple[Any, Any], batch: int | None) -> int:
+def _checked_rows(parts: Batch, batch: int | None) -> int:
     where = "" if batch is None else f"batch {batch}: "
     counts = []
-    for name, part in zip(("inputs", "targets"), pair, strict=True):
+    for name, part in zip(("inputs", "targets"), parts[:2], strict=True):
         tensors = leaves(part)
         if not tensors:
             raise TypeError(f"{where}{name} are a {type(part).__name__}; they need to be a tensor.")
@@ -131,7 +214,19 @@ def _checked_rows(pair: tuple[Any, Any], batch: int | None) -> int:
         raise ValueError(
             f"{where}inputs have {counts[0]} rows and targets {counts[1]}; give one target for each input."
         )
+    if parts[2] is not None:
+        _check_weights(parts[2], counts[0], where)
     return counts[0]
+
+
+def _check_weights(weights: Any, rows: int, where: str) -> None:
+    if not isinstance(weights, Tensor) or tuple(weights.shape) != (rows,):
+        got = f"shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else f"a {type(weights).__name__}"
+        raise ValueError(f"{where}weights are {got}; they need to be a tensor of shape ({rows},), one for each row.")
+    wrong = ~(torch.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        index = int(wrong.nonzero()[0])
+        raise ValueError(f"{where}weights[{index}] is {weights[index].item()}; weights need to be finite, 0 or more.")
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch.func import grad, grad_and_value, vmap
 from topolandscape.structures import Floats
 
 Function = Callable[[Tensor, Any], Tensor]
+Scored = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 
 
 class Form(Protocol):
@@ -28,8 +27,11 @@ class Form(Protocol):
     def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
         """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
 
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
+    def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian at each of `vectors` (c, p) times the same row of `directions` (c, p)."""
+
+    def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
+        """Return the values (c,) and the shares of rows classified correctly (c,) at `vectors` (c, p)."""
 
 
 class Vmapped:
@@ -39,29 +41,36 @@ class Vmapped:
     ----------
     function
         Maps a vector (p,) and a block of data to a scalar.
+    scored
+        Maps them to the same scalar and the share of rows classified correctly.
     """
 
     name = "vmap"
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, scored: Scored | None = None) -> None:
         self._function = function
+        self._scored = scored
 
     def values(self, vectors: Tensor, data: Any) -> Tensor:
         """Return the values (c,) at `vectors` (c, p)."""
-        with _without_vmap_warnings():
-            return vmap(lambda vector: self._function(vector, data))(vectors)
+        return vmap(lambda vector: self._function(vector, data))(vectors)
 
     def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
         """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        with _without_vmap_warnings():
-            gradients, values = vmap(grad_and_value(lambda vector: self._function(vector, data)))(vectors)
+        gradients, values = vmap(grad_and_value(lambda vector: self._function(vector, data)))(vectors)
         return values, gradients
 
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p), by reverse over reverse mode."""
+    def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian at `vectors` (c, p) times `directions` (c, p), by reverse over reverse mode."""
         gradient = grad(lambda at: self._function(at, data))
-        with _without_vmap_warnings():
-            return vmap(lambda direction: grad(lambda at: (gradient(at) * direction).sum())(vector))(directions)
+        return vmap(lambda vector, direction: grad(lambda at: (gradient(at) * direction).sum())(vector))(
+            vectors, directions
+        )
+
+    def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
+        """Return the values (c,) and the shares of rows classified correctly (c,) at `vectors` (c, p)."""
+        scored = _known(self._scored)
+        return vmap(lambda vector: scored(vector, data))(vectors)
 
 
 class Looped:
@@ -71,12 +80,15 @@ class Looped:
     ----------
     function
         Maps a vector (p,) and a block of data to a scalar.
+    scored
+        Maps them to the same scalar and the share of rows classified correctly.
     """
 
     name = "loop"
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, scored: Scored | None = None) -> None:
         self._function = function
+        self._scored = scored
 
     def values(self, vectors: Tensor, data: Any) -> Tensor:
         """Return the values (c,) at `vectors` (c, p)."""
@@ -92,11 +104,20 @@ class Looped:
             gradients.append(derivative(value, leaf))
         return torch.stack(values), torch.stack(gradients)
 
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-        leaf = vector.detach().clone().requires_grad_()
-        gradient = derivative(self._function(leaf, data), leaf, create_graph=True)
-        return torch.stack([derivative((gradient * row).sum(), leaf, retain_graph=True) for row in directions])
+    def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian at `vectors` (c, p) times `directions` (c, p)."""
+        products = []
+        for vector, direction in zip(vectors, directions, strict=True):
+            leaf = vector.detach().clone().requires_grad_()
+            gradient = derivative(self._function(leaf, data), leaf, create_graph=True)
+            products.append(derivative((gradient * direction).sum(), leaf))
+        return torch.stack(products)
+
+    def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
+        """Return the values (c,) and the shares of rows classified correctly (c,) at `vectors` (c, p)."""
+        scored = _known(self._scored)
+        values, right = zip(*(scored(vector, data) for vector in vectors), strict=True)
+        return torch.stack(values).detach(), torch.stack(right)
 
 
 class Rows:
@@ -123,11 +144,15 @@ class Rows:
         values = self._function(leaf)
         return values.detach(), derivative(values.sum(), leaf)
 
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
-        leaf = vector.expand_as(directions).clone().requires_grad_()
+    def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian at `vectors` (c, p) times `directions` (c, p)."""
+        leaf = vectors.detach().clone().requires_grad_()
         gradient = derivative(self._function(leaf).sum(), leaf, create_graph=True)
         return derivative((gradient * directions).sum(), leaf)
+
+    def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
+        """Raise: a function classifies nothing."""
+        raise NotImplementedError
 
 
 class NumpyRows:
@@ -158,13 +183,17 @@ class NumpyRows:
         """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
         return self.values(vectors, data), self._differences(vectors, data, power=1 / 3)
 
-    def products(self, vector: Tensor, directions: Tensor, data: Any) -> Tensor:
-        """Return the Hessian at `vector` (p,) times each of `directions` (c, p)."""
+    def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian at `vectors` (c, p) times `directions` (c, p)."""
         length = directions.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        step = torch.finfo(torch.float64).eps ** (1 / 4) * vector.abs().max().clamp_min(1.0)
-        ahead = self._differences(vector + step * directions / length, data, power=1 / 4)
-        behind = self._differences(vector - step * directions / length, data, power=1 / 4)
+        step = torch.finfo(torch.float64).eps ** (1 / 4) * vectors.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
+        ahead = self._differences(vectors + step * directions / length, data, power=1 / 4)
+        behind = self._differences(vectors - step * directions / length, data, power=1 / 4)
         return (ahead - behind) / (2 * step) * length
+
+    def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
+        """Raise: a function classifies nothing."""
+        raise NotImplementedError
 
     def _differences(self, vectors: Tensor, data: Any, power: float) -> Tensor:
         steps = torch.finfo(torch.float64).eps ** power * vectors.abs().clamp_min(1.0)
@@ -193,9 +222,7 @@ def derivative(value: Tensor, leaf: Tensor, *, create_graph: bool = False, retai
     return derivative
 
 
-@contextmanager
-def _without_vmap_warnings() -> Iterator[None]:
-    """Hide that vmap loops over an operation for which it has no batching rule: it is slow, not wrong."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*performance drop")
-        yield
+def _known(scored: Scored | None) -> Scored:
+    if scored is None:
+        raise NotImplementedError
+    return scored

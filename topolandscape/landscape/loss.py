@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,17 +16,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from topolandscape.landscape.batching import Engine, spread
-from topolandscape.landscape.data import Pairs, batches, cut, digest, read
+from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
 from topolandscape.landscape.pure import (
     Block,
     Loss,
     Model,
+    PureLoss,
     agree,
-    chosen_device,
+    chosen_devices,
     chosen_dtype,
     copied,
+    doubled,
     function_form,
     in_float64,
     name_of,
@@ -34,6 +37,8 @@ from topolandscape.landscape.pure import (
 )
 from topolandscape.landscape.wide import NotWide, Wide
 from topolandscape.structures import Floats, Subspace
+
+Device = str | torch.device | Sequence[str | torch.device] | None
 
 
 class Landscape:
@@ -56,15 +61,19 @@ class Landscape:
         restrictions.
     description
         What was evaluated, ready for JSON; with fingerprints of the module's state and of the data.
+    rows
+        Number of rows of the data; None for functions.
     engine
-        How it is evaluated: see `topolandscape.landscape.batching.Engine`.
+        How it is evaluated: form, vectors and rows at once, speed, share of the machine's peak (``engine.report()``);
+        see `topolandscape.landscape.batching.Engine`.
 
     Notes
     -----
-    The loss is the mean over the rows of the data plus ``weight_decay * |theta|^2``, theta being the parameters that
-    vary. The network is evaluated in its own precision; outputs are converted to float64 before the loss, if the loss
-    can take them, and sums over data are in float64. A gradient of the penalty is ``2 weight_decay theta``: torch's
-    optimizers call half of our number ``weight_decay``.
+    The loss is the mean over the rows of the data, weighted where weights are given, plus ``weight_decay * |theta|^2``,
+    theta being the parameters that vary. The network is evaluated in its own precision; the loss of its outputs is
+    precise to float64 rounding or, by compiled kernels, to that of the outputs, and sums over data are in float64.
+    A gradient of the penalty is ``2 weight_decay theta``: torch's optimizers call half of our number
+    ``weight_decay``.
 
     Examples
     --------
@@ -87,6 +96,8 @@ class Landscape:
         point: Floats | None = None,
         subspace: Subspace | None = None,
         exact: Engine | None = None,
+        data: Data | None = None,
+        whole: Landscape | None = None,
     ) -> None:
         self.engine = engine
         self.dimension = dimension
@@ -96,8 +107,11 @@ class Landscape:
         if point is not None:
             point.flags.writeable = False
         self.blocks: tuple[Block, ...] = model.blocks if model is not None and subspace is None else ()
+        self.rows: int | None = description.get("rows")
         self._model = model
         self._exact = exact
+        self._data = data
+        self._whole = whole
 
     # ---------------------------------------------------------------------------------------------- making
 
@@ -109,11 +123,13 @@ class Landscape:
         targets: Any,
         *,
         loss: Loss,
+        weights: Any = None,
         weight_decay: float = 0.0,
         parameters: str | Sequence[str] | None = None,
-        device: str | torch.device | None = None,
+        device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
+        form: str | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data in memory.
 
@@ -126,16 +142,24 @@ class Landscape:
             `dtype`.
         loss
             Called with (outputs, targets); returns the mean over rows, or one value a row, which are then averaged.
+        weights
+            What each row counts, shape (rows,), or a list of them, one entry a batch; None: all the same. The loss is
+            then ``sum w l / sum w``, and needs to give one value a row, or to take ``reduction="none"`` as torch's do.
         weight_decay
             Factor of the squared norm of the varying parameters, added to the loss.
         parameters
             Names of the parameters that vary, or patterns such as ``"layer.*"``; the others stay fixed. None: all of
             floating type, also those that do not require gradients. A parameter with two names counts once.
         device, dtype
-            Where and in which precision the network is evaluated; None: as the module is.
+            Where and in which precision the network is evaluated; None: as the module is. Several devices, as a list,
+            share out the points. The type ``"tf32"`` is float32 with products of tensor cores, and ``"bfloat16"`` all
+            in that type; `noise` then says what they cost.
         memory
-            Bytes that the evaluation of a chunk may take; None: 32 MiB on a processor, an eighth of an accelerator's
-            memory. Data are cut into blocks of rows where one evaluation needs more.
+            Bytes that an evaluation may take besides points and results; None: 128 MiB on a processor, an eighth of
+            an accelerator's memory. Data are cut into blocks of rows where one evaluation needs more.
+        form
+            ``"wide"``, ``"vmap"`` or ``"loop"``: evaluate in this way, so that a run repeats to the bit also on another
+            machine; None: the fastest, found out by short trials.
 
         Returns
         -------
@@ -165,12 +189,17 @@ class Landscape:
         27
         """
         parts_in, parts_out = batches(inputs), batches(targets)
-        if len(parts_in) != len(parts_out):
+        counting = [None] * len(parts_in) if weights is None else batches(weights)
+        if not len(parts_in) == len(parts_out) == len(counting):
+            also = "" if weights is None else f" and {len(counting)} of weights"
             raise ValueError(
-                f"there are {len(parts_in)} batches of inputs and {len(parts_out)} of targets; give as many of each."
+                f"there are {len(parts_in)} batches of inputs and {len(parts_out)} of targets{also}; give as many of "
+                "each."
             )
-        pairs = list(zip(parts_in, parts_out, strict=True))
-        return cls._from_pairs("module", module, lambda: pairs, loss, weight_decay, parameters, device, dtype, memory)
+        parts = list(zip(parts_in, parts_out, counting, strict=True))
+        return cls._from_batches(
+            "module", module, lambda: parts, loss, weight_decay, parameters, device, dtype, memory, form
+        )
 
     @classmethod
     def from_loader(
@@ -181,25 +210,27 @@ class Landscape:
         loss: Loss,
         weight_decay: float = 0.0,
         parameters: str | Sequence[str] | None = None,
-        device: str | torch.device | None = None,
+        device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
+        form: str | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data that are read anew at each evaluation.
 
         Parameters
         ----------
-        module, loss, weight_decay, parameters, device, dtype, memory
+        module, loss, weight_decay, parameters, device, dtype, memory, form
             As for `from_module`.
         loader
-            Gives (inputs, targets) batches, the same ones in the same order each time it is gone through: a
-            ``torch.utils.data.DataLoader`` with ``shuffle=False``, or a list of pairs. Gone through twice here, to
-            see that it does.
+            Gives (inputs, targets) or (inputs, targets, weights) batches, the same ones in the same order each time it
+            is gone through: a ``torch.utils.data.DataLoader`` with ``shuffle=False``, or a list of them. Gone through
+            twice here, to see that it does.
 
         Returns
         -------
         Landscape
-            Every evaluation goes through the data once, whatever the number of points.
+            Every evaluation goes through the data once, whatever the number of points; the next batch is read while
+            one is in use.
 
         Raises
         ------
@@ -221,17 +252,17 @@ class Landscape:
                 "evaluation. Give a DataLoader, or a list of batches."
             )
 
-        def pairs() -> Iterator[tuple[Any, Any]]:
+        def parts() -> Iterator[tuple[Any, Any, Any]]:
             for index, batch in enumerate(loader):
-                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                     raise TypeError(
                         f"batch {index} of the loader is a {type(batch).__name__}"
                         f"{f' of {len(batch)}' if isinstance(batch, (tuple, list)) else ''}; it needs to be a pair "
                         "(inputs, targets). Wrap the data set so that it gives pairs."
                     )
-                yield batch[0], batch[1]
+                yield batch[0], batch[1], batch[2] if len(batch) == 3 else None
 
-        return cls._from_pairs("loader", module, pairs, loss, weight_decay, parameters, device, dtype, memory)
+        return cls._from_batches("loader", module, parts, loss, weight_decay, parameters, device, dtype, memory, form)
 
     @classmethod
     def from_function(cls, function: Callable[[Any], Any], dimension: int) -> Landscape:
@@ -284,17 +315,18 @@ class Landscape:
         return landscape
 
     @classmethod
-    def _from_pairs(
+    def _from_batches(
         cls,
         kind: str,
         module: nn.Module,
-        pairs: Pairs,
+        parts: Batches,
         loss: Loss,
         weight_decay: float,
         parameters: str | Sequence[str] | None,
-        device: str | torch.device | None,
+        device: Device,
         dtype: str | torch.dtype | None,
         memory: int | None,
+        form: str | None,
     ) -> Landscape:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; it needs to be a torch.nn.Module (an instance).")
@@ -303,35 +335,43 @@ class Landscape:
         if not (math.isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(f"weight_decay is {weight_decay}; it needs to be a number, 0 or more.")
         chosen = varying_parameters(module, parameters)
-        where = chosen_device(device, next(iter(chosen.values())))
-        precision = chosen_dtype(dtype, next(iter(chosen.values())))
+        devices = chosen_devices(device, next(iter(chosen.values())))
+        where = devices[0]
+        tf32 = dtype == "tf32"
+        precision = chosen_dtype(torch.float32 if tf32 else dtype, next(iter(chosen.values())))
 
         budget = memory_budget(where) if memory is None else int(memory)
         with randomness_kept(where), torch.inference_mode(False), torch.enable_grad():
             model = copied(module, chosen, where, precision if dtype is not None else None)
             point = model.flat(module)
-            data = read(pairs, streamed=kind == "loader", device=where, dtype=precision)
-            function, score, additive = pure_loss(model, loss, torch.tensor(point).to(where, precision), data)
-            if additive:
-                data = cut(data, function, torch.tensor(point).to(where, precision), budget)
+            vector = torch.tensor(point).to(where, precision)
+            data = read(parts, streamed=kind == "loader", device=where, dtype=precision)
+            function = pure_loss(model, loss, vector, data)
+            data = replace(data, additive=function.additive)
+            if data.additive:
+                data = cut(data, function, vector, budget // devices.count(where))
             elif data.count > 1:
                 raise ValueError(
                     f"the loss {name_of(loss)} is not a mean over rows, so {data.count} batches cannot be combined. "
                     'Use reduction="mean" or "none", or give the data as one batch.'
                 )
-        forms: list[Form] = [Vmapped(function), Looped(function)]
-        with suppress(NotWide):
-            forms.insert(0, Wide(model, loss, score, function, additive=additive))
         engine = Engine(
-            forms,
+            _forms(function, loss),
             data.blocks,
             count=data.count,
             dtype=precision,
-            device=where,
+            devices=devices,
             decay=float(weight_decay),
             memory=budget,
+            spare=lambda device: _forms(function.copied_to(device), loss),
+            dimension=len(point),
+            streamed=data.streamed,
+            tf32=tf32,
         )
-        exact = None if precision == torch.float64 else in_float64(model, loss, point, data, engine)
+        if form is not None:
+            engine.only(form)
+        plain = precision == torch.float64
+        exact = None if plain else in_float64(model, loss, point, data, engine)
 
         description = {
             "kind": kind,
@@ -341,12 +381,12 @@ class Landscape:
             "rows": data.rows,
             "loss": name_of(loss),
             "weight_decay": float(weight_decay),
-            "dtype": str(precision).removeprefix("torch."),
-            "device": str(where),
+            "dtype": "tf32" if tf32 else str(precision).removeprefix("torch."),
+            "device": ", ".join(map(str, dict.fromkeys(devices))),
             "state": digest(module.state_dict()),
             "data": data.digest,
-        }
-        landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact)
+        } | ({} if form is None else {"form": form})
+        landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact, data=data)
         landscape._check_repeatable(
             _probes(point), cure="Call module.eval() before (dropout and the like draw random numbers in train mode)."
         )
@@ -388,7 +428,107 @@ class Landscape:
             model=self._model,
             subspace=Subspace(start, rows),
             exact=self._exact,
+            data=self._data,
+            whole=None if self._whole is None else self._whole.restricted_to(origin, directions),
         )
+
+    def of_rows(self, rows: ArrayLike) -> Landscape:
+        """Return the landscape of the same loss on some rows of the data.
+
+        Parameters
+        ----------
+        rows
+            Their numbers, counted through all batches; each at most once, in any order. They are read into memory.
+
+        Returns
+        -------
+        Landscape
+            Cheap to make: nothing is checked again. Its `noise` includes the difference from the loss on all rows.
+
+        Raises
+        ------
+        ValueError
+            There are no data, or a row does not exist or is given twice, or the loss is not a mean over rows.
+
+        Examples
+        --------
+        >>> module = torch.nn.Linear(1, 1)
+        >>> landscape = Landscape.from_module(
+        ...     module, torch.zeros(4, 1), torch.arange(4.0)[:, None], loss=torch.nn.functional.mse_loss
+        ... )
+        >>> landscape.of_rows([1, 3]).values([[0.0, 0.0]])
+        array([5.])
+        """
+        data = self._known_data()
+        chosen = np.asarray(rows)
+        if chosen.ndim != 1 or len(chosen) == 0 or not np.issubdtype(chosen.dtype, np.integer):
+            raise ValueError(
+                f"rows are {chosen.dtype} of shape {chosen.shape}; they need to be whole numbers, one or more."
+            )
+        chosen = np.sort(chosen.astype(np.int64))
+        if chosen[0] < 0 or chosen[-1] >= data.rows:
+            wrong = chosen[0] if chosen[0] < 0 else chosen[-1]
+            raise ValueError(f"row {wrong} does not exist; there are {data.rows}, counted from 0.")
+        if (twice := np.flatnonzero(np.diff(chosen) == 0)).size:
+            raise ValueError(f"row {chosen[twice[0]]} is given twice; give weights where a row counts more.")
+        if not data.additive:
+            raise ValueError(f"the loss {self.description['loss']} is not a mean over rows, so none can be left out.")
+        blocks = selected(data, chosen, ROWS_AT_ONCE if self.engine.device.type == "cpu" else None)
+        exact = None if self._exact is None else self._exact.on(lambda: doubled(blocks), len(blocks))
+        part = Landscape(
+            self.engine.on(lambda: blocks, len(blocks)),
+            self.dimension,
+            description={**self.description, "rows": len(chosen), "of_rows": data.rows},
+            model=self._model,
+            point=self.point,
+            subspace=self.subspace,
+            exact=exact,
+            whole=self,
+        )
+        part.blocks = self.blocks
+        return part
+
+    def subset(self, rows: int, *, seed: int) -> Landscape:
+        """Return the landscape of the same loss on randomly chosen rows of the data.
+
+        Parameters
+        ----------
+        rows
+            How many.
+        seed
+            A whole number. It is recorded in the description.
+
+        Returns
+        -------
+        Landscape
+            As from `of_rows`: its `noise` is at least the difference from the loss on all rows, at and near the
+            module's own point.
+
+        Examples
+        --------
+        >>> inputs, targets = torch.zeros(100, 1), torch.arange(100.0)[:, None]
+        >>> module = torch.nn.Linear(1, 1)
+        >>> landscape = Landscape.from_module(module, inputs, targets, loss=torch.nn.functional.mse_loss)
+        >>> landscape.subset(10, seed=0)
+        Landscape(Linear, 2 parameters, mse_loss of 10 rows, float32 on cpu)
+        """
+        whole = self._known_data().rows
+        if not isinstance(rows, (int, np.integer)) or not 1 <= rows <= whole:
+            raise ValueError(f"rows is {rows!r}; it needs to be a whole number from 1 to {whole}.")
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed is {seed!r}; it needs to be a whole number, 0 or more, so that it can be recorded.")
+        chosen = np.random.default_rng(seed).choice(whole, int(rows), replace=False)
+        part = self.of_rows(chosen)
+        part.description = MappingProxyType({**part.description, "subset_seed": int(seed)})
+        return part
+
+    def _known_data(self) -> Data:
+        if self._data is None:
+            raise ValueError(
+                "this landscape is of a function or of some rows, and has no rows to choose from; choose from the "
+                "landscape of all data."
+            )
+        return self._data
 
     # ---------------------------------------------------------------------------------------------- evaluating
 
@@ -434,13 +574,44 @@ class Landscape:
         """
         return self.engine.gradients(_points(points, self.dimension), subspace=self.subspace, progress=progress)
 
+    def accuracies(self, points: ArrayLike, *, progress: bool | None = None) -> tuple[Floats, Floats]:
+        """Return the losses and the shares of rows classified correctly, from one pass through the network.
+
+        Parameters
+        ----------
+        points, progress
+            As for `values`.
+
+        Returns
+        -------
+        tuple of float64 arrays
+            Values (n,), and shares (n,) between 0 and 1: of the rows, by their weights, of which the largest output is
+            that of the right class.
+
+        Raises
+        ------
+        ValueError
+            The outputs are not one score a class, or the targets not classes.
+
+        Examples
+        --------
+        >>> module = torch.nn.Linear(1, 2)
+        >>> inputs, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 0])
+        >>> landscape = Landscape.from_module(module, inputs, targets, loss=torch.nn.functional.cross_entropy)
+        >>> landscape.accuracies([[1.0, -1.0, 0.0, 0.0]])[1]
+        array([0.5])
+        """
+        rows = _points(points, self.dimension)
+        self._known_model()
+        return self.engine.accuracies(rows, subspace=self.subspace, progress=progress)
+
     def hessian_products(self, point: ArrayLike, vectors: ArrayLike, *, progress: bool | None = None) -> Floats:
-        """Return the Hessian at one point times many vectors.
+        """Return the Hessian at one point, or at one point for each vector, times many vectors.
 
         Parameters
         ----------
         point
-            Shape (dimension,).
+            Shape (dimension,); or one for each vector, (n, dimension).
         vectors
             One a row, shape (n, dimension).
         progress
@@ -458,8 +629,11 @@ class Landscape:
         array([[ 6.,  0.],
                [ 0., 12.]])
         """
-        (at,) = _points([_array(point, "point")], self.dimension, "point")
         rows = _points(vectors, self.dimension, "vectors")
+        where = _float64(point, "point")
+        at = _points(where if where.ndim == 2 else [_array(point, "point")], self.dimension, "point")
+        if where.ndim == 2 and len(at) != len(rows):
+            raise ValueError(f"there are {len(at)} points and {len(rows)} vectors; give one point, or as many of each.")
         return self.engine.products(at, rows, subspace=self.subspace, progress=progress)
 
     def noise_at(self, points: ArrayLike) -> Floats:
@@ -474,7 +648,8 @@ class Landscape:
         -------
         float64 array
             Largest difference (n,) between evaluating the point alone, among others, by a plain loop, and, where the
-            network is of lower precision and can be converted, in float64.
+            network is of lower precision and can be converted, in float64; and, on some rows of the data, from the loss
+            on all rows.
 
         Examples
         --------
@@ -487,6 +662,8 @@ class Landscape:
         if self._exact is not None:
             # Repeated float32 evaluations can agree to the last bit and still be off by their rounding.
             ways.append(self._exact.values(rows, subspace=self.subspace))
+        if self._whole is not None:
+            ways.append(self._whole.values(rows, progress=False))
         return spread(ways)
 
     @functools.cached_property
@@ -610,6 +787,14 @@ class Landscape:
             f"Landscape({said['module']}, {count}, {said['loss']} of {said['rows']} rows{decay}, "
             f"{said['dtype']} on {said['device']})"
         )
+
+
+def _forms(function: PureLoss, loss: Loss) -> list[Form]:
+    """Return the ways of evaluating a loss, the best first."""
+    forms: list[Form] = [Vmapped(function, function.scored), Looped(function, function.scored)]
+    with suppress(NotWide):
+        forms.insert(0, Wide(function.model, loss, function.score, function, additive=True))
+    return forms
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-# Activations of a chunk should stay near the processor's caches: larger chunks were measured to be slower.
-PROCESSOR_MEMORY = 32 * 2**20
+# Of all threads together. Far more than the caches hold: how many vectors are best at once is found by trial.
+PROCESSOR_MEMORY = 128 * 2**20
 
 
 def memory_budget(device: torch.device) -> int:
@@ -105,3 +108,53 @@ def randomness_kept(device: torch.device, *, seed: int | None = None) -> Iterato
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Let products of float32 numbers on an accelerator be exact, or TF32; give torch's settings back."""
+    if device.type != "cuda":
+        yield
+        return
+    name: str
+    value: str | bool
+    if hasattr(torch.backends.cudnn, "conv"):  # torch 2.9
+        name, value = "fp32_precision", "tf32" if tf32 else "ieee"
+        places: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+    else:
+        name, value, places = "allow_tf32", tf32, [torch.backends.cuda.matmul, torch.backends.cudnn]
+    before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, setting in zip(places, before, strict=True):
+            setattr(place, name, setting)
+
+
+def operations(function: Callable[[], Any]) -> float:
+    """Return the floating point operations of the matrix products, convolutions and attentions of `function`.
+
+    Examples
+    --------
+    >>> operations(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
+    60.0
+    """
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return float(counter.get_total_flops())
+
+
+@functools.cache
+def matrix_product_speed(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """Return the operations a second of the product of two large square matrices, measured once."""
+    one, other = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        (one @ other)[0, 0].item()  # waits for the device
+        return time.perf_counter() - start
+
+    seconds()
+    return 2 * size**3 / min(seconds() for _ in range(8))

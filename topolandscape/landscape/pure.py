@@ -6,10 +6,11 @@ import copy
 import difflib
 import fnmatch
 import functools
+import inspect
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from topolandscape.landscape.batching import Engine
-from topolandscape.landscape.data import ROWS_TRIED, Data, count_rows, digest, map_tensors, shapes
-from topolandscape.landscape.forms import Form, Function, Looped, NumpyRows, Rows
+from topolandscape.landscape.data import ROWS_TRIED, Batch, Data, count_rows, digest, map_tensors, shapes
+from topolandscape.landscape.forms import Form, Looped, NumpyRows, Rows
 from topolandscape.landscape.machine import out_of_memory, randomness_kept
 from topolandscape.structures import Floats
 
@@ -104,19 +105,29 @@ def varying_parameters(module: nn.Module, parameters: str | Sequence[str] | None
     return chosen
 
 
-def chosen_device(device: str | torch.device | None, parameter: Tensor) -> torch.device:
-    """Return the device asked for, or that of a parameter."""
+def chosen_devices(
+    device: str | torch.device | Sequence[str | torch.device] | None, parameter: Tensor
+) -> list[torch.device]:
+    """Return the devices of the workers: those asked for, or that of a parameter; a processor once for each thread."""
     if device is None:
-        return parameter.device
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ValueError(
-            f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]}); there is {', '.join(there)}."
-        ) from error
-    return where
+        asked: list[str | torch.device] = [parameter.device]
+    else:
+        asked = [device] if isinstance(device, (str, torch.device)) else list(device)
+    if not asked:
+        raise ValueError("device is an empty list; name at least one device, or leave it out.")
+    found = []
+    for name in asked:
+        try:
+            found.append(torch.device(name))
+            torch.empty(0, device=found[-1])
+        except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+            there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+            raise ValueError(
+                f"device {str(name)!r} cannot be used ({str(error).splitlines()[0]}); there is {', '.join(there)}."
+            ) from error
+    if len(found) == 1 and found[0].type == "cpu":
+        return found * torch.get_num_threads()
+    return found
 
 
 def chosen_dtype(dtype: str | torch.dtype | None, parameter: Tensor) -> torch.dtype:
@@ -155,20 +166,66 @@ def copied(
     return Model(own, blocks, trainable)
 
 
-def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Function, Loss, bool]:
-    """Return the loss of a block of data as a pure function, the loss of outputs, and whether it is a mean over rows.
+@dataclass(frozen=True, eq=False)
+class PureLoss:
+    """The loss of a block of data as a function of one flat vector.
+
+    Parameters
+    ----------
+    model
+        The module and its varying parameters.
+    score
+        The mean loss of outputs, targets and weights, in float64.
+    overwrites
+        Whether the module changes its inputs, which are then copied.
+    additive
+        Whether the loss is a mean over rows, so that blocks of rows may be summed.
+    """
+
+    model: Model
+    score: Score
+    overwrites: bool
+    additive: bool = True
+
+    def __call__(self, vector: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of a block."""
+        inputs, targets, weights = batch
+        return self.score(self.outputs(vector, inputs), targets, weights)
+
+    def scored(self, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of a block and the share of rows classified correctly."""
+        inputs, targets, weights = batch
+        outputs = self.outputs(vector, inputs)
+        return self.score(outputs, targets, weights), share_right(outputs, targets, weights)
+
+    def outputs(self, vector: Tensor, inputs: Any) -> Any:
+        """Return what the network makes of inputs."""
+        if self.overwrites:
+            inputs = map_tensors(inputs, torch.clone)
+        return functional_call(self.model.module, self.model.named(vector), (inputs,))
+
+    def copied_to(self, device: torch.device) -> PureLoss:
+        """Return the same for another thread, since a call exchanges the parameters of the module."""
+        module = copy.deepcopy(self.model.module).to(device)
+        return replace(self, model=replace(self.model, module=module), score=self.score.copied_to(device))
+
+
+def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> PureLoss:
+    """Return the loss of a block of data as a pure function.
 
     It is tried out on the first rows; where these alone do not fit the loss, on the whole first block.
     """
     few = map_tensors(data.first, lambda tensor: tensor[:ROWS_TRIED])
     try:
-        function, score = _fitting(model, loss, vector, few)
+        function = _fitting(model, loss, vector, few)
     except ValueError:
         few = data.first
-        function, score = _fitting(model, loss, vector, few)
+        function = _fitting(model, loss, vector, few)
+    # Whether it is a mean over rows is a property of the loss, whatever the rows count.
+    few = (*few[:2], None)
     rows = count_rows(few)
     if rows < 2:
-        return function, score, True
+        return function
     cut = max(1, rows // 3)
     try:
         parts = [
@@ -180,17 +237,14 @@ def pure_loss(model: Model, loss: Loss, vector: Tensor, data: Data) -> tuple[Fun
     except Exception as error:
         if out_of_memory(error):
             raise
-        return function, score, False
-    return (
-        function,
-        score,
-        bool(agree(np.array([whole]), np.array([mean]), vector.dtype).all()) or not math.isfinite(whole),
-    )
+        return replace(function, additive=False)
+    same = agree(np.array([whole]), np.array([mean]), vector.dtype).all()
+    return replace(function, additive=bool(same) or not math.isfinite(whole))
 
 
-def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -> tuple[Function, Loss]:
-    """Return the pure function of a module and a loss, and the loss of outputs; raise saying what does not fit."""
-    inputs, targets = map_tensors(block, torch.clone)
+def _fitting(model: Model, loss: Loss, vector: Tensor, batch: Batch) -> PureLoss:
+    """Return the pure function of a module and a loss; raise saying what does not fit."""
+    inputs, targets = map_tensors(batch[:2], torch.clone)
     before = {name: digest(buffer) for name, buffer in model.module.named_buffers()}
     intact = digest(inputs)
     try:
@@ -213,26 +267,18 @@ def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -
 
     problem: Exception | None = None
     for exact in (True, False):
-        score = _scored(loss, exact=exact, device=vector.device)
+        score = Score.of(loss, exact=exact, device=vector.device, by_row=batch[2] is not None)
         try:
             with warnings.catch_warnings():
                 # Squared errors of (n, 1) outputs and (n,) targets would be taken between all pairs of rows.
                 warnings.filterwarnings("error", message="Using a target size")
-                score(outputs, targets)
+                score(outputs, targets, batch[2])
         except Exception as error:
             if out_of_memory(error):
                 raise
             problem = problem or error
             continue
-
-        def function(vector: Tensor, block: tuple[Any, Any], score: Loss = score) -> Tensor:
-            inputs, targets = block
-            if overwrites:
-                inputs = map_tensors(inputs, torch.clone)
-            outputs = functional_call(model.module, model.named(vector), (inputs,))
-            return score(outputs, targets)
-
-        return function, score
+        return PureLoss(model, score, overwrites)
     raise ValueError(
         f"the loss {name_of(loss)} cannot take outputs of shape {shapes(outputs)} with targets of shape "
         f"{shapes(targets)}: {str(problem).splitlines()[0]}"
@@ -241,44 +287,115 @@ def _fitting(model: Model, loss: Loss, vector: Tensor, block: tuple[Any, Any]) -
 
 def in_float64(model: Model, loss: Loss, point: Floats, data: Data, engine: Engine) -> Engine | None:
     """Return an engine that evaluates the network in float64, or None where the module or the device cannot."""
-
-    def blocks() -> Iterator[tuple[float, Any]]:
-        for weight, (inputs, targets) in data.blocks():
-            yield weight, (map_tensors(inputs, _double), targets)
-
     try:
         with randomness_kept(engine.device), torch.inference_mode(False), torch.enable_grad():
             exact = Model(copy.deepcopy(model.module).double(), model.blocks, model.trainable)
             vector = torch.tensor(point, device=engine.device)
-            first = (map_tensors(data.first[0], _double), data.first[1])
-            function, _, _ = pure_loss(exact, loss, vector, replace(data, first=first))
+            inputs, targets, weights = data.first
+            function = pure_loss(
+                exact, loss, vector, replace(data, first=(map_tensors(inputs, _double), targets, weights))
+            )
     except Exception as error:
         if out_of_memory(error):
             raise
         return None
     return Engine(
-        [Looped(function)], blocks, count=data.count, device=engine.device, decay=engine.decay, memory=engine.memory
+        [Looped(function)],
+        lambda: doubled(data.blocks()),
+        count=data.count,
+        devices=engine.devices,
+        decay=engine.decay,
+        memory=engine.memory,
+        streamed=data.streamed,
     )
 
 
-def _scored(loss: Loss, *, exact: bool, device: torch.device) -> Loss:
-    """Return the mean loss of outputs and targets, a float64 scalar; `exact`: computed in float64."""
-    if isinstance(loss, nn.Module):
-        loss = copy.deepcopy(loss).to(device).requires_grad_(False)
-        loss = loss.double() if exact else loss
+def doubled(blocks: Iterable[tuple[float, Batch]]) -> Iterator[tuple[float, Batch]]:
+    """Yield blocks with their inputs in float64."""
+    for share, (inputs, targets, weights) in blocks:
+        yield share, (map_tensors(inputs, _double), targets, weights)
 
-    def score(outputs: Any, targets: Any) -> Tensor:
-        if exact:
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The mean loss of outputs and targets, a float64 scalar.
+
+    Parameters
+    ----------
+    loss
+        The user's loss.
+    exact
+        Whether outputs and targets are converted to float64 before.
+    by_row
+        Whether the loss must give one value a row, since rows have weights.
+    """
+
+    loss: Loss
+    exact: bool
+    by_row: bool
+
+    @classmethod
+    def of(cls, loss: Loss, *, exact: bool, device: torch.device, by_row: bool) -> Score:
+        """Return the score of a user's loss, which is copied where it is a module."""
+        if isinstance(loss, nn.Module):
+            loss = copy.deepcopy(loss).to(device).requires_grad_(False)
+            loss = loss.double() if exact else loss
+            if by_row and getattr(loss, "reduction", None) == "mean":
+                vars(loss)["reduction"] = "none"
+        elif by_row and _reduces(loss):
+            loss = functools.partial(loss, **{"reduction": "none"})
+        return cls(loss, exact, by_row)
+
+    def copied_to(self, device: torch.device) -> Score:
+        """Return the same for another thread."""
+        if not isinstance(self.loss, nn.Module):
+            return self
+        return replace(self, loss=copy.deepcopy(self.loss).to(device))
+
+    def __call__(self, outputs: Any, targets: Any, weights: Tensor | None = None) -> Tensor:
+        """Return the mean over the rows, by their weights where there are any."""
+        if self.exact:
             outputs, targets = map_tensors(outputs, _double), map_tensors(targets, _double)
-        value = loss(outputs, targets)
+        value = self.loss(outputs, targets)
         if not isinstance(value, Tensor):
             raise TypeError(f"it returned a {type(value).__name__}; it needs to return a tensor.")
         rows = count_rows(targets)
-        if value.numel() != 1 and value.shape[:1] != (rows,):
+        one_a_row = value.shape[:1] == (rows,)
+        if self.by_row and not one_a_row:
+            raise ValueError(
+                f"it returned shape {tuple(value.shape)}; with weights it needs to return {rows} values, one a row."
+            )
+        if value.numel() != 1 and not one_a_row:
             raise ValueError(f"it returned shape {tuple(value.shape)}; it needs to return a scalar, or {rows} values.")
-        return value.double().mean()
+        if not self.by_row or weights is None:
+            return value.double().mean()
+        by_row = value.double().reshape(rows, -1).mean(1)
+        return (by_row * weights).sum() / weights.sum()
 
-    return score
+
+def _reduces(loss: Loss) -> bool:
+    """Return whether a function takes reduction="none", as torch's losses do."""
+    try:
+        return "reduction" in inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def share_right(outputs: Any, targets: Any, weights: Tensor | None) -> Tensor:
+    """Return the share of rows whose largest output is that of the right class, a float64 scalar."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.ndim < 2:
+        raise ValueError(
+            f"accuracy needs outputs of one score a class, (rows, classes); there are outputs of {shapes(outputs)}."
+        )
+    if targets.shape == outputs.shape:
+        targets = targets.argmax(1)
+    elif targets.shape != outputs.shape[:1] + outputs.shape[2:] or targets.is_floating_point():
+        raise ValueError(
+            f"accuracy needs whole targets (rows,), one class a row; there are outputs of {shapes(outputs)} and "
+            f"targets of {shapes(targets)}."
+        )
+    right = (outputs.argmax(1) == targets).double().reshape(len(targets), -1).mean(1)
+    return right.mean() if weights is None else (right * weights).sum() / weights.sum()
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -539,7 +539,12 @@ def _samples(
         noise=noise,
         subspace=landscape.subspace,
         shape=shape,
-        provenance={"sampler": sampler, **settings, "landscape": dict(landscape.description)},
+        provenance={
+            "sampler": sampler,
+            **settings,
+            "landscape": dict(landscape.description),
+            "form": landscape.engine.form(),
+        },
     )
 
 

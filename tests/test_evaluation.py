@@ -1,0 +1,503 @@
+"""Weights, accuracies, some of the rows, streams, several workers, plans: whatever the form and however shared out."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from topolandscape import Landscape
+from topolandscape.landscape.batching import KINDS, Engine
+from topolandscape.landscape.data import prefetched
+from topolandscape.landscape.forms import Looped, Vmapped
+from topolandscape.landscape.machine import matrix_product_speed, operations
+from topolandscape.landscape.workers import Rows, run_together
+
+ROWS = 60
+FORMS = ["wide", "vmap", "loop"]
+
+
+@pytest.fixture
+def inputs():
+    return torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.fixture
+def classes():
+    return torch.randint(3, (ROWS,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+@pytest.fixture
+def weights():
+    return torch.rand(ROWS, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def near(point, n=7):
+    return point + 0.3 * np.random.default_rng(4).normal(size=(n, len(point)))
+
+
+def outputs_at(landscape, points, inputs):
+    return [landscape.module_at(point)(inputs).detach() for point in points]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Weights of rows
+# --------------------------------------------------------------------------------------------------------------
+
+
+LOSSES = {
+    "function": F.cross_entropy,
+    "module": nn.CrossEntropyLoss(),
+    "one a row": lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_say_what_a_row_counts(name, form, module, inputs, classes, weights):
+    landscape = Landscape.from_module(module, inputs, classes, loss=LOSSES[name], weights=weights, form=form)
+    points = near(landscape.point)
+    by_row = torch.stack([F.cross_entropy(y, classes, reduction="none") for y in outputs_at(landscape, points, inputs)])
+    expected = (by_row * weights).sum(1) / weights.sum()
+    np.testing.assert_allclose(landscape.values(points), expected, rtol=1e-12)
+    values, gradients = landscape.gradients(points)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    along = np.random.default_rng(0).normal(size=landscape.dimension)
+    step = 1e-6
+    slope = (landscape.values(points + step * along) - landscape.values(points - step * along)) / (2 * step)
+    np.testing.assert_allclose(gradients @ along, slope, rtol=1e-7, atol=1e-9)
+
+
+def test_weights_of_whole_numbers_are_repeated_rows(module, inputs, classes):
+    counts = torch.arange(ROWS) % 3
+    weighted = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weights=counts)
+    rows = torch.arange(ROWS).repeat_interleave(counts)
+    repeated = Landscape.from_module(module, inputs[rows], classes[rows], loss=F.cross_entropy)
+    points = near(weighted.point)
+    np.testing.assert_allclose(weighted.values(points), repeated.values(points), rtol=1e-12)
+    np.testing.assert_allclose(weighted.gradients(points)[1], repeated.gradients(points)[1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(weighted.accuracies(points)[1], repeated.accuracies(points)[1], rtol=1e-12)
+
+
+def test_weights_hold_through_batches_streams_and_cuts(module, inputs, classes, weights):
+    whole = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weights=weights)
+    cuts = (slice(0, 10), slice(10, 35), slice(35, ROWS))
+    parts = [[tensor[cut] for cut in cuts] for tensor in (inputs, classes, weights)]
+    several = Landscape.from_module(module, parts[0], parts[1], loss=F.cross_entropy, weights=parts[2])
+    loader = DataLoader(TensorDataset(inputs, classes, weights), batch_size=7)
+    streamed = Landscape.from_loader(module, loader, loss=F.cross_entropy)
+    small = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weights=weights, memory=5000)
+    assert small.engine.count > 1
+    points = near(whole.point)
+    for landscape in (several, streamed, small):
+        np.testing.assert_allclose(landscape.values(points), whole.values(points), rtol=1e-12)
+        np.testing.assert_allclose(landscape.accuracies(points)[1], whole.accuracies(points)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.ones(ROWS - 1), r"weights are shape \(59,\); they need to be a tensor of shape \(60,\)"),
+        (torch.zeros(ROWS), "the weights of all rows are 0"),
+        (torch.full((ROWS,), -1.0), r"weights\[0\] is -1"),
+        (torch.cat([torch.ones(ROWS - 1), torch.tensor([float("nan")])]), r"weights\[59\] is nan"),
+        ([torch.ones(ROWS)] * 2, "1 batches of inputs and 1 of targets and 2 of weights"),
+    ],
+)
+def test_bad_weights_are_refused(bad, message, module, inputs, classes):
+    with pytest.raises(ValueError, match=message):
+        Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weights=bad)
+
+
+def test_weights_need_a_loss_of_one_value_a_row(module, inputs, classes):
+    def mean_only(outputs, targets):
+        return F.cross_entropy(outputs, targets)
+
+    with pytest.raises(ValueError, match="with weights it needs to return 60 values, one a row"):
+        Landscape.from_module(module, inputs, classes, loss=mean_only, weights=torch.ones(ROWS))
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Accuracies
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_accuracies_are_the_shares_of_rows_classified_correctly(form, module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, form=form, weight_decay=0.1)
+    points = near(landscape.point)
+    values, accuracies = landscape.accuracies(points)
+    right = [(y.argmax(1) == classes).double().mean().item() for y in outputs_at(landscape, points, inputs)]
+    np.testing.assert_allclose(accuracies, right, rtol=1e-12)
+    np.testing.assert_allclose(values, landscape.values(points), rtol=1e-12)
+    assert len(set(right)) > 1
+
+
+def test_accuracies_of_one_hot_targets(module, inputs, classes):
+    by_class = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    one_hot = Landscape.from_module(module, inputs, F.one_hot(classes, 3).double(), loss=F.mse_loss)
+    points = near(by_class.point)
+    np.testing.assert_allclose(one_hot.accuracies(points)[1], by_class.accuracies(points)[1], rtol=1e-12)
+
+
+def test_accuracies_need_classes(inputs):
+    landscape = Landscape.from_module(nn.Linear(6, 1), inputs, torch.zeros(ROWS), loss=lambda y, t: (y[:, 0] - t) ** 2)
+    with pytest.raises(ValueError, match="accuracy needs whole targets"):
+        landscape.accuracies(landscape.point[None])
+    with pytest.raises(ValueError, match="made from a function and has no module"):
+        Landscape.from_function(lambda x: (x**2).sum(1), 2).accuracies([[0.0, 0.0]])
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Hessian products at many points
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_products_at_many_points_are_those_at_each(form, module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, form=form, weight_decay=0.01)
+    points = near(landscape.point, 5)
+    vectors = np.random.default_rng(5).normal(size=points.shape)
+    products = landscape.hessian_products(points, vectors)
+    step = 1e-5
+    ahead, behind = (landscape.gradients(points + sign * step * vectors)[1] for sign in (1, -1))
+    np.testing.assert_allclose(products, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)
+    for point, vector, product in zip(points, vectors, products, strict=True):
+        np.testing.assert_allclose(landscape.hessian_products(point, vector[None])[0], product, rtol=1e-10, atol=1e-12)
+
+
+def test_products_need_as_many_points_as_vectors(module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    with pytest.raises(ValueError, match="there are 2 points and 3 vectors"):
+        landscape.hessian_products(near(landscape.point, 2), near(landscape.point, 3))
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Some of the rows
+# --------------------------------------------------------------------------------------------------------------
+
+
+def test_some_rows_are_a_landscape_of_these_rows(module, inputs, classes, weights):
+    rows = np.array([40, 3, 17, 58])
+    index = torch.from_numpy(np.sort(rows))
+    for weighting in (None, weights):
+        whole = Landscape.from_module(
+            module, inputs, classes, loss=F.cross_entropy, weights=weighting, weight_decay=0.1
+        )
+        part = whole.of_rows(rows)
+        alone = Landscape.from_module(
+            module,
+            inputs[index],
+            classes[index],
+            loss=F.cross_entropy,
+            weights=None if weighting is None else weighting[index],
+            weight_decay=0.1,
+        )
+        points = near(whole.point)
+        np.testing.assert_allclose(part.values(points), alone.values(points), rtol=1e-12)
+        np.testing.assert_allclose(part.gradients(points)[1], alone.gradients(points)[1], rtol=1e-9, atol=1e-12)
+        assert part.rows == 4
+        assert part.blocks == whole.blocks
+
+
+def test_parts_of_the_rows_average_to_the_whole(module, inputs, classes):
+    whole = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    order = np.random.default_rng(0).permutation(ROWS)
+    points = near(whole.point)
+    parts = [whole.of_rows(rows).values(points) for rows in np.split(order, 5)]
+    np.testing.assert_allclose(np.mean(parts, axis=0), whole.values(points), rtol=1e-12)
+
+
+def test_rows_are_found_in_streams_and_batches(module, inputs, classes):
+    whole = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    streamed = Landscape.from_loader(
+        module, DataLoader(TensorDataset(inputs, classes), batch_size=7), loss=F.cross_entropy
+    )
+    points = near(whole.point)
+    rows = [0, 6, 7, 59, 30]
+    np.testing.assert_allclose(streamed.of_rows(rows).values(points), whole.of_rows(rows).values(points), rtol=1e-12)
+
+
+def test_a_subset_is_seeded_recorded_and_its_noise_measured(module, inputs, classes):
+    whole = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    part, same, other = (whole.subset(20, seed=seed) for seed in (0, 0, 1))
+    points = near(whole.point)
+    assert np.array_equal(part.values(points), same.values(points))
+    assert not np.allclose(part.values(points), other.values(points))
+    assert (part.description["rows"], part.description["of_rows"], part.description["subset_seed"]) == (20, ROWS, 0)
+    noise = part.noise_at(points)
+    assert (noise >= np.abs(part.values(points) - whole.values(points)) - 1e-14).all()
+    assert part.noise > 1e-3 > whole.noise
+    everything = whole.subset(ROWS, seed=3)
+    np.testing.assert_allclose(everything.values(points), whole.values(points), rtol=1e-12)
+    restricted = part.restricted_to(whole.point, np.eye(whole.dimension)[:2])
+    assert restricted.noise > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 60], "row 60 does not exist; there are 60"),
+        ([-1], "row -1 does not exist"),
+        ([2, 5, 2], "row 2 is given twice"),
+        ([], "whole numbers, one or more"),
+        ([0.5], "rows are float64"),
+    ],
+)
+def test_bad_rows_are_refused(rows, message, module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    with pytest.raises(ValueError, match=message):
+        landscape.of_rows(rows)
+
+
+def test_rows_cannot_be_taken_from_what_has_none(module, inputs, classes):
+    with pytest.raises(ValueError, match="has no rows to choose from"):
+        Landscape.from_function(lambda x: (x**2).sum(1), 2).of_rows([0])
+    summed = Landscape.from_module(module, inputs, classes, loss=nn.CrossEntropyLoss(reduction="sum"))
+    with pytest.raises(ValueError, match="is not a mean over rows"):
+        summed.of_rows([0])
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy)
+    with pytest.raises(ValueError, match="rows is 61; it needs to be a whole number from 1 to 60"):
+        landscape.subset(61, seed=0)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Workers
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_numbers_do_not_depend_on_the_workers(workers, form, module, inputs, classes):
+    one = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, device=["cpu"], form="loop")
+    several = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, device=["cpu"] * workers, form=form)
+    points = near(one.point, 23)
+    for kind in KINDS:
+        arguments = (points, np.ones_like(points)) if kind == "products" else (points,)
+        ours, alone = (getattr(landscape.engine, kind)(*arguments) for landscape in (several, one))
+        pairs = zip(ours, alone, strict=True) if isinstance(ours, tuple) else [(ours, alone)]
+        for a, b in pairs:
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    assert torch.get_num_threads() == before_threads()
+
+
+def before_threads():
+    """Return the number of threads that a new thread of torch starts with: it must not have changed."""
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", ["wide", "loop"])
+def test_one_seed_has_one_result_whatever_the_batch(form, dtype, inputs, classes):
+    """Training amplifies the last bit, so that it has to be the same in all sizes of chunks."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
+    many = inputs.repeat(30, 1) + 0.1 * torch.randn(30 * ROWS, 6, generator=torch.Generator().manual_seed(1))
+    landscape = Landscape.from_module(
+        module, many, classes.repeat(30), loss=F.cross_entropy, dtype=dtype, form=form, device=["cpu"] * 2
+    )
+    points = near(landscape.point, 40)
+    whole = landscape.gradients(points)
+    for n in (2, 7, 16):
+        part = landscape.gradients(points[:n])
+        assert np.array_equal(part[0], whole[0][:n])
+        assert np.array_equal(part[1], whole[1][:n])
+
+
+def test_an_error_in_one_worker_stops_the_others_and_is_raised():
+    done = []
+    rows = Rows(1000, 1)
+
+    def work(index):
+        while (part := rows.take()) is not None:
+            if part.start == 3:
+                raise LookupError("row 3")
+            time.sleep(0.001)
+            done.append(part.start)
+
+    with pytest.raises(LookupError, match="row 3"):
+        run_together(work, 3, rows)
+    assert len(done) < 20
+    assert torch.get_num_threads() == before_threads()
+
+
+def test_all_rows_are_handed_out_once():
+    rows = Rows(1000, 7)
+    taken = []
+
+    def work(index):
+        while (part := rows.take()) is not None:
+            taken.extend(range(part.start, part.stop))
+
+    run_together(work, 4, rows)
+    assert sorted(taken) == list(range(1000))
+
+
+def test_modules_that_keep_state_are_not_shared_between_workers(inputs, classes):
+    """A call exchanges the parameters of a module: two threads in one module would mix their vectors."""
+
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            hidden = self.one(x)
+            time.sleep(0.002)
+            return self.two(hidden) if hidden.sum() < 1e9 else hidden[:, :3]
+
+    landscape = Landscape.from_module(
+        Slow(), inputs, classes, loss=F.cross_entropy, device=["cpu"] * 4, dtype="float64"
+    )
+    points = near(landscape.point, 16)
+    expected = [F.cross_entropy(y, classes).item() for y in outputs_at(landscape, points, inputs)]
+    np.testing.assert_allclose(landscape.values(points), expected, rtol=1e-12)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Streams
+# --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_item_is_read_while_one_is_in_use():
+    read = []
+
+    def source():
+        for item in range(4):
+            read.append(item)
+            yield item
+
+    items = prefetched(source())
+    assert next(items) == 0
+    for _ in range(100):
+        if read == [0, 1]:
+            break
+        time.sleep(0.01)
+    assert read == [0, 1]
+    assert list(items) == [1, 2, 3]
+
+
+def test_an_error_in_the_loader_is_raised(module, inputs, classes):
+    class Failing:
+        failing = False
+
+        def __iter__(self):
+            yield inputs[:30], classes[:30]
+            if self.failing:
+                raise OSError("disk gone")
+            yield inputs[30:], classes[30:]
+
+    loader = Failing()
+    landscape = Landscape.from_loader(module, loader, loss=F.cross_entropy)
+    loader.failing = True
+    with pytest.raises(OSError, match="disk gone"):
+        landscape.values(landscape.point[None])
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Plans
+# --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_way_of_evaluation_is_found_out_kept_and_reported(module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, device=["cpu"] * 2)
+    assert landscape.engine.plan() is None
+    assert repr(landscape.engine) == "Engine(not used yet)"
+    landscape.values(near(landscape.point, 200))
+    plan = landscape.engine.plan()
+    assert plan.form in FORMS
+    assert (plan.workers, plan.rows) == (2, ROWS)
+    assert plan.chunk >= 1
+    assert plan.seconds > 0
+    landscape.values(near(landscape.point, 50))
+    assert (landscape.engine.plan().form, landscape.engine.plan().chunk) == (plan.form, plan.chunk)
+    said = landscape.engine.report()["values"]
+    work = 2 * ROWS * (6 * 5 + 5 * 3)
+    speed = work / landscape.engine.plan().seconds / matrix_product_speed(torch.device("cpu"), torch.float64)
+    assert said["peak"] == pytest.approx(speed, rel=1e-6)
+    assert "values: " in repr(landscape.engine)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_can_be_chosen_and_is_recorded(form, module, inputs, classes):
+    landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, form=form)
+    landscape.gradients(near(landscape.point, 40))
+    assert landscape.engine.form() == form
+    assert landscape.engine.plan("gradients").form == form
+    assert landscape.description["form"] == form
+
+
+def test_an_unknown_form_is_refused(inputs, classes):
+    with pytest.raises(ValueError, match="there is no form 'fast'; there are wide, vmap, loop"):
+        Landscape.from_module(nn.Linear(6, 3), inputs, classes, loss=F.cross_entropy, form="fast")
+    recurrent = nn.RNN(6, 3)
+    with pytest.raises(ValueError, match="there is no form 'wide'; there are vmap, loop"):
+        Landscape.from_module(recurrent, inputs, classes, loss=lambda y, t: F.cross_entropy(y[0], t), form="wide")
+
+
+def test_the_faster_form_wins():
+    class Slow(Vmapped):
+        def values(self, vectors, data):
+            time.sleep(0.01)
+            return super().values(vectors, data)
+
+    def make(device=None):
+        function = lambda vector, data: (vector * data).sum()  # noqa: E731
+        return [Slow(function), Looped(function)]
+
+    engine = Engine(make(), lambda: [(1.0, torch.tensor([1.0, 2.0]))], spare=make, memory=10**4)
+    engine.values(np.ones((40, 2)))
+    assert engine.form() == "loop"
+    assert engine.forms() == ["vmap", "loop"]
+
+
+def test_operations_are_those_of_the_products():
+    a, b = torch.ones(4, 5), torch.ones(5, 6)
+    assert operations(lambda: (a @ b).relu()) == 2 * 4 * 5 * 6
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Memory
+# --------------------------------------------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys, torch
+import numpy as np
+from torch import nn
+from topolandscape import Landscape
+
+module = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+inputs, targets = torch.rand(20, 64), torch.randint(10, (20,))
+budget = 64 * 2**20
+landscape = Landscape.from_module(module, inputs, targets, loss=nn.functional.cross_entropy, memory=budget)
+plane = landscape.restricted_to(landscape.point, np.eye(landscape.dimension)[:2])
+points = np.random.default_rng(0).normal(size=(1_000_000, 2))
+plane.values(points[:1000])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+values = plane.values(points)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+assert np.isfinite(values).all()
+print((after - before - values.nbytes) / budget)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_points_stay_within_the_memory_budget():
+    said = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(said.stdout) < 1

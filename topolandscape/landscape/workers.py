@@ -1,0 +1,107 @@
+"""Threads that share out the chunks of an evaluation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+
+
+class Rows:
+    """Slices of rows, handed out one after the other to whichever thread asks.
+
+    Parameters
+    ----------
+    n
+        Number of rows.
+    chunk
+        Rows at once, of all slices but the last.
+
+    Examples
+    --------
+    >>> rows = Rows(5, 3)
+    >>> rows.take(), rows.take(), rows.take()
+    (slice(0, 3, None), slice(3, 5, None), None)
+    """
+
+    def __init__(self, n: int, chunk: int) -> None:
+        self._n = n
+        self._next = 0
+        self._lock = threading.Lock()
+        self.chunk = chunk
+
+    def take(self) -> slice | None:
+        """Return the next slice, None when there is none left."""
+        with self._lock:
+            if self._next >= self._n:
+                return None
+            rows = slice(self._next, min(self._next + self.chunk, self._n))
+            self._next = rows.stop
+            return rows
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._next = self._n
+
+
+def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
+    """Run ``work(0)``, ..., ``work(workers - 1)``, each in a thread with its share of torch's threads.
+
+    Parameters
+    ----------
+    work
+        Takes slices from `rows` until there is none left. Torch and compiled code release Python's lock, so that the
+        threads run at the same time. Operations on data that fit the caches of one core gain more from this than from
+        being shared out by torch, which synchronises after each.
+    workers
+        Number of threads; 1: the calling thread, with all of torch's threads.
+    rows
+        Stopped at the first exception, or at Ctrl-C, so that the other threads end after the slice in hand.
+
+    Raises
+    ------
+    BaseException
+        The first one raised by `work`.
+    """
+    if workers == 1:
+        work(0)
+        return
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)
+        ) as pool:
+            futures = [pool.submit(_until_failure, work, index, rows) for index in range(workers)]
+            try:
+                wait(futures)
+            finally:
+                rows.stop()
+            for future in futures:
+                future.result()
+    finally:
+        # The number that a thread sets for itself is also what threads made later start with.
+        torch.set_num_threads(threads)
+
+
+def _until_failure(work: Callable[[int], None], index: int, rows: Rows) -> None:
+    try:
+        work(index)
+    except BaseException:
+        rows.stop()
+        raise
+
+
+def devices_of(device: torch.device | Sequence[torch.device]) -> list[torch.device]:
+    """Return the devices of the workers: as given, or the processor once for each of torch's threads.
+
+    Examples
+    --------
+    >>> devices_of([torch.device("cpu")])
+    [device(type='cpu')]
+    """
+    if not isinstance(device, torch.device):
+        return list(device)
+    return [device] * (torch.get_num_threads() if device.type == "cpu" else 1)
