@@ -561,6 +561,29 @@ def test_squared_error_is_that_of_torch(shape, rows, dtype, weighted):
     torch.testing.assert_close(slope, plain, rtol=rounding, atol=rounding)
 
 
+def test_losses_without_gradients_are_the_same():
+    outputs, targets, weights = classes(3, 4, 300)
+    assert torch.equal(
+        cross_entropy(outputs, targets, weights), cross_entropy(outputs.requires_grad_(), targets, weights)
+    )
+    with torch.no_grad():
+        assert not cross_entropy(outputs, targets).requires_grad
+    outputs, targets, weights = values(3, (2,), 300)
+    assert torch.equal(
+        squared_error(outputs, targets, weights), squared_error(outputs.requires_grad_(), targets, weights)
+    )
+    with torch.no_grad():
+        assert not squared_error(outputs, targets).requires_grad
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_losses_of_no_vectors(count):
+    outputs, targets, _ = classes(count, 4, 5)
+    assert cross_entropy(outputs.requires_grad_(), targets).shape == (count,)
+    outputs, targets, _ = values(count, (2,), 5)
+    assert squared_error(outputs.requires_grad_(), targets).shape == (count,)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (2, 2)])
 def test_squared_error_passes_gradcheck_twice(shape):
     outputs, targets, weights = values(2, shape, 3)

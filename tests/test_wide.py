@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import topolandscape as tl
+from topolandscape.landscape import pooling
+from topolandscape.landscape.layers import RULES
 from topolandscape.landscape.pure import Block, Model
+from topolandscape.landscape.stacked import Stacked
 from topolandscape.landscape.wide import NotWide, Wide
 
 ROWS = 7
@@ -53,6 +56,20 @@ class Written(nn.Module):
 
 def parameter(*shape):
     return nn.Parameter(torch.randn(*shape))
+
+
+class WithDefaults(nn.Module):
+    """Arguments with defaults, and a tensor that is neither parameter nor buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(6, CLASSES), torch.linspace(1, 2, CLASSES, dtype=torch.float64)
+
+    def forward(self, x, shift=None, twice=True):
+        out = self.layer(x) * self.scale
+        if shift is not None:
+            out = out + shift
+        return 2 * out if twice else out
 
 
 class Block2d(nn.Module):
@@ -148,6 +165,8 @@ NETWORKS = {
     ),
     "batch norm first": (lambda: nn.Sequential(nn.BatchNorm1d(6, affine=False), nn.Linear(6, CLASSES)), ROW),
     "tied weights": (Tied, ROW),
+    "arguments with defaults": (WithDefaults, ROW),
+    "nested": (lambda: nn.Sequential(nn.Sequential(WithDefaults()), nn.ModuleList([nn.Linear(3, 3)])[0]), ROW),
     "layer used twice": (
         lambda: Written(
             lambda self, x: self.out(torch.relu(self.one(torch.relu(self.one(x))))),
@@ -455,6 +474,13 @@ def test_networks(name):
     np.testing.assert_allclose(shares, [(out.argmax(1) == classes()).double().mean() for out in outputs])
 
 
+@pytest.mark.parametrize("name", ["LeNet", "VGG", "ResNet", "group norm", "one dimension", "three dimensions"])
+def test_networks_where_pooling_is_not_compiled(name, monkeypatch):
+    """Pooling as on an accelerator, by torch."""
+    monkeypatch.setattr(pooling, "is_compiled", lambda x: False)
+    test_networks(name)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name):
     torch.manual_seed(0)
@@ -563,6 +589,7 @@ EXPRESSIONS = {
     "math": lambda s, h: h / math.sqrt(h.size(-1)) + torch.arange(h.shape[2]) * math.pi,
     "in place": lambda s, h: _changed_in_place(h * 1),
     "in place under the old name": lambda s, h: _changed_and_forgotten(h * 1),
+    "in place by an operator, under the old name": lambda s, h: _changed_by_operators(h * 1),
     "in place, then read again": lambda s, h: F.relu(h * 1 + s.p, inplace=True) + h,
 }
 
@@ -580,6 +607,15 @@ def _changed_in_place(h):
     h -= 1
     h /= 3
     return h.tanh_()
+
+
+def _changed_by_operators(h):
+    one, copied = h, h.clone()
+    h += 1
+    two = h
+    h *= 2
+    h /= copied.square() + 1
+    return one * two + h * copied
 
 
 def _changed_and_forgotten(h):
@@ -610,30 +646,44 @@ def test_functions(name):
     compare(module.double(), ROW, draw(ROWS, seed=4), loss_of_all)
 
 
-def test_the_largest_of_equal_entries_gets_the_gradient_that_torch_gives():
-    pools = (nn.MaxPool1d(2), nn.MaxPool1d(3, 2), nn.AdaptiveMaxPool1d(3))
-    for pool in pools:
-        module = Written(
-            lambda self, x: self.out(self.pool(F.relu(self.one(x))).flatten(1)),
-            one=nn.Conv1d(2, 3, 1),
-            pool=pool,
-            out=nn.LazyLinear(CLASSES),
-        )
-        module(SIGNAL.float())
-        # The inputs repeat, so that all entries of a window are equal, and differ only in where they come from.
-        module = settled(nn.Sequential(nn.Conv1d(2, 2, 1), _Spreads(), module))
-        compare(module, SIGNAL[..., :1].expand(-1, -1, 12).contiguous(), classes(), F.cross_entropy)
-
-
-class _Spreads(nn.Module):
-    """Adds zeros, with a parameter for each place."""
-
-    def __init__(self):
-        super().__init__()
-        self.places = nn.Parameter(torch.zeros(12))
-
-    def forward(self, x):
-        return x + (self.places - self.places.detach()) * torch.arange(12.0)
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(12))
+def test_pooling_of_any_geometry(dimensions, seed):
+    """Entries are small whole numbers, so that many are equal: the gradient must go where torch sends it."""
+    rng = np.random.default_rng([dimensions, seed])
+    size = tuple(rng.integers(4, 8, dimensions).tolist())
+    x = torch.tensor(rng.integers(-2, 3, (2, 3, *size, ROWS)), dtype=torch.float64).requires_grad_()
+    kernel, stride = (tuple(rng.integers(1, 4, dimensions).tolist()) for _ in range(2))
+    padding = tuple(int(rng.integers(0, taps // 2 + 1)) for taps in kernel)
+    ceil, outputs = bool(rng.integers(2)), tuple(rng.integers(1, 4, dimensions).tolist())
+    dilation = 1 if ceil else int(rng.integers(1, 3))
+    if any(dilation * (taps - 1) >= whole for taps, whole in zip(kernel, size, strict=True)):
+        dilation = 1
+    divisor = {} if dimensions == 1 or seed % 2 else {"divisor_override": 3}
+    calls = {
+        "max_pool": {
+            "kernel_size": kernel,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "ceil_mode": ceil,
+        },
+        "avg_pool": {"kernel_size": kernel, "padding": padding, "ceil_mode": ceil, "count_include_pad": seed > 5}
+        | divisor,
+        "adaptive_max_pool": {"output_size": outputs},
+        "adaptive_avg_pool": {"output_size": outputs},
+    }
+    for name, options in calls.items():
+        function = getattr(F, f"{name}{dimensions}d")
+        rows_first = x.movedim(-1, 1).flatten(0, 1)
+        expected = function(rows_first, **options).unflatten(0, (2, ROWS)).movedim(1, -1)
+        found = RULES[function](Stacked(x, rows=True), **options).tensor
+        close(found.detach(), expected.detach())
+        bar, along = draw(*found.shape, seed=seed).requires_grad_(), draw(*x.shape, seed=seed)
+        slopes = [torch.autograd.grad(value, x, bar, create_graph=True)[0] for value in (found, expected)]
+        close(slopes[0].detach(), slopes[1].detach())
+        close(*(torch.autograd.grad(slope, bar, along)[0] for slope in slopes))
+        assert torch.equal(RULES[function](Stacked(x.detach(), rows=True), **options).tensor, found.detach())
 
 
 def test_weight_norm_against_differences():
@@ -872,6 +922,7 @@ OVER_ROWS = {
     "roll of all": lambda h: h.roll(1),
     "first row": lambda h: h + h[0],
     "some rows": lambda h: h + h[:1],
+    "indices apart": lambda h: h.view(-1, 2, 3, 1)[:, [0, 1], :, 0],
     "rows by a mask": lambda h: h[torch.arange(h.shape[0]) > 0],
     "products of rows": lambda h: h @ h.T,
     "products from the left": lambda h: torch.ones(1, ROWS).double() @ h,
@@ -893,6 +944,8 @@ OVER_ROWS = {
     "dropout": lambda h: F.dropout(h),
     "convolution along rows": lambda h: F.conv1d(h, torch.ones(6, 6, 1).double()),
     "instance norm without rows": lambda h: nn.InstanceNorm1d(7)(h),
+    "instance norm of an image without rows": lambda h: nn.InstanceNorm2d(7)(h.view(-1, 2, 3)),
+    "embedding of what differs": lambda h: F.embedding(h.argmax(1), torch.ones(6, 2).double()),
 }
 
 
@@ -914,6 +967,18 @@ def test_refused_when_evaluated(name):
     wide = Wide(plain.model, loss_of_all, loss_of_all, plain.at)
     with pytest.raises(NotWide):
         wide.values(plain.near(), (ROW, draw(ROWS)))
+
+
+def test_of_equal_outputs_the_first_is_the_winner():
+    torch.manual_seed(0)
+    inputs, targets = draw(200, 6), torch.randint(8, (200,), generator=torch.Generator().manual_seed(2))
+    for activate in (torch.round, lambda h: h.round() / h.round()):  # the second gives ones and NaN
+        module = Written(lambda self, x, activate=activate: activate(self.layer(x)), layer=nn.Linear(6, 8)).double()
+        plain = Plain(module, loss_of_all)
+        wide = Wide(plain.model, loss_of_all, loss_of_all, plain.at)
+        vectors = plain.near()
+        outputs = torch.stack([functional_call(module, plain.model.named(v), (inputs,)) for v in vectors])
+        close(wide.accuracies(vectors, (inputs, targets))[1], (outputs.argmax(2) == targets).double().mean(1))
 
 
 def test_accuracy_is_refused_where_there_are_no_classes():

@@ -458,3 +458,28 @@ def _write(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def bytes_in_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the contents of a file: of a trained checkpoint, for example, which the landscape half takes apart.
+
+    Parameters
+    ----------
+    path
+        Any file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+
+    Examples
+    --------
+    >>> bytes_in_file("missing.pt")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no file missing.pt.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file in it.")
+    return _read(path)

@@ -5,15 +5,17 @@ See `topolandscape.landscape.stacked` for how their inputs and parameters are st
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from topolandscape.landscape import stacked
+from topolandscape.landscape import pooling, stacked
 from topolandscape.landscape.kernels import convolution
 from topolandscape.landscape.stacked import NotWide, Rule, Stacked, fit, row_by_row, spellings
 
@@ -45,12 +47,17 @@ def _product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     outputs, inputs = weight.shape[1:]
     if x.shape[0] == 1 and weight.shape[0] == count:  # the same inputs for all: one plain product
         flat = weight.reshape(count * outputs, inputs)
-        column = None if bias is None else bias.expand(count, -1).reshape(-1, 1)
+        column = None if bias is None else _for_all(bias, count).reshape(-1, 1)
         product = flat @ x[0] if column is None else torch.addmm(column, flat, x[0])
         # Not a view: what follows may write into it, and a change of a view costs autograd a copy.
         return torch.ops.aten._unsafe_view(product, (count, outputs, x.shape[-1]))
-    weight, x = weight.expand(count, -1, -1), x.expand(count, -1, -1)
+    weight, x = _for_all(weight, count), _for_all(x, count)
     return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
+
+
+def _for_all(tensor: Tensor, count: int) -> Tensor:
+    """Return a tensor for each of so many vectors."""
+    return tensor if tensor.shape[0] == count else tensor.expand(count, *tensor.shape[1:])
 
 
 def matmul(a: Stacked, b: Stacked) -> Stacked:
@@ -127,8 +134,8 @@ def convolution_of(dimensions: int) -> Rule:
         count = max(x.shape[0], weight.tensor.shape[0], 1 if bias is None else bias.tensor.shape[0])
         result = convolution(
             x,
-            weight.tensor.expand(count, *weight.shape),
-            None if bias is None else bias.tensor.expand(count, -1),
+            _for_all(weight.tensor, count),
+            None if bias is None else _for_all(bias.tensor, count),
             stride=steps,
             padding=around,
             dilation=gaps,
@@ -265,9 +272,6 @@ def _scaled(x: Stacked, scale: Tensor | None, shift: Tensor | None) -> Stacked:
 # Pooling
 # --------------------------------------------------------------------------------------------------------------
 
-# Windows that are larger take longer, one entry after the other, than torch's own pooling.
-_LARGEST_WINDOW = 16
-
 
 def average_pool(dimensions: int) -> Rule:
     """Return the rule of average pooling."""
@@ -282,11 +286,14 @@ def average_pool(dimensions: int) -> Rule:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Stacked:
-        kernel = _tuple(kernel_size, dimensions)
-        if divisor_override is None and not ceil_mode and _apart(kernel, stride, padding, 1):
-            return _mean_of_windows(input, kernel)
-        more = () if dimensions == 1 else (divisor_override,)
-        return other(input, kernel_size, stride, padding, ceil_mode, count_include_pad, *more)
+        if not _is_compiled(input):
+            more = () if dimensions == 1 else (divisor_override,)
+            return other(input, kernel_size, stride, padding, ceil_mode, count_include_pad, *more)
+        windows = _moved(input, dimensions, kernel_size, stride, padding, 1, ceil=ceil_mode)
+        sizes = windows.sizes if count_include_pad else None
+        if divisor_override is not None:
+            sizes = np.full(len(windows.entries), float(divisor_override))
+        return input.but(pooling.mean(input.tensor, windows, sizes))
 
     return rule
 
@@ -306,64 +313,44 @@ def maximum_pool(dimensions: int) -> Rule:
     ) -> Stacked:
         if return_indices:
             raise NotWide("pooling that gives indices")
-        kernel = _tuple(kernel_size, dimensions)
-        if not ceil_mode and math.prod(kernel) <= _LARGEST_WINDOW and _apart(kernel, stride, padding, dilation):
-            return _maximum_of_windows(input, kernel)
-        return other(input, kernel_size, stride, padding, dilation, ceil_mode)
+        if not _is_compiled(input):
+            return other(input, kernel_size, stride, padding, dilation, ceil_mode)
+        windows = _moved(input, dimensions, kernel_size, stride, padding, dilation, ceil=ceil_mode)
+        return input.but(pooling.largest(input.tensor, windows)[0])
 
     return rule
 
 
-def adaptive_average_pool(dimensions: int) -> Rule:
-    """Return the rule of average pooling to a given size."""
-    other = row_by_row(getattr(F, f"adaptive_avg_pool{dimensions}d"))
+def adaptive_pool(kind: str, dimensions: int) -> Rule:
+    """Return the rule of average ("avg") or maximum ("max") pooling to a given size."""
+    other = row_by_row(getattr(F, f"adaptive_{kind}_pool{dimensions}d"))
 
-    def rule(input: Stacked, output_size: Any) -> Stacked:
-        sizes = input.shape[-dimensions:]
-        asked = [
-            whole if size is None else size for whole, size in zip(sizes, _tuple(output_size, dimensions), strict=True)
-        ]
-        if any(whole % size for whole, size in zip(sizes, asked, strict=True)):
-            return other(input, tuple(asked))
-        return _mean_of_windows(input, tuple(whole // size for whole, size in zip(sizes, asked, strict=True)))
+    def rule(input: Stacked, output_size: Any, return_indices: bool = False) -> Stacked:
+        if return_indices:
+            raise NotWide("pooling that gives indices")
+        if not _is_compiled(input):
+            return other(input, output_size)
+        positions = input.shape[-dimensions:]
+        asked = zip(_tuple(output_size, dimensions), positions, strict=True)
+        windows = pooling.parted(positions, tuple(whole if size is None else size for size, whole in asked))
+        if kind == "avg":
+            return input.but(pooling.mean(input.tensor, windows))
+        return input.but(pooling.largest(input.tensor, windows)[0])
 
     return rule
 
 
-def _apart(kernel: tuple[int, ...], stride: Any, padding: Any, dilation: Any) -> bool:
-    """Return whether windows touch without overlapping."""
-    around, gaps = _tuple(padding, len(kernel)), _tuple(dilation, len(kernel))
-    steps = _tuple(stride, len(kernel)) if stride else kernel
-    return steps == kernel and not any(around) and set(gaps) == {1}
+def _is_compiled(x: Stacked) -> bool:
+    return x.rows and pooling.is_compiled(x.tensor)
 
 
-def _windows(x: Stacked, kernel: tuple[int, ...]) -> tuple[Tensor, list[int]]:
-    """Return the last dimensions cut into windows, and which dimensions run within them."""
-    tensor, within = x.tensor, []
-    for i in range(len(kernel)):
-        axis = x.axis(i - len(kernel)) + i
-        number = tensor.shape[axis] // kernel[i]
-        tensor = tensor.narrow(axis, 0, number * kernel[i]).unflatten(axis, (number, kernel[i]))
-        within.append(axis + 1)
-    return tensor, within
-
-
-def _mean_of_windows(x: Stacked, kernel: tuple[int, ...]) -> Stacked:
-    tensor, within = _windows(x, kernel)
-    return x.but(tensor.mean(within))
-
-
-def _maximum_of_windows(x: Stacked, kernel: tuple[int, ...]) -> Stacked:
-    """Return the largest entry of each window; of equal ones the first gets the gradient, as in torch."""
-    tensor, within = _windows(x, kernel)
-    if not tensor.requires_grad:
-        return x.but(tensor.amax(within))
-    for axis in reversed(within):
-        first, *others = tensor.unbind(axis)
-        for other in others:
-            first = torch.where((other > first) | (other != other), other, first)
-        tensor = first
-    return x.but(tensor)
+def _moved(
+    x: Stacked, dimensions: int, kernel: Any, stride: Any, padding: Any, dilation: Any, *, ceil: bool
+) -> pooling.Windows:
+    sizes = _tuple(kernel, dimensions)
+    steps = _tuple(stride, dimensions) if stride else sizes
+    around, gaps = _tuple(padding, dimensions), _tuple(dilation, dimensions)
+    return pooling.moved(tuple(x.shape[-dimensions:]), sizes, steps, around, gaps, ceil=ceil)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -432,11 +419,12 @@ def weight_norm(v: Stacked, g: Stacked, dim: int = 0) -> Stacked:
     return v.but(v.tensor * (g.tensor / torch.linalg.vector_norm(v.tensor, dim=axes, keepdim=True)))
 
 
-_OF_DIMENSIONS = {
+_OF_DIMENSIONS: dict[str, Callable[[int], Rule]] = {
     "conv{}d": convolution_of,
     "avg_pool{}d": average_pool,
     "max_pool{}d": maximum_pool,
-    "adaptive_avg_pool{}d": adaptive_average_pool,
+    "adaptive_avg_pool{}d": functools.partial(adaptive_pool, "avg"),
+    "adaptive_max_pool{}d": functools.partial(adaptive_pool, "max"),
 }
 
 RULES: dict[Any, Rule] = {

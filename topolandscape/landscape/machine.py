@@ -46,9 +46,10 @@ class _AllocationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples and lists."""
+    """Yield the tensors in nested tuples and lists that hold memory: tangents known to be zero hold none."""
     if isinstance(value, Tensor):
-        yield value
+        if not value._is_zerotensor():
+            yield value
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from _tensors(part)

@@ -1,240 +1,349 @@
-"""Many descents at once: from random starts down to where the gradient vanishes."""
+"""Minima of a landscape: where descents end, polished, examined and told apart."""
 
 from __future__ import annotations
 
-import logging
-import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
+from topolandscape.landscape.checkpoints import checkpoints as checkpoints
+from topolandscape.landscape.curvature import Curvatures, highest_curvatures, lowest_curvatures
+from topolandscape.landscape.descent import Descent as Descent
+from topolandscape.landscape.descent import Method, Schedule, Seed, descending
+from topolandscape.landscape.descent import Trajectories as Trajectories
+from topolandscape.landscape.descent import descend as descend
+from topolandscape.landscape.descent import initial_points as initial_points
+from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.machine import randomness_kept
-from topolandscape.structures import Floats, Integers
+from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
+from topolandscape.structures import Floats, Integers, Minima
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectories:
-    """Descents, recorded on their way; read-only arrays.
-
-    Parameters
-    ----------
-    points
-        Points recorded, the start first and the end last, shape (m, k, dimension).
-    values
-        Their losses, shape (m, k).
-    steps
-        Steps taken when each was recorded, shape (k,).
-    gradient_norm
-        Length of the gradient at the ends, shape (m,).
-    """
-
-    points: Floats
-    values: Floats
-    steps: Integers
-    gradient_norm: Floats
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays and check that their shapes agree."""
-        for name, dtype in (("points", float), ("values", float), ("steps", np.int64), ("gradient_norm", float)):
-            array = np.array(getattr(self, name), dtype=dtype)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        shapes = (self.points.shape[:2], self.values.shape, self.gradient_norm.shape + self.steps.shape)
-        if self.points.ndim != 3 or len(set(shapes)) != 1:
-            raise ValueError(
-                f"points {self.points.shape}, values {self.values.shape}, steps {self.steps.shape} and gradient_norm "
-                f"{self.gradient_norm.shape} do not belong together; they need shapes (m, k, p), (m, k), (k,), (m,)."
-            )
-
-    @property
-    def ends(self) -> Floats:
-        """The last points, shape (m, dimension)."""
-        return self.points[:, -1]
-
-    @property
-    def end_values(self) -> Floats:
-        """Losses at the last points, shape (m,)."""
-        return self.values[:, -1]
-
-    def __len__(self) -> int:
-        """Return the number of descents."""
-        return len(self.points)
-
-    def __repr__(self) -> str:
-        """Return one line: how many descents, how long, to which losses."""
-        m, k, _ = self.points.shape
-        low, high = self.end_values.min(), self.end_values.max()
-        return (
-            f"Trajectories({m} descent{'s' * (m != 1)} of {self.steps[-1]} steps, {k} points recorded, "
-            f"losses at the ends {low:.6g} to {high:.6g})"
-        )
+# Points on a segment that is asked for a barrier, and on a ray that is asked where it leads.
+_ON_SEGMENT, _ON_RAY = 9, 15
+# Of the eigenvalue of largest size, which is a scale only.
+_ROUGHLY = 1e-2
+# Where Newton's step is longer than this share of the point, it may be on its way to somewhere else.
+_LOOSE = 1e-3
 
 
-def initial_points(landscape: Landscape, n: int, *, seed: int | np.random.Generator) -> Floats:
-    """Draw starts as the module itself would: every layer's own ``reset_parameters()``.
-
-    Parameters
-    ----------
-    landscape
-        Of a whole module.
-    n
-        Number of starts.
-    seed
-        A whole number or a numpy Generator.
-
-    Returns
-    -------
-    float64 array
-        One parameter vector a row, shape (n, dimension). Parameters of layers that cannot be reset are as in the
-        landscape's module. The generator of torch is left as it was.
-
-    Examples
-    --------
-    >>> landscape = Landscape.from_module(
-    ...     torch.nn.Linear(4, 1), torch.zeros(2, 4), torch.zeros(2, 1), loss=torch.nn.functional.mse_loss
-    ... )
-    >>> starts = initial_points(landscape, 3, seed=0)
-    >>> starts.shape, bool(np.abs(starts).max() <= 0.5)
-    ((3, 5), True)
-    """
-    if landscape.point is None:
-        raise ValueError(
-            "this landscape is of a function or of a few directions, so there is no module to draw starts from; give "
-            "starts of your own, for example by sample_box()."
-        )
-    if not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"n is {n!r}; it needs to be a whole number, 1 or more.")
-    # On the processor whatever the landscape's device, so that a seed means the same everywhere.
-    module = landscape.module_at(landscape.point).cpu()
-    points = np.empty((n, landscape.dimension))
-    for row, drawn in enumerate(np.random.default_rng(seed).integers(2**63, size=n)):
-        with randomness_kept(torch.device("cpu"), seed=int(drawn)), torch.no_grad():
-            for part in module.modules():
-                for name in ("reset_parameters", "_reset_parameters"):
-                    reset = getattr(part, name, None)
-                    if callable(reset):
-                        reset()
-        points[row] = landscape.point_of(module)
-    return points
-
-
-def descend(
+def minima(
     landscape: Landscape,
-    starts: ArrayLike,
+    starts: int | ArrayLike | Descent,
     *,
-    steps: int,
+    seed: Seed,
+    steps: int = 1000,
     learning_rate: float = 0.01,
-    method: Literal["adam", "sgd"] = "adam",
+    method: Method = "adam",
     momentum: float = 0.9,
-    schedule: Literal["cosine", "constant"] = "cosine",
-    record_every: int | None = None,
+    schedule: Schedule = "cosine",
+    warm_up: int = 0,
+    batch: int | None = None,
+    tolerance: float = 1e-6,
+    max_evaluations: int = 5000,
+    curvatures: int = 3,
+    flatness: float = 1e-6,
+    merge: float | None = 1e-2,
+    test: Landscape | None = None,
     progress: bool | None = None,
-) -> Trajectories:
-    """Descend from many starts at once, by gradients of the whole loss.
+) -> Minima:
+    """Find minima: descend from many starts, polish, examine the ends, and merge those that are the same point.
 
     Parameters
     ----------
     landscape
         Any.
     starts
-        Shape (m, dimension).
-    steps
-        Number of steps.
-    learning_rate
-        Of the first step.
-    method
-        ``"adam"`` (Kingma and Ba 2015) or ``"sgd"``: gradient descent with Polyak's momentum, both as in torch.
-    momentum
-        Of the gradient; the first of Adam's two numbers, of which the second is 0.999.
-    schedule
-        ``"cosine"``: the learning rate falls to zero along half a cosine (Loshchilov and Hutter 2017);
-        ``"constant"``.
-    record_every
-        Record a point every so many steps, besides the start and the end; None: these two only.
+        How many to draw as the module itself would; or points, shape (n, dimension), trained checkpoints for example;
+        or the state of descents that were interrupted, which then go on.
+    seed
+        Of all that is random: starts, mini-batches, first vectors for the curvatures. A whole number or a numpy
+        Generator.
+    steps, learning_rate, method, momentum, schedule, warm_up, batch
+        Of the descents, as for `descend`. With no steps the starts themselves are polished.
+    tolerance
+        Gradient norm below which a point counts as stationary.
+    max_evaluations
+        Of `polish`, for each point.
+    curvatures
+        Number of lowest eigenvalues of the Hessian; at most `dimension` are there.
+    flatness
+        An eigenvalue is zero when it lies within this threshold of zero, relative to the eigenvalue of largest size;
+        the residual of the eigenvalue is added to the threshold.
+    merge
+        Of `merge_equal`; None: keep a row for every start.
+    test
+        The landscape of the same network on other data, for the accuracy there.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
     Returns
     -------
-    Trajectories
-        The end is the final point, not the lowest one seen. A descent that meets a loss or a gradient that is not
-        finite ends at its last point where both were, and a warning is logged; the others go on.
+    Minima
+        In the order of their starts; of points that are the same, the one with the smallest gradient. Also what is
+        not a minimum is there, and `stationary` says what it is. The provenance has the row for each start
+        ("rows"), how each polishing ended ("ended") and the threshold of flatness of each row ("thresholds").
 
     Examples
     --------
-    >>> landscape = Landscape.from_function(lambda x: (x**2 - 1).square().sum(1), 1)
-    >>> descents = descend(landscape, [[-0.3], [2.0]], steps=200, learning_rate=0.1)
-    >>> np.round(descents.ends, 3).tolist()
-    [[-1.0], [1.0]]
+    >>> camel = Landscape.from_function(
+    ...     lambda x: 2 * x[:, 0] ** 2 - 1.05 * x[:, 0] ** 4 + x[:, 0] ** 6 / 6 + x[:, 0] * x[:, 1] + x[:, 1] ** 2, 2
+    ... )
+    >>> found = minima(camel, [[0.5, 0.5], [1.5, -0.5], [0.1, -0.3]], seed=0, steps=50)
+    >>> found.values.round(6).tolist(), found.stationary
+    ([0.0, 0.298638], ('minimum', 'minimum'))
+    >>> found.found.tolist(), found.index.tolist()
+    ([2, 1], [0, 0])
     """
-    if not isinstance(steps, (int, np.integer)) or steps < 0:
-        raise ValueError(f"steps is {steps!r}; it needs to be a whole number, 0 or more.")
-    if record_every is not None and record_every < 1:
-        raise ValueError(f"record_every is {record_every}; it needs to be 1 or more.")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate is {learning_rate}; it needs to be a number above 0.")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is {momentum}; it needs to be 0 or more and below 1.")
-    if method not in ("adam", "sgd"):
-        raise ValueError(f"method is {method!r}; it needs to be adam or sgd.")
-    if schedule not in ("cosine", "constant"):
-        raise ValueError(f"schedule is {schedule!r}; it needs to be cosine or constant.")
-
-    points = np.array(starts, dtype=np.float64)
-    if points.ndim == 2 and len(points) == 0:
-        raise ValueError("starts are empty; give at least one start.")
-    values, gradients = landscape.gradients(points, progress=False)
-    going = np.isfinite(values) & np.isfinite(gradients).all(axis=1)
-    stopped = {int(row): 0 for row in np.flatnonzero(~going)}
-    first, second = np.zeros_like(points), np.zeros_like(points)
-    recorded = [(0, points.copy(), values.copy())]
-    disable = None if progress is None else not progress
-    for step in tqdm(range(1, steps + 1), desc="descending", unit="steps", delay=1, disable=disable):
-        rows = np.flatnonzero(going)
-        if len(rows):
-            rate = learning_rate
-            if schedule == "cosine":
-                rate *= 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-            slope = gradients[rows]
-            if method == "adam":
-                first[rows] = momentum * first[rows] + (1 - momentum) * slope
-                second[rows] = 0.999 * second[rows] + 0.001 * slope**2
-                spread = np.sqrt(second[rows] / (1 - 0.999**step)) + 1e-8
-                move = first[rows] / (1 - momentum**step) / spread
-            else:
-                first[rows] = momentum * first[rows] + slope
-                move = first[rows]
-            ahead = points[rows] - rate * move
-            fine = np.isfinite(ahead).all(axis=1)
-            new_values, new_gradients = np.full(len(rows), np.nan), np.zeros_like(ahead)
-            new_values[fine], new_gradients[fine] = landscape.gradients(ahead[fine], progress=False)
-            fine &= np.isfinite(new_values) & np.isfinite(new_gradients).all(axis=1)
-            kept = rows[fine]
-            points[kept], values[kept], gradients[kept] = ahead[fine], new_values[fine], new_gradients[fine]
-            going[rows[~fine]] = False
-            stopped |= {int(row): step for row in rows[~fine]}
-        if step == steps or (record_every is not None and step % record_every == 0):
-            recorded.append((step, points.copy(), values.copy()))
-    if stopped:
-        named = ", ".join(f"{row} at step {step}" for row, step in sorted(stopped.items())[:5])
-        _log.warning(
-            "%d of %d descents met a loss or gradient that is not finite (descent %s%s) and end before it; try a "
-            "smaller learning rate",
-            len(stopped),
-            len(points),
-            named,
-            ", ..." if len(stopped) > 5 else "",
+    whole_number(curvatures, "curvatures")
+    if not flatness >= 0:
+        raise ValueError(f"flatness is {flatness}; it needs to be 0 or more.")
+    _check_merge(merge)
+    if test is not None and test.dimension != landscape.dimension:
+        raise ValueError(
+            f"test is a landscape of {test.dimension} parameters, not of {landscape.dimension}; give the same network "
+            "on other data."
         )
-    return Trajectories(
-        points=np.stack([at for _, at, _ in recorded], axis=1),
-        values=np.stack([losses for _, _, losses in recorded], axis=1),
-        steps=np.array([step for step, _, _ in recorded]),
-        gradient_norm=np.linalg.norm(gradients, axis=1),
+    rng = np.random.default_rng(seed)
+    if isinstance(starts, (int, np.integer)):
+        starts = initial_points(landscape, int(starts), seed=rng)
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "method": method,
+        "momentum": momentum,
+        "schedule": schedule,
+        "warm_up": warm_up,
+        "batch": batch,
+    }
+    *_, end = descending(landscape, starts, every=None, seed=rng, progress=progress, **settings)
+    points, values, norms = end.points.copy(), end.values.copy(), np.linalg.norm(end.gradients, axis=1)
+    k = min(curvatures, landscape.dimension)
+    lowest, thresholds = np.full((len(points), k), np.nan), np.full(len(points), np.nan)
+    index, labels = np.full(len(points), -1), np.arange(len(points))
+    words, ended = np.full(len(points), "diverged", dtype=object), np.full(len(points), "not finite", dtype=object)
+
+    going = np.flatnonzero(end.stopped < 0)
+    if len(going):
+        polished = polish(
+            landscape, points[going], tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
+        )
+        points[going], values[going], norms[going] = polished.points, polished.values, polished.gradient_norm
+        ended[going] = polished.ended
+        noise = noise_at(landscape, points[going], values[going])
+        first = int(rng.integers(2**63))
+        low = lowest_curvatures(landscape, points[going], k, seed=first)
+        high = highest_curvatures(landscape, points[going], seed=first, tolerance=_ROUGHLY)
+        sizes = np.maximum(np.abs(high.values[:, 0]), np.abs(low.values[:, 0]))
+        lowest[going] = low.values
+        thresholds[going] = flatness * sizes + low.residuals[:, 0]
+        ways = polished.points - end.points[going]
+        words[going] = _words(landscape, polished, ways, tolerance, noise, low, sizes, thresholds[going])
+        known = going[np.isfinite(lowest[going]).all(axis=1)]
+        index[known] = (lowest[known] < -thresholds[known, None]).sum(axis=1)
+        if merge is not None:
+            labels[going] = len(points) + _merged(landscape, points[going], values[going], noise, merge)
+
+    labels = _numbered(labels)
+    rows = np.array([_best(np.flatnonzero(labels == label), norms) for label in range(labels.max() + 1)])
+    return Minima(
+        points=points[rows],
+        values=values[rows],
+        gradient_norm=norms[rows],
+        curvature=lowest[rows],
+        index=index[rows],
+        stationary=tuple(words[rows]),
+        accuracy=_accuracies(landscape, points[rows]),
+        test_accuracy=np.full(len(rows), np.nan) if test is None else _accuracies(test, points[rows]),
+        found=np.bincount(labels),
+        provenance={
+            "landscape": dict(landscape.description),
+            "seed": None if isinstance(seed, np.random.Generator) else int(seed),
+            "descent": settings,
+            "tolerance": tolerance,
+            "max_evaluations": max_evaluations,
+            "flatness": flatness,
+            "merge": merge,
+            "rows": labels,
+            "ended": list(ended),
+            "thresholds": thresholds[rows],
+        },
     )
+
+
+def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, tolerance: float = 1e-2) -> Integers:
+    """Tell which points are the same minimum.
+
+    Two points are one when their distance is small and the loss has no barrier on the segment between them, that is,
+    rises above the higher end by no more than its noise; and so are points that are joined by such pairs.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    points
+        Shape (m, dimension).
+    values
+        Their losses, shape (m,).
+    tolerance
+        Largest distance, relative to the larger norm of the two points (or to 1, if that is more). Points whose
+        gradient vanishes up to g lie within g / curvature of their minimum: it should not be smaller than that.
+
+    Returns
+    -------
+    int64 array
+        A number for each point, shape (m,): the same for points that are the same, from 0, in order of appearance.
+
+    Notes
+    -----
+    m^2 distances, and the loss at 9 points on the segment of each near pair.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2, 1)
+    >>> points = np.array([[1.0], [-1.0], [0.9999]])
+    >>> merge_equal(landscape, points, landscape.values(points))
+    array([0, 1, 0])
+    """
+    at = point_rows(points, landscape.dimension, "points")
+    losses = np.asarray(values, dtype=np.float64)
+    if losses.shape != (len(at),):
+        raise ValueError(f"values have shape {losses.shape}; there are {len(at)} points, so they need ({len(at)},).")
+    _check_merge(tolerance)
+    return _merged(landscape, at, losses, noise_at(landscape, at, losses), tolerance)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What a point is
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _words(
+    landscape: Landscape,
+    polished: Polished,
+    ways: Floats,
+    tolerance: float,
+    noise: Floats,
+    low: Curvatures,
+    sizes: Floats,
+    thresholds: Floats,
+) -> list[str]:
+    """Return the word of `Minima.stationary` for each point; `ways` led there in polishing."""
+    points, values = polished.points, polished.values
+    _, gradients = landscape.gradients(points, progress=False)
+    lowest = low.values[:, 0]
+    settled = polished.gradient_norm <= tolerance
+    # How far Newton's step would go along the softest directions.
+    along = np.einsum("mp,mkp->mk", gradients, np.nan_to_num(low.vectors))
+    ahead = np.abs(along) / np.maximum(np.abs(np.nan_to_num(low.values)), 1e-150)
+    loose = ~settled | (ahead.max(axis=1) > _LOOSE * np.maximum(1.0, np.linalg.norm(points, axis=1)))
+    softest = -np.sign(along[:, :1]) * np.nan_to_num(low.vectors[:, 0])
+    far, kink = np.zeros(len(points), dtype=bool), settled & np.isnan(lowest)
+    for direction in (-gradients, softest, points, ways):
+        far[loose] |= _falling(landscape, points[loose], values[loose], noise[loose], direction[loose])
+    kink[~settled] = _jumping(landscape, points[~settled], gradients[~settled], sizes[~settled])
+    level = settled & (np.abs(lowest) <= thresholds)
+    kink[level] = _pointed(landscape, points[level], values[level], noise[level])
+    tests = {
+        "far": far,
+        "kink": kink,
+        "not converged": ~settled,
+        "saddle": lowest < -thresholds,
+        "flat": lowest <= thresholds,
+        "minimum": np.ones(len(points), dtype=bool),
+    }
+    return [next(word for word, holds in tests.items() if holds[row]) for row in range(len(points))]
+
+
+def _falling(landscape: Landscape, points: Floats, values: Floats, noise: Floats, directions: Floats) -> Mask:
+    """Return where the loss falls all along a ray ten times as long as the point itself."""
+    reach = np.logspace(-6, 1, _ON_RAY)[:, None] * np.maximum(1.0, np.linalg.norm(points, axis=1))[:, None, None]
+    heights = _along(landscape, points, values, reach * _unit(directions)[:, None])
+    falls = heights[:, 1:] <= heights[:, :-1] + noise[:, None]
+    return falls.all(axis=1) & (heights[:, -1] < values - 10 * noise)
+
+
+def _jumping(landscape: Landscape, points: Floats, gradients: Floats, sizes: Floats) -> Mask:
+    """Return where the slope downhill changes faster than curvatures of size (m,) can explain."""
+    norms = np.linalg.norm(gradients, axis=1)
+    within = 1e-3 * np.maximum(1.0, np.linalg.norm(points, axis=1))
+    bent = sizes * within > 0.1 * norms
+    reach = np.where(bent, 0.1 * norms / np.where(bent, sizes, 1.0), within)
+    downhill = -_unit(gradients)
+    _, ahead = landscape.gradients(points + reach[:, None] * downhill, progress=False)
+    return np.einsum("mp,mp->m", ahead, downhill) > -0.5 * norms
+
+
+def _pointed(landscape: Landscape, points: Floats, values: Floats, noise: Floats) -> Mask:
+    """Return where the loss rises in proportion to the distance, to both sides together."""
+    direction = _unit(np.random.default_rng(0).standard_normal((1, points.shape[1])))
+    reach = (
+        1e-4 * np.maximum(1.0, np.linalg.norm(points, axis=1))[:, None, None] * np.array([1, -1, 0.1, -0.1])[:, None]
+    )
+    heights = _along(landscape, points, values, reach * direction) - values[:, None]
+    wide, near = heights[:, 1] + heights[:, 2], heights[:, 3] + heights[:, 4]
+    # Ten times nearer a smooth function rises a hundred times less, a pointed one ten times.
+    return (near > 10 * noise) & (wide < 30 * near)
+
+
+def _along(landscape: Landscape, points: Floats, values: Floats, steps: Floats) -> Floats:
+    """Return the losses at points (m, p), and after each of some steps from there (m, q, p): (m, 1 + q)."""
+    ahead = points[:, None] + steps
+    heights = landscape.values(ahead.reshape(-1, points.shape[1]), progress=False).reshape(ahead.shape[:2])
+    return np.concatenate([values[:, None], heights], axis=1)
+
+
+def _unit(directions: Floats) -> Floats:
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    return directions / np.where(length > 0, length, 1.0)
+
+
+def _accuracies(landscape: Landscape, points: Floats) -> Floats:
+    """Return shares of rows classified correctly, (m,); NaN where rows have no classes."""
+    try:
+        return landscape.accuracies(points, progress=False)[1]
+    except ValueError:
+        return np.full(len(points), np.nan)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Which points are the same
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _merged(landscape: Landscape, points: Floats, values: Floats, noise: Floats, tolerance: float) -> Integers:
+    """Return the labels of `merge_equal`."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial.distance import pdist
+
+    m, p = points.shape
+    size = np.maximum(1.0, np.linalg.norm(points, axis=1))
+    one, other = np.triu_indices(m, 1)
+    near = pdist(points) <= tolerance * np.maximum(size[one], size[other])
+    one, other = one[near], other[near]
+    same = np.zeros(len(one), dtype=bool)
+    shares = np.arange(1, _ON_SEGMENT + 1)[:, None] / (_ON_SEGMENT + 1)
+    # Few enough segments at once that their points do not fill the memory.
+    for part in np.array_split(np.arange(len(one)), 1 + len(one) * p // 2**20):
+        a, b = one[part], other[part]
+        heights = _along(landscape, points[a], values[a], shares * (points[b] - points[a])[:, None])
+        same[part] = heights.max(axis=1) <= np.maximum(values[a], values[b]) + np.maximum(noise[a], noise[b])
+    graph = coo_array((np.ones(same.sum()), (one[same], other[same])), shape=(m, m))
+    return _numbered(connected_components(graph, directed=False)[1])
+
+
+def _numbered(labels: Integers) -> Integers:
+    """Return labels from 0 in order of appearance."""
+    _, first, number = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number]
+
+
+def _best(rows: Integers, norms: Floats) -> int:
+    """Return the row of the smallest gradient; a norm that is not a number counts as infinite."""
+    return int(rows[np.argmin(np.nan_to_num(norms[rows], nan=np.inf))])
+
+
+def _check_merge(tolerance: float | None) -> None:
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"the tolerance of merging is {tolerance}; it needs to be 0 or more.")

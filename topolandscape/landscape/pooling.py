@@ -205,7 +205,7 @@ class _Put(Function):
     def forward(ctx: Any, values: Tensor, places: Tensor, entries: Integers, positions: int) -> Tensor:
         ctx.save_for_backward(places)
         ctx.entries = entries
-        lines = values.new_zeros(len(values), positions, values.shape[-1])
+        lines = values.new_empty(len(values), positions, values.shape[-1])
         _put(_array(values), places.numpy(), entries, lines.numpy())
         return lines
 
@@ -235,7 +235,7 @@ class _Shared(Function):
     @staticmethod
     def forward(ctx: Any, sums: Tensor, entries: Integers, factors: Floats, positions: int) -> Tensor:
         ctx.entries, ctx.factors = entries, factors
-        lines = sums.new_zeros(len(sums), positions, sums.shape[-1])
+        lines = sums.new_empty(len(sums), positions, sums.shape[-1])
         _share(_array(sums), entries, factors, lines.numpy())
         return lines
 
@@ -280,6 +280,7 @@ def _pick(lines, places, entries, values):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _put(values, places, entries, lines):  # type: ignore[no-untyped-def]
     for i in range(len(lines)):
+        lines[i] = 0
         for window in range(len(entries)):
             value, place = values[i, window], places[i, window]
             for position in entries[window]:
@@ -307,7 +308,8 @@ def _sum(lines, entries, factors, sums):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _share(sums, entries, factors, lines):  # type: ignore[no-untyped-def]
-    for i in range(len(sums)):
+    for i in range(len(lines)):
+        lines[i] = 0
         for window in range(len(entries)):
             value, factor = sums[i, window], sums.dtype.type(factors[window])
             for position in entries[window]:

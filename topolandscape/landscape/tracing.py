@@ -44,15 +44,24 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The steps of a module, and the tensors that are no parameters of it, by the names in the steps."""
+    """What a module does.
+
+    Attributes
+    ----------
+    steps
+        In the order in which they are taken.
+    constants
+        Tensors that are no parameters, by their names in the steps.
+    """
 
     steps: tuple[Step, ...]
     constants: Mapping[str, Tensor]
 
 
-# What gives a new tensor that nobody reads on the way back.
 _DIMENSIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
-_FRESH = (F.linear, *_DIMENSIONS, F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm)
+# What gives a new tensor that nobody reads on the way back.
+_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_FRESH = (F.linear, *_DIMENSIONS, F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, *_SUMS)
 # What is no operation of tensors, but of the shapes and numbers that come along.
 _PLAIN = (torch.arange, torch.tensor, torch.zeros, torch.ones, torch.full, torch.linspace, torch.eye, torch.Size)
 
@@ -112,10 +121,33 @@ class _Called(nn.Module):
         return self.module(inputs)
 
 
+class _Proxy(fx.Proxy):
+    """Records what changes a tensor in place as such; torch.fx takes ``x += y`` for ``x = x + y``."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+    def __ipow__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.ipow, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     """Goes into every module, but those that are said below in other words."""
 
     proxy_buffer_attributes = True
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for the result of a node while tracing."""
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return False: nothing is left whole."""
@@ -142,11 +174,12 @@ def _fold(graph: fx.Graph) -> None:
             continue
         if any(map(_changes, nodes[nodes.index(before) : nodes.index(norm)])):
             continue
-        bias = before.kwargs.get("bias", before.args[2] if len(before.args) > 2 else None)
+        bias: Any = before.kwargs.get("bias", before.args[2] if len(before.args) > 2 else None)
         parts = (*norm.args[1:], before.args[1], bias, norm.kwargs["weight"], norm.kwargs["bias"])
         with graph.inserting_before(norm):
-            mean, variance, weight, bias, scale, shift = (part and fx.Proxy(part) for part in parts)
-            factor = torch.rsqrt(variance + norm.kwargs["eps"])
+            proxies: list[Any] = [part and fx.Proxy(part) for part in parts]
+            mean, variance, weight, bias, scale, shift = proxies
+            factor: Any = torch.rsqrt(variance + norm.kwargs["eps"])
             factor = factor if scale is None else factor * scale
             moved = (-mean if bias is None else bias - mean) * factor
             moved = moved if shift is None else moved + shift
@@ -241,8 +274,8 @@ def _instance_norm(layer: Any, x: Any) -> Any:
         raise NotWide("instance norm in train mode")
     channels = -layer._get_no_batch_dim()
     x = x.transpose(channels, channels)  # refused where the channels are the rows: inputs without a batch
-    statistics = (None, None) if follows else (layer.running_mean, layer.running_var)
-    return F.instance_norm(x, *statistics, layer.weight, layer.bias, follows, eps=layer.eps)
+    mean, variance = (None, None) if follows else (layer.running_mean, layer.running_var)
+    return F.instance_norm(x, mean, variance, layer.weight, layer.bias, follows, eps=layer.eps)
 
 
 def _dropout(layer: Any, x: Any) -> Any:
@@ -284,7 +317,7 @@ def _multihead_attention(
         separate = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
         weights = separate if layer.in_proj_weight is None else layer.in_proj_weight.chunk(3)
         biases = (None, None, None) if bias is None else bias.chunk(3)
-        parts = [F.linear(inputs[i], weights[i], biases[i]) for i in range(3)]
+        parts = tuple(F.linear(inputs[i], weights[i], biases[i]) for i in range(3))
     q, k, v = (parts[i].unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for i in range(3))
     # Torch's function takes what may be seen, its module what may not.
     mask = ~attn_mask if hides else attn_mask

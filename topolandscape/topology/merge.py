@@ -22,11 +22,12 @@ from topolandscape.structures import (
     GridComplex,
     Integers,
     MergeTree,
+    MinimaNetwork,
     SimplicialComplex,
 )
 
 
-def merge_tree(complex: FilteredComplex) -> MergeTree:
+def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     """Track the components of the sublevel sets of a filtered complex.
 
     Leaves are the local minima; each inner node is a saddle, the edge at which two components meet. A vertex whose
@@ -35,8 +36,8 @@ def merge_tree(complex: FilteredComplex) -> MergeTree:
     Parameters
     ----------
     complex
-        A grid, or an explicit complex; of the latter only vertices and edges are used. What enters at +inf is left
-        out.
+        A grid, an explicit complex, or a network of minima; of a complex only vertices and edges are used. What enters
+        at +inf is left out.
 
     Returns
     -------
@@ -57,6 +58,8 @@ def merge_tree(complex: FilteredComplex) -> MergeTree:
     >>> tree.value.tolist(), tree.parent.tolist()
     ([0.0, 1.0, 3.0], [2, 2, -1])
     """
+    if isinstance(complex, MinimaNetwork):
+        complex = complex.complex
     basins, links = _grid_links(complex) if isinstance(complex, GridComplex) else _graph_links(complex)
     values = complex.vertex_values
 

@@ -19,6 +19,7 @@ from topolandscape.structures import (
     GridComplex,
     Integers,
     MergeTree,
+    MinimaNetwork,
     SimplicialComplex,
     total_order,
 )
@@ -29,13 +30,15 @@ ENGINES: tuple[Engine, ...] = ("merge", "gudhi", "ripser")
 _FLOAT32_INTEGERS = 2**24  # ripser works in float32, which holds whole numbers up to here
 
 
-def barcode(noun: FilteredComplex | MergeTree, *, max_dim: int = 0, engine: Engine = "auto") -> Barcode:
+def barcode(noun: FilteredComplex | MergeTree | MinimaNetwork, *, max_dim: int = 0, engine: Engine = "auto") -> Barcode:
     """Return the persistence barcode of a filtered complex, up to degree `max_dim`.
 
     Parameters
     ----------
     noun
-        A filtered complex, or the merge tree of one (degree 0 only).
+        A filtered complex; the merge tree of one, or a network of minima (degree 0 only). In the bars of a network
+        minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which a path
+        leads to a lower one without climbing has no bar.
     max_dim
         Highest degree of homology. 0: components, one bar for each minimum.
     engine
@@ -72,6 +75,8 @@ def barcode(noun: FilteredComplex | MergeTree, *, max_dim: int = 0, engine: Engi
         if max_dim > 0 or engine not in ("auto", "merge"):
             raise ValueError("a merge tree holds components only: it gives bars of degree 0, by engine 'merge'.")
         return _merge_bars(noun)
+    if isinstance(noun, MinimaNetwork):
+        noun = noun.complex
     if not isinstance(noun, (GridComplex, SimplicialComplex)):
         raise TypeError(f"got {type(noun).__name__}; a barcode is made of a filtered complex or a merge tree.")
     if engine == "merge" and max_dim > 0:

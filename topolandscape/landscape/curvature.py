@@ -1,0 +1,364 @@
+"""Curvature: the ends of the Hessian's spectrum, at many points at once, from products with vectors only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from topolandscape.landscape.directions import parameter_vector, point_rows, whole_number
+from topolandscape.landscape.loss import Landscape
+from topolandscape.structures import Floats
+
+Seed = int | np.random.Generator
+
+# Up to so many dimensions all eigenvalues are as cheap as a few of them.
+DENSE = 300
+# Numbers in the basis of the Krylov spaces of all points: 512 MiB.
+_BASIS = 2**26
+# Products asked for in one call.
+_ROWS = 1024
+
+# Maps vectors (c, b, p), b at each of the points in rows (c,), to their products with the Hessians there.
+_Multiply = Callable[[Any, Floats], Floats]
+
+
+class Curvatures(NamedTuple):
+    """Some eigenvalues of the Hessian at m points.
+
+    Parameters
+    ----------
+    values
+        Eigenvalues, shape (m, k).
+    vectors
+        Their eigenvectors, of length one, shape (m, k, p).
+    residuals
+        ``|H v - value v|``, measured, shape (m, k): some eigenvalue lies within this distance of the value.
+    """
+
+    values: Floats
+    vectors: Floats
+    residuals: Floats
+
+
+def lowest_curvatures(
+    landscape: Landscape,
+    points: ArrayLike,
+    k: int = 1,
+    *,
+    seed: Seed,
+    tolerance: float = 1e-5,
+    max_products: int = 1000,
+    exact: bool | None = None,
+) -> Curvatures:
+    """Return the lowest eigenvalues of the Hessian at each of many points.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    points
+        Shape (m, dimension).
+    k
+        Number of eigenvalues, at most `dimension`.
+    seed
+        Of the first vectors: a whole number or a numpy Generator. They are the same at all points.
+    tolerance
+        A point is done when its residuals are below this, relative to its eigenvalue of largest size.
+    max_products
+        Products of the Hessian with a vector, at each point; what has not converged then has larger residuals.
+    exact
+        True: all eigenvalues from the full matrix (dimension products and dimension^3 operations a point); None: so
+        up to 300 dimensions; False: never.
+
+    Returns
+    -------
+    Curvatures
+        In ascending order. NaN where the Hessian is not finite.
+
+    Notes
+    -----
+    Block Lanczos with full reorthogonalisation and blocks of k vectors, so that multiple eigenvalues are found;
+    restarted with the best half of the basis when it fills its memory (Wu and Simon 2000, "Thick-restart Lanczos";
+    Stewart 2001, "A Krylov-Schur algorithm"). All points that are not done share each call for products. A Ritz value
+    is never below the true eigenvalue, but for rounding.
+
+    Examples
+    --------
+    >>> saddle = Landscape.from_function(lambda x: (x**2).sum(1) - 3 * x[:, 0] ** 2, 4)
+    >>> curvatures = lowest_curvatures(saddle, [[0.0, 0.0, 0.0, 0.0]], 2, seed=0)
+    >>> curvatures.values.round(6).tolist()
+    [[-4.0, 2.0]]
+    """
+    return _ends(landscape, points, k, 1.0, seed, tolerance, max_products, exact)
+
+
+def highest_curvatures(
+    landscape: Landscape,
+    points: ArrayLike,
+    k: int = 1,
+    *,
+    seed: Seed,
+    tolerance: float = 1e-5,
+    max_products: int = 1000,
+    exact: bool | None = None,
+) -> Curvatures:
+    """Return the highest eigenvalues of the Hessian at each of many points.
+
+    Parameters
+    ----------
+    landscape, points, k, seed, tolerance, max_products, exact
+        As for `lowest_curvatures`.
+
+    Returns
+    -------
+    Curvatures
+        In descending order.
+
+    Examples
+    --------
+    >>> bowl = Landscape.from_function(lambda x: x[:, 0] ** 2 + 5 * x[:, 1] ** 2, 2)
+    >>> highest_curvatures(bowl, [[0.0, 0.0]], seed=0).values.round(6).tolist()
+    [[10.0]]
+    """
+    return _ends(landscape, points, k, -1.0, seed, tolerance, max_products, exact)
+
+
+def hessians(landscape: Landscape, points: ArrayLike) -> Floats:
+    """Return the full Hessian at each of many points, by products with all unit vectors.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    points
+        Shape (m, dimension).
+
+    Returns
+    -------
+    float64 array
+        Symmetric matrices, shape (m, dimension, dimension).
+
+    Examples
+    --------
+    >>> hessians(Landscape.from_function(lambda x: x[:, 0] * x[:, 1], 2), [[3.0, 4.0]]).tolist()
+    [[[0.0, 1.0], [1.0, 0.0]]]
+    """
+    rows = point_rows(points, landscape.dimension, "points")
+    m, p = rows.shape
+    matrices = np.empty((m * p, p))
+    for start in range(0, m * p, _ROWS):
+        which = np.arange(start, min(start + _ROWS, m * p))
+        vectors = np.zeros((len(which), p))
+        vectors[np.arange(len(which)), which % p] = 1.0
+        matrices[which] = landscape.hessian_products(rows[which // p], vectors, progress=False)
+    whole = matrices.reshape(m, p, p)
+    return (whole + whole.transpose(0, 2, 1)) / 2
+
+
+def hessian_operator(landscape: Landscape, point: ArrayLike) -> Any:
+    """Return the Hessian at a point for the solvers of scipy, which need its products only.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    point
+        Shape (dimension,).
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator
+        Symmetric, float64, shape (dimension, dimension).
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import eigsh
+    >>> landscape = Landscape.from_function(lambda x: (x**4).sum(1), 3)
+    >>> operator = hessian_operator(landscape, [1.0, 2.0, 3.0])
+    >>> eigsh(operator, k=1, which="LA", return_eigenvectors=False).round(6).tolist()
+    [108.0]
+    """
+    from scipy.sparse.linalg import LinearOperator
+
+    at = parameter_vector(point, landscape.dimension, "point").copy()
+
+    def columns(matrix: Floats) -> Floats:
+        return landscape.hessian_products(at, matrix.T, progress=False).T
+
+    return LinearOperator(
+        shape=(landscape.dimension, landscape.dimension),
+        dtype=np.float64,
+        matvec=lambda vector: columns(np.reshape(vector, (-1, 1)))[:, 0],
+        rmatvec=lambda vector: columns(np.reshape(vector, (-1, 1)))[:, 0],
+        matmat=columns,
+        rmatmat=columns,
+    )
+
+
+def hessian_trace(landscape: Landscape, points: ArrayLike, *, probes: int = 16, seed: Seed) -> tuple[Floats, Floats]:
+    """Estimate the trace of the Hessian at each of many points.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    points
+        Shape (m, dimension).
+    probes
+        Random vectors of signs, the same at all points; at least 2.
+    seed
+        A whole number or a numpy Generator.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Estimates (m,) and their standard errors (m,).
+
+    Notes
+    -----
+    The mean of v H v over vectors of random signs (Hutchinson 1989); exact when the Hessian is diagonal.
+
+    Examples
+    --------
+    >>> bowl = Landscape.from_function(lambda x: x[:, 0] ** 2 + 5 * x[:, 1] ** 2, 2)
+    >>> trace, error = hessian_trace(bowl, [[0.0, 0.0]], seed=0)
+    >>> trace.tolist(), error.tolist()
+    ([12.0], [0.0])
+    """
+    rows = point_rows(points, landscape.dimension, "points")
+    whole_number(probes, "probes", least=2)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(probes, landscape.dimension))
+    products = _multiply(landscape, rows)(slice(None), np.broadcast_to(signs, (len(rows), *signs.shape)))
+    each = np.einsum("bp,mbp->mb", signs, products)
+    return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(probes)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Either end of the spectrum
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _ends(
+    landscape: Landscape,
+    points: ArrayLike,
+    k: int,
+    sign: float,
+    seed: Seed,
+    tolerance: float,
+    max_products: int,
+    exact: bool | None,
+) -> Curvatures:
+    """Return the lowest eigenvalues of `sign` times the Hessians, times `sign`."""
+    rows = point_rows(points, landscape.dimension, "points")
+    p = landscape.dimension
+    if whole_number(k, "k") > p:
+        raise ValueError(f"k is {k}; a landscape of {p} dimensions has {p} curvatures at a point. Ask for fewer.")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance is {tolerance}; it needs to be above 0.")
+    whole_number(max_products, "max_products")
+    multiply = _multiply(landscape, rows)
+    if exact or (exact is None and p <= DENSE):
+        vectors = np.full((len(rows), k, p), np.nan)
+        together = max(1, _BASIS // p**2)
+        for start in range(0, len(rows), together):
+            matrices = hessians(landscape, rows[start : start + together])
+            finite = np.isfinite(matrices).all(axis=(1, 2))
+            known = np.linalg.eigh(sign * matrices[finite])[1].transpose(0, 2, 1)[:, :k]
+            vectors[start : start + together][finite] = known
+    else:
+        block = np.random.default_rng(seed).standard_normal((k, p))
+        vectors = _block_lanczos(
+            lambda at, blocks: sign * multiply(at, blocks), len(rows), block, tolerance, max_products
+        )
+    known = np.isfinite(vectors).all(axis=(1, 2))
+    products = np.full(vectors.shape, np.nan)
+    products[known] = multiply(known, vectors[known])
+    values = np.einsum("mkp,mkp->mk", vectors, products)
+    residuals = np.linalg.norm(products - values[:, :, None] * vectors, axis=2)
+    order = np.argsort(sign * values, axis=1, kind="stable")
+    return Curvatures(
+        np.take_along_axis(values, order, 1),
+        np.take_along_axis(vectors, order[:, :, None], 1),
+        np.take_along_axis(residuals, order, 1),
+    )
+
+
+def _multiply(landscape: Landscape, points: Floats) -> _Multiply:
+    """Return the products of b vectors at each point with the Hessian there, asked for in one call."""
+
+    def multiply(at: Any, blocks: Floats) -> Floats:
+        b, p = blocks.shape[1:]
+        products = landscape.hessian_products(np.repeat(points[at], b, axis=0), blocks.reshape(-1, p), progress=False)
+        return products.reshape(blocks.shape)
+
+    return multiply
+
+
+def _block_lanczos(multiply: _Multiply, m: int, first: Floats, tolerance: float, max_products: int) -> Floats:
+    """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from a first block (k, p) for all."""
+    k, p = first.shape
+    capacity = min(p, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
+    basis = np.empty((m, capacity, p))
+    small = np.zeros((m, capacity, capacity))  # the Hessian in that basis
+    basis[:, :k] = np.linalg.qr(first.T)[0].T
+    found = np.full((m, k, p), np.nan)
+    going = np.arange(m)
+    start, size, spent, checked = 0, k, 0, 0
+    while len(going):
+        products = multiply(going, basis[:, start:size])
+        spent += size - start
+        finite = np.isfinite(products).all(axis=(1, 2))
+        if not finite.all():
+            going, products, basis, small = going[finite], products[finite], basis[finite], small[finite]
+            if len(going) == 0:
+                break
+        within = np.matmul(products, basis[:, :size].transpose(0, 2, 1))
+        small[:, start:size, :size] = within
+        small[:, :size, start:size] = within.transpose(0, 2, 1)
+        rest = products - np.matmul(within, basis[:, :size])
+        ahead, coupling = _orthonormal(rest, basis[:, :size])
+        last = spent >= max_products or size == p
+        full = capacity < p and size + k > capacity
+        # Eigenvalues of the small matrices cost little, if they are not asked for at every size.
+        if last or full or size >= 1.2 * checked + k:
+            checked = size
+            square = (small[:, :size, :size] + small[:, :size, :size].transpose(0, 2, 1)) / 2
+            values, parts = np.linalg.eigh(square)
+            residuals = np.linalg.norm(np.matmul(coupling.transpose(0, 2, 1), parts[:, start:size, :k]), axis=1)
+            done = last | (residuals <= tolerance * np.abs(values).max(axis=1, keepdims=True)).all(axis=1)
+            found[going[done]] = np.matmul(parts[done, :, :k].transpose(0, 2, 1), basis[done, :size])
+            left = ~done
+            going, ahead = going[left], ahead[left]
+            if full and len(going):
+                kept = k + (size - k) // 2
+                basis[: len(going), :kept] = np.matmul(parts[left, :, :kept].transpose(0, 2, 1), basis[left, :size])
+                basis = basis[: len(going)]
+                small = np.zeros((len(going), capacity, capacity))
+                small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
+                size, checked = kept, 0
+            elif done.any():
+                basis, small = basis[left], small[left]
+        start, size = size, min(size + k, capacity)
+        basis[:, start:size] = ahead[:, : size - start]
+    return found
+
+
+def _orthonormal(vectors: Floats, basis: Floats) -> tuple[Floats, Floats]:
+    """Return an orthonormal block (c, b, p) orthogonal to a basis, and the vectors' coordinates in it (c, b, b).
+
+    The vectors have been projected once, and are so again: twice is enough (Kahan; Parlett 1980). Where they span
+    less than b dimensions, rounding completes the block.
+    """
+    vectors = _projected(vectors, basis)
+    block = np.linalg.qr(vectors.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    # What is nearly dependent loses its direction when it is made orthonormal, so that it is projected once more.
+    block = np.linalg.qr(_projected(block, basis).transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    return block, np.matmul(vectors, block.transpose(0, 2, 1))
+
+
+def _projected(vectors: Floats, basis: Floats) -> Floats:
+    """Return vectors (c, b, p) less their parts along an orthonormal basis (c, j, p)."""
+    return vectors - np.matmul(np.matmul(vectors, basis.transpose(0, 2, 1)), basis)

@@ -1,0 +1,615 @@
+"""Passes between minima: paths bent until their highest loss is as low as it gets, and saddles of index one.
+
+All points of all paths are evaluated in the same calls of the loss engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from topolandscape.landscape.curvature import lowest_curvatures
+from topolandscape.landscape.loss import Landscape
+from topolandscape.structures import Floats
+
+Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+# Steps after which it is asked whether the highest loss still falls.
+_CYCLE = 20
+# Shares of a segment: steps that are always tried, and the smallest.
+_STEP, _SMALLEST_STEP = 0.02, 1e-4
+# Times that it did not fall after which a path has converged.
+_IDLE = 2
+# Numbers that the memory of the quasi-Newton steps may hold: 1 GiB.
+_REMEMBERED = 2**27
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Paths of k points each, joined by straight segments, and the highest loss on each.
+
+    Attributes
+    ----------
+    points
+        The first and the last are the ends; shape (b, k, p).
+    values
+        Losses at the points, shape (b, k).
+    highest
+        Highest loss found on the segments, by `highest_on`; an upper bound of the lowest pass, shape (b,).
+    tops
+        Where, shape (b, p).
+    converged
+        Whether the highest loss had stopped falling, shape (b,).
+    curve
+        Rows of (gradients evaluated for one path, mean of `highest` over the paths), as the paths were bent.
+    """
+
+    points: Floats
+    values: Floats
+    highest: Floats
+    tops: Floats
+    converged: Booleans
+    curve: Floats = field(default_factory=lambda: np.empty((0, 2)))
+
+    def __len__(self) -> int:
+        """Return the number of paths."""
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        """Return one line: number, points, highest losses."""
+        b, k, _ = self.points.shape
+        span = f"{self.highest.min():.6g} to {self.highest.max():.6g}" if b else "none"
+        return f"Paths({b} of {k} points, highest losses {span}, {int(self.converged.sum())} converged)"
+
+
+def straight_paths(starts: ArrayLike, ends: ArrayLike, k: int = 9) -> Floats:
+    """Return k points, equally spaced, on the segments from `starts` (b, p) to `ends` (b, p).
+
+    Parameters
+    ----------
+    starts, ends
+        Shape (b, p).
+    k
+        Points a path, with the ends; 3 or more.
+
+    Returns
+    -------
+    float64 array
+        Shape (b, k, p).
+
+    Examples
+    --------
+    >>> straight_paths([[0.0, 0.0]], [[2.0, 4.0]], 3).tolist()
+    [[[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]]
+    """
+    first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
+    if first.ndim != 2 or first.shape != last.shape:
+        raise ValueError(f"starts have shape {first.shape}, ends {last.shape}; both need to be (b, p).")
+    if k < 3:
+        raise ValueError(f"k is {k}; a path needs 3 points or more.")
+    place = np.linspace(0.0, 1.0, k)[None, :, None]
+    return np.asarray(first[:, None] * (1 - place) + last[:, None] * place)
+
+
+def bent_paths(starts: ArrayLike, ends: ArrayLike, k: int = 9, *, by: float, seed: int | np.random.Generator) -> Floats:
+    """Return k points on parabolas (Bezier curves of degree two) that leave the segments in random directions.
+
+    Parameters
+    ----------
+    starts, ends, k
+        As for `straight_paths`.
+    by
+        How far the middle lies from the middle of the segment, in lengths of the segment.
+    seed
+        Of the directions: a whole number or a numpy Generator.
+
+    Returns
+    -------
+    float64 array
+        Shape (b, k, p).
+
+    Examples
+    --------
+    >>> path = bent_paths([[0.0, 0.0]], [[2.0, 0.0]], 3, by=0.5, seed=0)
+    >>> float(np.linalg.norm(path[0, 1] - [1.0, 0.0]))
+    1.0
+    """
+    paths = straight_paths(starts, ends, k)
+    along = paths[:, -1] - paths[:, 0]
+    length = np.linalg.norm(along, axis=1, keepdims=True)
+    aside = np.random.default_rng(seed).standard_normal(along.shape)
+    if along.shape[1] > 1:
+        unit = along / np.maximum(length, np.finfo(float).tiny)
+        aside -= (aside * unit).sum(1, keepdims=True) * unit
+    aside *= by * length / np.linalg.norm(aside, axis=1, keepdims=True)
+    place = np.linspace(0.0, 1.0, k)[None, :, None]
+    return paths + 4 * place * (1 - place) * aside[:, None]
+
+
+def highest_on(
+    landscape: Landscape, paths: ArrayLike, *, tolerance: float = 1e-4, first: int = 4
+) -> tuple[Floats, Floats]:
+    """Return the highest loss on each path, and where it is, evaluated ever more finely near the highest points.
+
+    Parameters
+    ----------
+    landscape
+        On the full data, whatever the paths were optimised on.
+    paths
+        Points joined by segments, shape (b, k, p).
+    tolerance
+        Ends when halving the steps changes the highest loss by less than this share of its height above the higher
+        end, or by no more than rounding.
+    first
+        Steps in which each segment is cut to begin with.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Highest losses (b,), infinite where a loss on the path is not finite, and points (b, p).
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: 1 - x[:, 0] ** 2, 1)
+    >>> highest, tops = highest_on(landscape, [[[-1.0], [0.3], [1.0]]])
+    >>> bool(abs(highest[0] - 1) < 1e-3)
+    True
+    """
+    points = np.asarray(paths, dtype=np.float64)
+    b, k, p = points.shape
+    highest, tops = np.full(b, -math.inf), points[:, 0].copy()
+    base = np.full(b, -math.inf)
+    # Positions count segments: position 2.5 is the middle of the third.
+    positions = np.tile(np.linspace(0, k - 1, (k - 1) * first + 1), (b, 1))
+    step = 1.0 / first
+    going = np.arange(b)
+    while len(going):
+        at = _on(points[going], positions)
+        values = landscape.values(at.reshape(-1, p), progress=False).reshape(positions.shape)
+        values = np.where(np.isfinite(values), values, math.inf)
+        if step == 1.0 / first:
+            base = values[:, [0, -1]].max(1)
+        rows, best = np.arange(len(going)), values.argmax(1)
+        found = values[rows, best]
+        finite = np.isfinite(found)
+        gain = np.where(finite, found, 0.0) - np.where(finite, highest[going], 0.0)
+        higher = found > highest[going]
+        tops[going[higher]] = at[rows[higher], best[higher]]
+        highest[going] = np.maximum(highest[going], found)
+        floor = np.where(finite, base[going], 0.0)
+        height = np.where(finite, highest[going], 0.0) - floor
+        left = finite & ((gain > np.maximum(tolerance * height, 1e-9 * np.abs(floor))) | (step > _STEP))
+        step /= 4
+        if step < _SMALLEST_STEP:
+            break
+        positions = np.clip(positions[rows, best][left, None] + step * np.arange(-4, 5), 0, k - 1)
+        going = going[left]
+    return highest, tops
+
+
+def lower_paths(
+    landscape: Landscape,
+    paths: ArrayLike,
+    *,
+    points: Sequence[int] = (9, 17, 33),
+    steps: int = 400,
+    tolerance: float = 0.01,
+    method: Literal["string", "band"] = "string",
+    emphasis: float = 2.0,
+    memory: int = 20,
+    judged_on: Landscape | None = None,
+    progress: bool | None = None,
+) -> Paths:
+    """Bend paths until their highest losses are as low as they get.
+
+    Parameters
+    ----------
+    landscape
+        Any; or that of some rows of the data only.
+    paths
+        Where to start: shape (b, k, p) or the ends only, (b, 2, p). The ends stay.
+    points
+        Points a path: first few, then more.
+    steps
+        Most steps with each number of points.
+    tolerance
+        A path has converged when its highest loss has fallen, twice in 20 steps, by less than this share of its height
+        above the higher end.
+    method
+        ``"string"``: the points are redistributed along the path after each step (E, Ren and Vanden-Eijnden 2007);
+        ``"band"``: springs hold them apart (nudged elastic band; Henkelman and Jonsson 2000).
+    emphasis
+        How much closer the points of a string stand where the loss is high; 0: everywhere equally (points are
+        inserted where the loss is highest and thinned where nothing happens).
+    memory
+        Number of differences from which the quasi-Newton steps are made.
+    judged_on
+        Landscape of the full data, where `landscape` has fewer rows: highest losses are taken there.
+    progress
+        None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
+
+    Returns
+    -------
+    Paths
+        With the lowest highest loss that was seen, and the last number of points. The cost is one gradient a point
+        and step, and about four losses a point each 20 steps.
+
+    Raises
+    ------
+    ValueError
+        A path starts where the loss is not finite.
+
+    Notes
+    -----
+    The part of the gradient that is normal to the path drives the points; the tangent is that towards the neighbour
+    with the higher loss. All points of a path move by one quasi-Newton step together (L-BFGS without line search, as
+    Sheppard, Terrell and Henkelman 2008 found to be fastest), no point farther than a trust radius that shrinks where
+    the highest loss rises. Since curvatures along a valley and across it differ by orders of magnitude, this takes
+    tens of steps where the plain string method takes thousands.
+
+    Examples
+    --------
+    Two minima, joined by a valley along the unit circle:
+
+    >>> landscape = Landscape.from_function(
+    ...     lambda x: 10 * (x.norm(dim=1) - 1) ** 2 + 0.1 * (1 - x[:, 0] ** 2), 2
+    ... )
+    >>> start = [[[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]]]
+    >>> lower_paths(landscape, start, progress=False).highest.round(3).tolist()
+    [0.1]
+    """
+    own = np.array(paths, dtype=np.float64)
+    if own.ndim != 3 or own.shape[1] < 2 or own.shape[2] != landscape.dimension:
+        raise ValueError(
+            f"paths have shape {own.shape}; they need to be (b, k, {landscape.dimension}) with k of 2 or more."
+        )
+    if method not in ("string", "band"):
+        raise ValueError(f"method is {method!r}; it needs to be string or band.")
+    if not points or min(points) < 3:
+        raise ValueError(f"points are {tuple(points)}; a path needs 3 points or more.")
+    judge = landscape if judged_on is None else judged_on
+    curve: list[tuple[float, float]] = []
+    converged = np.zeros(len(own), dtype=bool)
+    spent = 0
+    best, top = np.full(len(own), math.inf), own[:, 0].copy()
+    kept = own
+    disable = None if progress is None else not progress
+    with tqdm(total=len(points) * steps, desc="bending paths", unit="steps", delay=1, disable=disable) as bar:
+        for level, k in enumerate(points):
+            own = _spread(kept, None, k, emphasis)
+            kept = own.copy()
+            best, top = highest_on(judge, own)
+            if not curve:
+                curve.append((0.0, float(np.mean(best))))
+            strings = _Strings(landscape, own, method, emphasis, memory)
+            idle = np.zeros(len(own), dtype=np.int64)
+            converged = idle >= _IDLE
+            for step in range(steps):
+                going = np.flatnonzero(~converged)
+                if len(going) == 0:
+                    break
+                strings.step(going)
+                spent += k - 2
+                bar.update()
+                if step % _CYCLE == _CYCLE - 1 or step == steps - 1:
+                    found, where = highest_on(judge, strings.paths[going])
+                    base = np.maximum(strings.values[going, 0], strings.values[going, -1])
+                    # From an infinite loss to a finite one is a gain without measure.
+                    gain = np.where(np.isfinite(best[going]), best[going], np.finfo(float).max) - found
+                    lower = gain > 0
+                    now = going[lower]
+                    kept[now], best[now], top[now] = strings.paths[now], found[lower], where[lower]
+                    with np.errstate(invalid="ignore"):
+                        scale = np.maximum(best[going] - base, 1e-6 * np.abs(best[going]))
+                    idle[going] = np.where(gain < tolerance * scale, idle[going] + 1, 0)
+                    converged = idle >= _IDLE
+                    strings.calm(going[~lower], kept)
+                    curve.append((float(spent), float(np.mean(best))))
+            bar.update((level + 1) * steps - bar.n)
+    values = judge.values(kept.reshape(-1, own.shape[2]), progress=False).reshape(kept.shape[:2])
+    return Paths(kept, values, best, top, converged, np.array(curve))
+
+
+@dataclass(frozen=True, eq=False)
+class Saddles:
+    """Stationary points reached by climbing along one direction and descending along all others.
+
+    Attributes
+    ----------
+    points
+        Shape (m, p).
+    values
+        Losses, shape (m,).
+    gradient_norm
+        Shape (m,).
+    curvature
+        The two lowest eigenvalues of the Hessian, shape (m, 2); the second is infinite in one dimension.
+    residual
+        ``|H v - curvature v|`` of both, shape (m, 2): how far from the curvatures eigenvalues may lie.
+    direction
+        Unit eigenvector of the lowest, shape (m, p).
+    verified
+        Whether the gradient norm is below the tolerance and exactly one curvature is negative, by more than its
+        residual; shape (m,).
+    """
+
+    points: Floats
+    values: Floats
+    gradient_norm: Floats
+    curvature: Floats
+    residual: Floats
+    direction: Floats
+    verified: Booleans
+
+
+def saddles(
+    landscape: Landscape,
+    points: ArrayLike,
+    directions: ArrayLike,
+    *,
+    tolerance: float = 1e-5,
+    radius: float | ArrayLike,
+    steps: int = 60,
+    products: int = 40,
+    seed: int | np.random.Generator = 0,
+) -> Saddles:
+    """Go from points near a pass to stationary points with one negative curvature.
+
+    Parameters
+    ----------
+    landscape
+        Twice differentiable.
+    points
+        For example the tops of converged paths, shape (m, p).
+    directions
+        Along which to climb at first, for example along the path, shape (m, p).
+    tolerance
+        Of the gradient norm.
+    radius
+        Longest step; one number, or one a point.
+    steps
+        Most steps of a point.
+    products
+        Products of the Hessian with a vector, for each point and step.
+    seed
+        Of the search for the lowest curvatures at the end.
+
+    Returns
+    -------
+    Saddles
+        Those that were not reached as well, as they are: see `Saddles.verified`.
+
+    Notes
+    -----
+    Eigenvector following (Cerjan and Miller 1981) in the Krylov space of the gradient and the direction: a Newton step
+    that climbs along the Ritz vector nearest to the direction and descends along the others, with the sizes of their
+    curvatures (hybrid eigenvector following without the Hessian: Munro and Wales 1999). The step is shortened until
+    the gradient does not grow.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 2 * x[:, 1] ** 2, 2)
+    >>> found = saddles(landscape, [[0.2, 0.1]], [[1.0, 0.0]], radius=0.1)
+    >>> np.abs(found.points.round(6)).tolist(), found.values.round(6).tolist(), bool(found.verified[0])
+    ([[0.0, 0.0]], [1.0], True)
+    """
+    at = np.array(points, dtype=np.float64)
+    modes = np.array(directions, dtype=np.float64)
+    m, p = at.shape
+    modes /= np.maximum(np.linalg.norm(modes, axis=1, keepdims=True), 1e-300)
+    longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (m,)).copy()
+    values, gradients = landscape.gradients(at, progress=False)
+    for step in range(steps):
+        norms = np.linalg.norm(gradients, axis=1)
+        going = np.flatnonzero(np.isfinite(norms) & (norms > tolerance) & (longest > 1e-12))
+        if len(going) == 0:
+            break
+        moves, ahead_modes = _climb(landscape, at[going], gradients[going], modes[going], products, first=step == 0)
+        sizes = np.linalg.norm(moves, axis=1)
+        ahead = at[going] + moves * np.minimum(1.0, longest[going] / np.maximum(sizes, 1e-300))[:, None]
+        new_values, new_gradients = landscape.gradients(ahead, progress=False)
+        # Climbing from afar makes the gradient grow before it falls.
+        better = np.linalg.norm(new_gradients, axis=1) < 1.5 * norms[going]
+        taken = going[better]
+        at[taken], values[taken], gradients[taken] = ahead[better], new_values[better], new_gradients[better]
+        modes[taken] = ahead_modes[better]
+        longest[taken] *= 1.2
+        shorter = going[~better]
+        longest[shorter] = np.minimum(longest[shorter], sizes[~better] / 4)
+    lowest = lowest_curvatures(landscape, at, min(2, p), seed=seed, tolerance=1e-4, max_products=400)
+    curvature, residual = (np.full((m, 2), fill) for fill in (math.inf, 0.0))
+    curvature[:, : lowest.values.shape[1]] = lowest.values
+    residual[:, : lowest.values.shape[1]] = lowest.residuals
+    norms = np.linalg.norm(gradients, axis=1)
+    verified = (norms <= tolerance) & (curvature[:, 0] < -residual[:, 0]) & (curvature[:, 1] > residual[:, 1])
+    return Saddles(at, values, norms, curvature, residual, lowest.vectors[:, 0], verified)
+
+
+def _climb(
+    landscape: Landscape, at: Floats, gradients: Floats, modes: Floats, products: int, *, first: bool
+) -> tuple[Floats, Floats]:
+    """Return steps up along one Ritz vector of the Hessian and down along the others, and that Ritz vector."""
+    m, p = at.shape
+    block = np.stack([gradients, modes], axis=2)
+    fresh, _ = np.linalg.qr(block)
+    size = min(p, products)
+    basis = np.empty((m, 0, p))
+    small = np.empty((m, 0, 0))
+    images = np.empty((m, 0, p))
+    while basis.shape[1] < size:
+        width = min(fresh.shape[2], size - basis.shape[1])
+        vectors = fresh[:, :, :width].transpose(0, 2, 1)
+        image = landscape.hessian_products(
+            np.repeat(at, width, axis=0), vectors.reshape(-1, p), progress=False
+        ).reshape(m, width, p)
+        basis, images = np.concatenate([basis, vectors], 1), np.concatenate([images, image], 1)
+        rest = image.transpose(0, 2, 1)
+        for _ in range(2):
+            rest = rest - np.matmul(basis.transpose(0, 2, 1), np.matmul(basis, rest))
+        if np.linalg.norm(rest, axis=1).max() < 1e-12 * max(1e-300, float(np.abs(image).max())):
+            break
+        fresh, _ = np.linalg.qr(rest)
+    small = np.matmul(basis, images.transpose(0, 2, 1))
+    curvatures, parts = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
+    ritz = np.matmul(parts.transpose(0, 2, 1), basis)
+    overlap = np.abs(np.matmul(ritz, modes[:, :, None])[:, :, 0])
+    rows = np.arange(m)
+    along = overlap.argmax(1)
+    if not first:
+        along = np.where(curvatures[rows, along] < 0, along, 0)
+    slopes = np.matmul(ritz, gradients[:, :, None])[:, :, 0]
+    sizes = np.maximum(np.abs(curvatures), 1e-8 * np.abs(curvatures).max(1, keepdims=True))
+    lengths = -slopes / np.maximum(sizes, 1e-300)
+    lengths[rows, along] *= -1
+    return np.matmul(lengths[:, None, :], ritz)[:, 0], ritz[rows, along]
+
+
+class _Strings:
+    """Paths on their way down, each with the memory of its own quasi-Newton steps."""
+
+    def __init__(self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int) -> None:
+        self.paths = paths.copy()
+        b, k, p = paths.shape
+        self._landscape = landscape
+        self._method, self._emphasis = method, emphasis
+        ends = landscape.values(paths[:, [0, -1]].reshape(-1, p), progress=False).reshape(b, 2)
+        if not np.isfinite(ends).all():
+            row, end = np.argwhere(~np.isfinite(ends))[0]
+            raise ValueError(f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}.")
+        self.values = np.full((b, k), math.inf)
+        self.values[:, [0, -1]] = ends
+        self._memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
+        self._pairs: list[tuple[Floats, Floats, Floats]] = []  # steps, changes of the force, 1 / their products
+        self._last: tuple[Floats, Floats] | None = None
+        length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
+        self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
+
+    def step(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """Move the inner points of some paths."""
+        b, k, p = self.paths.shape
+        values, gradients = self._landscape.gradients(self.paths[rows, 1:-1].reshape(-1, p), progress=False)
+        values, gradients = values.reshape(len(rows), k - 2), gradients.reshape(len(rows), k - 2, p)
+        # Where the loss is not finite there is no slope; the neighbours pull such a point back.
+        lost = ~(np.isfinite(values) & np.isfinite(gradients).all(2))
+        gradients[lost] = 0.0
+        self.values[rows, 1:-1] = np.where(lost, math.inf, values)
+        tangents = _tangents(self.paths[rows], self.values[rows])
+        force = gradients - (gradients * tangents).sum(2, keepdims=True) * tangents
+        if self._method == "band":
+            before, after = (np.linalg.norm(d, axis=2) for d in _steps(self.paths[rows]))
+            stiffness = np.abs((gradients * tangents).sum(2)).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
+            force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
+        full = np.zeros((b, k - 2, p))
+        full[rows] = force
+        here = self.paths[:, 1:-1]
+        if self._last is not None:
+            self._remember(here - self._last[0], full - self._last[1], rows)
+        self._last = (here.copy(), full)
+        move = -self._newton(full)[rows]
+        if self._method == "string":
+            move -= (move * tangents).sum(2, keepdims=True) * tangents
+        size = np.linalg.norm(move, axis=2, keepdims=True)
+        radius = self._radius[rows, None, None]
+        move *= np.minimum(1.0, radius / np.maximum(size, 1e-300))
+        if lost.any():
+            before, after = _steps(self.paths[rows])
+            move[lost] = ((after - before) / 2)[lost]
+        self.paths[rows, 1:-1] += move
+        if self._method == "string":
+            self.paths[rows] = _spread(self.paths[rows], self.values[rows], k, self._emphasis)
+
+    def calm(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], paths: Floats) -> None:
+        """Put some paths back where they were lowest, to go on in smaller steps without memory."""
+        self.paths[rows] = paths[rows]
+        self._radius[rows] /= 2
+        for _, _, inverse in self._pairs:
+            inverse[rows] = 0.0
+        if self._last is not None:
+            self._last[0][rows] = paths[rows, 1:-1]
+
+    def _remember(self, steps: Floats, changes: Floats, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        product = (steps * changes).sum((1, 2))
+        sizes = np.sqrt((steps**2).sum((1, 2)) * (changes**2).sum((1, 2)))
+        useful = product > 1e-6 * sizes
+        inverse = np.where(useful, 1 / np.where(useful, product, 1.0), 0.0)
+        self._pairs.append((steps, changes, inverse))
+        if len(self._pairs) > self._memory:
+            self._pairs.pop(0)
+
+    def _newton(self, force: Floats) -> Floats:
+        """Return the inverse of the estimated curvature times the forces (two-loop recursion, Nocedal 1980)."""
+        result = force.copy()
+        shares = []
+        for step, change, inverse in reversed(self._pairs):
+            share = inverse * (step * result).sum((1, 2))
+            result -= share[:, None, None] * change
+            shares.append(share)
+        scale = 0.3 * self._radius / np.maximum(np.linalg.norm(force, axis=2).max(1), 1e-300)
+        if self._pairs:
+            _, change, inverse = self._pairs[-1]
+            known = inverse > 0
+            squares = np.where(known, (change**2).sum((1, 2)), 1.0)
+            scale = np.where(known, 1 / (np.where(known, inverse, 1.0) * squares), scale)
+        result *= scale[:, None, None]
+        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
+            result += (share - inverse * (change * result).sum((1, 2)))[:, None, None] * step
+        return result
+
+
+def _steps(paths: Floats) -> tuple[Floats, Floats]:
+    """Return the differences from the point before and to the point after, for all inner points."""
+    differences = np.diff(paths, axis=1)
+    return differences[:, :-1], differences[:, 1:]
+
+
+def _tangents(paths: Floats, values: Floats) -> Floats:
+    """Return unit tangents at the inner points, towards the higher neighbour (Henkelman and Jonsson 2000)."""
+    before, after = _steps(paths)
+    low, here, high = values[:, :-2], values[:, 1:-1], values[:, 2:]
+    with np.errstate(invalid="ignore"):
+        up, down = np.abs(high - here), np.abs(low - here)
+        most, least = np.fmax(up, down), np.fmin(up, down)
+        climbing, falling = (high > here) & (here > low), (high < here) & (here < low)
+        ahead = np.where(climbing, 1.0, np.where(falling, 0.0, np.where(high > low, most, least)))
+        behind = np.where(climbing, 0.0, np.where(falling, 1.0, np.where(high > low, least, most)))
+    flat = ~(np.isfinite(ahead) & np.isfinite(behind)) | (ahead + behind == 0)
+    ahead, behind = np.where(flat, 1.0, ahead), np.where(flat, 1.0, behind)
+    tangents = ahead[:, :, None] * after + behind[:, :, None] * before
+    return np.asarray(tangents / np.maximum(np.linalg.norm(tangents, axis=2, keepdims=True), 1e-300))
+
+
+def _on(paths: Floats, positions: Floats) -> Floats:
+    """Return the points at positions (b, m) on paths (b, k, p), counted in segments."""
+    segment = np.clip(positions.astype(np.int64), 0, paths.shape[1] - 2)
+    share = (positions - segment)[:, :, None]
+    rows = np.arange(len(paths))[:, None]
+    return np.asarray(paths[rows, segment] * (1 - share) + paths[rows, segment + 1] * share)
+
+
+def _spread(paths: Floats, values: Floats | None, k: int, emphasis: float) -> Floats:
+    """Return the paths through k points, closer to each other where the loss is high."""
+    lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2)
+    if values is not None and emphasis:
+        finite = np.where(np.isfinite(values), values, np.nan)
+        with np.errstate(invalid="ignore"):
+            low, high = np.nanmin(finite, axis=1, keepdims=True), np.nanmax(finite, axis=1, keepdims=True)
+            height = np.nan_to_num((finite - low) / np.where(high > low, high - low, 1.0), nan=1.0)
+        lengths = lengths * (1 + emphasis * (height[:, 1:] + height[:, :-1]) / 2)
+    total = np.concatenate([np.zeros((len(paths), 1)), np.cumsum(lengths, axis=1)], axis=1)
+    positions = np.stack(
+        [
+            np.interp(np.linspace(0, along[-1], k), along, np.arange(len(along)))
+            if along[-1] > 0
+            else np.linspace(0, len(along) - 1, k)
+            for along in total
+        ]
+    )
+    spread = _on(paths, positions)
+    spread[:, 0], spread[:, -1] = paths[:, 0], paths[:, -1]
+    return spread

@@ -1,0 +1,359 @@
+"""Polishing: from where a descent ended to where the gradient vanishes, many points at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.loss import Landscape
+from topolandscape.structures import Floats, Integers
+from topolandscape.structures.arrays import frozen, settle
+
+Mask = NDArray[np.bool_]
+
+# Pairs of steps and changes of the gradient that L-BFGS remembers.
+_MEMORY = 10
+# Armijo's condition, the weak one of Wolfe, and the approximate one of Hager and Zhang.
+_DECREASE, _SLOPE, _APPROXIMATE = 1e-4, 0.9, 0.1
+# L-BFGS gives way to Newton's method when so many trials have lowered neither the gradient norm by a tenth nor the
+# loss by this share of it and a hundred times its noise.
+_PATIENCE, _LITTLE = 100, 1e-8
+# Trials along one direction.
+_TRIALS = 40
+# Coordinates and slopes beyond this count as not finite, so that products of their squares are.
+_LARGEST = 1e50
+# What a product with the Hessian costs, in gradients.
+_PRODUCT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Polished:
+    """Points after polishing.
+
+    Parameters
+    ----------
+    points
+        Shape (m, p).
+    values
+        Losses, shape (m,).
+    gradient_norm
+        Lengths of the gradients, shape (m,).
+    ended
+        For each point why polishing ended: ``"converged"``: the gradient norm is below the tolerance; ``"stalled"``:
+        no step lowers the loss or the gradient any more, for rounding or since the gradient jumps; ``"evaluations"``:
+        as many were made as were allowed; ``"not finite"``: the loss or the gradient was not finite at the start.
+    evaluations
+        Gradients that each point took, a product with the Hessian counting as two, shape (m,).
+    """
+
+    points: Floats
+    values: Floats
+    gradient_norm: Floats
+    ended: tuple[str, ...]
+    evaluations: Integers
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays."""
+        settle(
+            self,
+            points=frozen(self.points, np.float64, "points", 2),
+            values=frozen(self.values, np.float64, "values", 1),
+            gradient_norm=frozen(self.gradient_norm, np.float64, "gradient_norm", 1),
+            ended=tuple(self.ended),
+            evaluations=frozen(self.evaluations, np.int64, "evaluations", 1),
+        )
+
+    @property
+    def converged(self) -> Mask:
+        """Whether each gradient norm is below the tolerance, shape (m,)."""
+        return np.array([why == "converged" for why in self.ended])
+
+
+def polish(
+    landscape: Landscape,
+    points: ArrayLike,
+    *,
+    tolerance: float = 1e-6,
+    max_evaluations: int = 5000,
+    progress: bool | None = None,
+) -> Polished:
+    """Go on from points near minima until their gradients vanish.
+
+    Parameters
+    ----------
+    landscape
+        Any; twice differentiable for the second part.
+    points
+        Shape (m, dimension).
+    tolerance
+        Gradient norm to be reached.
+    max_evaluations
+        Gradients for each point, a product with the Hessian counting as two.
+    progress
+        None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
+
+    Returns
+    -------
+    Polished
+        No loss is higher than at the start, but for its noise. In float32 the gradient seldom falls below 1e-6 of the
+        size of its terms; a point where it cannot fall further is ``"stalled"``.
+
+    Notes
+    -----
+    First L-BFGS (Liu and Nocedal 1989) with the line search of Lewis and Overton (2013), which brackets by bisection a
+    step that fulfils the weak conditions of Wolfe; where decrease is lost in the noise of the loss, the approximate
+    condition of Hager and Zhang (2005) on slopes stands in for it. A point that stalls, or has used half of its
+    evaluations, goes on with a truncated Newton method: conjugate gradients in a trust region (Steihaug 1983). All
+    points are evaluated together, but each has its own steps and does what it would do alone. L-BFGS keeps 20 vectors
+    a point.
+
+    Examples
+    --------
+    The function of Rosenbrock in four dimensions:
+
+    >>> def valley(x):
+    ...     return ((1 - x[:, :-1]) ** 2 + 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2).sum(1)
+    >>> polished = polish(Landscape.from_function(valley, 4), [[0.5, 0.5, 0.5, 0.5]], tolerance=1e-9)
+    >>> polished.ended, polished.points.round(6).tolist()
+    (('converged',), [[1.0, 1.0, 1.0, 1.0]])
+    """
+    at = point_rows(points, landscape.dimension, "points")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
+    whole_number(max_evaluations, "max_evaluations")
+    values, gradients = landscape.gradients(at, progress=False)
+    disable = None if progress is None else not progress
+    with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
+        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, bar)
+        task.noise = noise_at(landscape, at, values)
+        task.end("not finite", ~_finite(values, gradients))
+        _quasi_newton(task, (max_evaluations + 1) // 2)
+        _newton(task)
+    return Polished(
+        points=task.points,
+        values=task.values,
+        gradient_norm=np.linalg.norm(task.gradients, axis=1),
+        ended=tuple(task.ended),
+        evaluations=task.spent,
+    )
+
+
+def noise_at(landscape: Landscape, points: Floats, values: Floats) -> Floats:
+    """Return by how much losses (m,) at points (m, p) may differ by rounding, with a margin."""
+    # Measured at one point the rounding can be small by chance, hence the second term.
+    precision = torch.finfo(getattr(torch, landscape.description["dtype"])).eps
+    return np.maximum(4 * landscape.noise_at(points), 4 * precision * np.abs(values))
+
+
+class _Task:
+    """Points on their way, and what each of them has used up."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        points: Floats,
+        values: Floats,
+        gradients: Floats,
+        tolerance: float,
+        allowed: int,
+        bar: tqdm,
+    ) -> None:
+        self.landscape = landscape
+        self.points, self.values, self.gradients = points, values, gradients
+        self.tolerance, self.allowed = tolerance, allowed
+        self.noise = np.zeros(len(points))
+        self.spent = np.ones(len(points), dtype=np.int64)
+        self.ended = [""] * len(points)
+        self.going = np.ones(len(points), dtype=bool)
+        self._bar = bar
+
+    def end(self, why: str, which: Mask) -> None:
+        """End the points of a mask that have not ended yet."""
+        for row in np.flatnonzero(which & self.going):
+            self.ended[row] = why
+            self.going[row] = False
+            self._bar.update()
+
+    def end_converged(self) -> None:
+        self.end("converged", np.linalg.norm(self.gradients, axis=1) <= self.tolerance)
+
+    def evaluate(self, rows: Integers, ahead: Floats) -> tuple[Floats, Floats, Mask]:
+        """Return losses and gradients at points ahead of some rows, and where they are finite."""
+        values, gradients = np.full(len(rows), np.nan), np.zeros(ahead.shape)
+        fine = (np.abs(ahead) < _LARGEST).all(axis=1)
+        if fine.any():
+            values[fine], gradients[fine] = self.landscape.gradients(ahead[fine], progress=False)
+        self.spent[rows] += 1
+        fine &= _finite(values, gradients)
+        gradients[~fine] = 0.0
+        return values, gradients, fine
+
+    def go_to(self, rows: Integers, points: Floats, values: Floats, gradients: Floats) -> None:
+        self.points[rows], self.values[rows], self.gradients[rows] = points, values, gradients
+
+
+def _finite(values: Floats, gradients: Floats) -> Mask:
+    return np.isfinite(values) & (np.abs(gradients) < _LARGEST).all(axis=1)
+
+
+def _dot(one: Floats, other: Floats) -> Floats:
+    return np.einsum("...p,...p->...", one, other)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# L-BFGS
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _quasi_newton(task: _Task, allowed: int) -> None:
+    """Go on by L-BFGS until each point has converged, stalled, or used what is allowed."""
+    m, p = task.points.shape
+    history = _History(m, p)
+    directions = -task.gradients
+    slopes = _dot(directions, task.gradients)
+    step = 1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m)))
+    low, high = np.zeros(m), np.full(m, np.inf)
+    trials, waited = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
+    least, lowest = np.full(m, np.inf), np.full(m, np.inf)  # gradient norm and loss, when last waited for
+    stalled = np.zeros(m, dtype=bool)
+    task.end_converged()
+    while len(rows := np.flatnonzero(task.going & ~stalled & (task.spent < allowed))):
+        ahead = task.points[rows] + step[rows, None] * directions[rows]
+        values, gradients, fine = task.evaluate(rows, ahead)
+        slope, rise = slopes[rows], _dot(gradients, directions[rows])
+        lower = values <= task.values[rows] + _DECREASE * step[rows] * slope
+        level = (values <= task.values[rows] + task.noise[rows]) & (rise <= (2 * _APPROXIMATE - 1) * slope)
+        enough = fine & (lower | level)
+        trials[rows] += 1
+        waited[rows] += 1
+        accepted = enough & ((rise >= _SLOPE * slope) | (trials[rows] >= _TRIALS))
+        low[rows[enough]] = step[rows[enough]]
+        high[rows[~enough]] = step[rows[~enough]]
+        step[rows] = np.where(np.isfinite(high[rows]), (low[rows] + high[rows]) / 2, 2 * low[rows])
+        stalled[rows] = ~accepted & (trials[rows] >= _TRIALS)
+
+        there = rows[accepted]
+        if len(there) == 0:
+            continue
+        history.add(there, ahead[accepted] - task.points[there], gradients[accepted] - task.gradients[there])
+        task.go_to(there, ahead[accepted], values[accepted], gradients[accepted])
+        task.end_converged()
+        directions[there] = -history.times(there, task.gradients[there])
+        slopes[there] = _dot(directions[there], task.gradients[there])
+        step[there], low[there], high[there], trials[there] = 1.0, 0.0, np.inf, 0
+        norms = np.linalg.norm(task.gradients[there], axis=1)
+        little = np.maximum(_LITTLE * np.abs(task.values[there]), 100 * task.noise[there])
+        better = (norms < 0.9 * least[there]) | (task.values[there] < lowest[there] - little)
+        least[there[better]] = np.minimum(norms, least[there])[better]
+        lowest[there[better]], waited[there[better]] = task.values[there[better]], 0
+        stalled[there] |= (waited[there] > _PATIENCE) | ~(slopes[there] < 0)
+
+
+class _History:
+    """The last steps of every point and how they changed its gradient: an inverse Hessian of low rank."""
+
+    def __init__(self, m: int, p: int) -> None:
+        self._steps, self._changes = np.zeros((m, _MEMORY, p)), np.zeros((m, _MEMORY, p))
+        self._weight = np.zeros((m, _MEMORY))  # 1 / (step . change); 0 where there is none yet
+        self._scale = np.ones(m)
+        self._next = np.zeros(m, dtype=np.int64)
+
+    def add(self, rows: Integers, steps: Floats, changes: Floats) -> None:
+        """Remember a step of each of some points, unless its curvature is not positive."""
+        product, square = _dot(steps, changes), _dot(changes, changes)
+        fit = product > 1e-10 * np.sqrt(square * _dot(steps, steps))
+        rows, place = rows[fit], self._next[rows[fit]]
+        self._steps[rows, place], self._changes[rows, place] = steps[fit], changes[fit]
+        self._weight[rows, place] = 1 / product[fit]
+        self._scale[rows] = product[fit] / square[fit]
+        self._next[rows] = (place + 1) % _MEMORY
+
+    def times(self, rows: Integers, gradients: Floats) -> Floats:
+        """Return the inverse Hessian times the gradients of some points: the recursion of two loops."""
+        result = gradients.copy()
+        places = (self._next[rows] - 1 - np.arange(_MEMORY)[:, None]) % _MEMORY
+        shares = np.zeros((_MEMORY, len(rows)))
+        for i, place in enumerate(places):
+            shares[i] = self._weight[rows, place] * _dot(self._steps[rows, place], result)
+            result -= shares[i][:, None] * self._changes[rows, place]
+        result *= self._scale[rows, None]
+        for i in reversed(range(_MEMORY)):
+            place = places[i]
+            back = self._weight[rows, place] * _dot(self._changes[rows, place], result)
+            result += (shares[i] - back)[:, None] * self._steps[rows, place]
+        return result
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Newton
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _newton(task: _Task) -> None:
+    """Go on by truncated Newton steps in a trust region until each point has ended."""
+    norms = np.linalg.norm(task.gradients, axis=1)
+    first = norms.copy()
+    radius = 0.1 * np.maximum(1.0, np.linalg.norm(task.points, axis=1))
+    lost = np.zeros(len(norms), dtype=np.int64)
+    while True:
+        task.end("evaluations", task.spent >= task.allowed)
+        rows = np.flatnonzero(task.going)
+        if len(rows) == 0:
+            return
+        precision = np.clip(np.sqrt(norms[rows] / first[rows]), 0.01, 0.3) * norms[rows]
+        steps, promised = _steihaug(task, rows, radius[rows], np.maximum(precision, 0.5 * task.tolerance))
+        length = np.linalg.norm(steps, axis=1)
+        values, gradients, fine = task.evaluate(rows, task.points[rows] + steps)
+        fine &= np.isfinite(promised)
+        ratio = np.where(fine, (task.values[rows] - values) / np.maximum(promised, 1e-300), -1.0)
+        # Where the decrease is lost in the noise of the loss, the gradient has to fall instead.
+        level = fine & (promised < 10 * task.noise[rows]) & (values <= task.values[rows] + task.noise[rows])
+        falling = np.linalg.norm(gradients, axis=1) < 0.9 * norms[rows]
+        ratio = np.where(level, np.where(falling, 1.0, -1.0), ratio)
+        lost[rows] = np.where(level & ~falling, lost[rows] + 1, 0)
+        edge = length > 0.99 * radius[rows]
+        radius[rows] = np.where(
+            ratio < 0.25, length / 4, np.where((ratio > 0.75) & edge, 2 * radius[rows], radius[rows])
+        )
+        better = ratio > _DECREASE
+        task.go_to(rows[better], task.points[rows[better]] + steps[better], values[better], gradients[better])
+        norms[rows] = np.linalg.norm(task.gradients[rows], axis=1)
+        task.end_converged()
+        smallest = 4 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(task.points).max(axis=1))
+        task.end("stalled", (lost >= 3) | (radius < smallest))
+
+
+def _steihaug(task: _Task, rows: Integers, radius: Floats, precision: Floats) -> tuple[Floats, Floats]:
+    """Minimise the quadratic model of each of some points within its radius; return steps and promised decreases."""
+    gradients = task.gradients[rows]
+    steps, products = np.zeros_like(gradients), np.zeros_like(gradients)  # and the Hessian times the steps
+    rest, direction = gradients.copy(), -gradients
+    squares = _dot(rest, rest)
+    going = np.arange(len(rows))
+    for _ in range(2 * gradients.shape[1] + 10):
+        ahead = direction[going]
+        curved = task.landscape.hessian_products(task.points[rows[going]], ahead, progress=False)
+        task.spent[rows[going]] += _PRODUCT
+        bend = _dot(ahead, curved)
+        # Out to the radius: the positive root of |step + edge direction| = radius.
+        a, b = _dot(ahead, ahead), _dot(steps[going], ahead)
+        c = np.maximum(radius[going] ** 2 - _dot(steps[going], steps[going]), 0.0)
+        edge = (np.sqrt(b**2 + a * c) - b) / a
+        beyond = ~(squares[going] < edge * bend)
+        share = np.where(beyond, edge, squares[going] / np.where(beyond, 1.0, bend))
+        steps[going] += share[:, None] * ahead
+        products[going] += share[:, None] * curved
+        rest[going] += share[:, None] * curved
+        new = _dot(rest[going], rest[going])
+        direction[going] = (new / squares[going])[:, None] * ahead - rest[going]
+        squares[going] = new
+        done = beyond | (np.sqrt(new) <= precision[going]) | (task.spent[rows[going]] >= task.allowed)
+        going = going[~done]
+        if len(going) == 0:
+            break
+    return steps, -_dot(gradients, steps) - 0.5 * _dot(steps, products)
