@@ -70,7 +70,7 @@ def compare(name: str, repeat: int) -> list[dict[str, Any]]:
     module = network(name)
     landscape = tl.Landscape.from_module(module, inputs, targets, loss=cross_entropy)
     own = copy.deepcopy(module)
-    n, few = (256, 32) if name.startswith("mlp") else (32, 8)
+    n, few = (1024, 32) if name.startswith("mlp") else (64, 8)
     points = landscape.point + 0.1 * np.random.default_rng(0).standard_normal((n, landscape.dimension))
     vectors = torch.tensor(points, dtype=torch.float32)
     one, other = torch.rand(2048, 2048), torch.rand(2048, 2048)

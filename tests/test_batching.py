@@ -244,7 +244,7 @@ def test_new_tensors_are_counted_and_views_are_not():
 
 def test_tangents_that_are_zero_hold_no_memory():
     """The second derivative of the absolute value is such a one."""
-    engine = Engine([Rows(lambda x: (x[:, 0].abs() + x.square().sum(1)))], lambda: [(1.0, None)])
+    engine = Engine([Rows(lambda x: x[:, 0].abs() + x.square().sum(1))], lambda: [(1.0, None)])
     products = engine.products(POINTS[0], np.eye(3))
     np.testing.assert_allclose(products, 2 * np.eye(3))
 

@@ -115,7 +115,6 @@ def test_a_valley_so_curved_that_the_segment_is_useless():
     ends = minima(landscape, [[-1.0, -0.1], [1.0, -0.1]], seed=0, progress=False)
     straight = highest_on(landscape, straight_paths(ends.points[:1], ends.points[1:]))[0]
 
-
     def below(starts, ends):
         paths = straight_paths(starts, ends, 9)
         paths[:, 1:-1, 1] -= 0.6

@@ -49,6 +49,8 @@ LARGEST_CHUNK = 2**16
 MARGIN = 1.1
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
+# Vectors of a trial for each worker, where a chunk is less: starting the workers should not count.
+VECTORS_TRIED = 64
 # Seconds that one trial of the search should not exceed.
 TRIAL = 0.1
 
@@ -535,16 +537,26 @@ class Engine:
         return best
 
     def _trial(self, request: _Request, block: Block, form: str, chunk: int) -> tuple[float, float]:
-        """Return seconds a vector and seconds of the trial, all workers being at work."""
-        probe = request.repeated(chunk * len(self.devices))
-        plan = Plan(form, chunk, len(self.devices), 0)
-        spent: list[float] = []
-        while len(spent) < 6 and sum(spent) < TRIAL:  # the first is to warm up
+        """Return seconds a vector, and seconds of one chunk for each worker, all workers being at work."""
+        workers = len(self.devices)
+        plan = Plan(form, chunk, workers, 0)
+
+        def seconds(chunks: int) -> float:
+            probe = request.repeated(chunk * workers * chunks)
             start = time.perf_counter()
             self._share_out(probe, plan, [block], 0.0, _SILENT, form)
-            spent.append(time.perf_counter() - start)
-        fastest = min(spent[1:] or spent)
-        return fastest / probe.rows / block[0], fastest
+            return time.perf_counter() - start
+
+        once = seconds(1)
+        if once < TRIAL:  # that was to warm up
+            once = seconds(1)
+        # Several chunks, so that starting the workers does not count, and several times, for the rest of the time.
+        chunks = max(1, min(VECTORS_TRIED // chunk, int(TRIAL / 3 / once)))
+        spent = [once / chunk] if chunks == 1 else []
+        start = time.perf_counter()
+        while len(spent) < 3 and time.perf_counter() - start < TRIAL / 2:
+            spent.append(seconds(chunks) / (chunk * chunks))
+        return min(spent) / workers / block[0], once
 
     def _operations(self, kind: Kind) -> float:
         """Return the operations of matrix products and convolutions for one vector and all data, by the plain form."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
@@ -70,20 +72,27 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
         work(0)
         return
     threads = torch.get_num_threads()
+    futures = []
     try:
-        with ThreadPoolExecutor(
-            workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)
-        ) as pool:
-            futures = [pool.submit(_until_failure, work, index, rows) for index in range(workers)]
-            try:
-                wait(futures)
-            finally:
-                rows.stop()
-            for future in futures:
-                future.result()
+        pool = _threads(workers, max(1, threads // workers))
+        futures = [pool.submit(_until_failure, work, index, rows) for index in range(workers)]
+        for future in futures:
+            future.result()
     finally:
+        rows.stop()
+        wait(futures)
         # The number that a thread sets for itself is also what threads made later start with.
         torch.set_num_threads(threads)
+
+
+@functools.cache
+def _threads(workers: int, torch_threads: int) -> ThreadPoolExecutor:
+    """Return threads that are kept: new ones would ask the system anew for the memory of every array."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(torch_threads,))
+
+
+# The threads do not survive in a forked process.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _until_failure(work: Callable[[int], None], index: int, rows: Rows) -> None:
@@ -92,16 +101,3 @@ def _until_failure(work: Callable[[int], None], index: int, rows: Rows) -> None:
     except BaseException:
         rows.stop()
         raise
-
-
-def devices_of(device: torch.device | Sequence[torch.device]) -> list[torch.device]:
-    """Return the devices of the workers: as given, or the processor once for each of torch's threads.
-
-    Examples
-    --------
-    >>> devices_of([torch.device("cpu")])
-    [device(type='cpu')]
-    """
-    if not isinstance(device, torch.device):
-        return list(device)
-    return [device] * (torch.get_num_threads() if device.type == "cpu" else 1)
