@@ -74,8 +74,8 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
     threads = torch.get_num_threads()
     futures = []
     try:
-        pool = _threads(workers, max(1, threads // workers))
-        futures = [pool.submit(_until_failure, work, index, rows) for index in range(workers)]
+        share = max(1, threads // workers)
+        futures = [_threads(workers).submit(_until_failure, work, index, rows, share) for index in range(workers)]
         for future in futures:
             future.result()
     finally:
@@ -86,16 +86,18 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
 
 
 @functools.cache
-def _threads(workers: int, torch_threads: int) -> ThreadPoolExecutor:
+def _threads(workers: int) -> ThreadPoolExecutor:
     """Return threads that are kept: new ones would ask the system anew for the memory of every array."""
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(torch_threads,))
+    return ThreadPoolExecutor(workers)
 
 
 # The threads do not survive in a forked process.
 os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
-def _until_failure(work: Callable[[int], None], index: int, rows: Rows) -> None:
+def _until_failure(work: Callable[[int], None], index: int, rows: Rows, threads: int) -> None:
+    # Each time: what another thread sets meanwhile reaches the libraries of this one.
+    torch.set_num_threads(threads)
     try:
         work(index)
     except BaseException:
