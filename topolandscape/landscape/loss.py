@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from topolandscape.landscape.batching import Engine, spread
 from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
+from topolandscape.landscape.dense import Dense
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
 from topolandscape.landscape.pure import (
@@ -794,6 +795,8 @@ def _forms(function: PureLoss, loss: Loss) -> list[Form]:
     forms: list[Form] = [Vmapped(function, function.scored), Looped(function, function.scored)]
     with suppress(NotWide):
         forms.insert(0, Wide(function.model, loss, function.score, function, additive=True))
+    with suppress(NotWide):
+        forms.insert(0, Dense(function.model, loss))
     return forms
 
 
