@@ -1,5 +1,11 @@
 from . import plot as plot
 from . import zoo as zoo
+from .compare import bar_lengths as bar_lengths
+from .compare import barriers_above_higher as barriers_above_higher
+from .compare import barriers_above_mean as barriers_above_mean
+from .compare import constant_predictor_ceiling as constant_predictor_ceiling
+from .compare import normalised as normalised
+from .compare import to_score as to_score
 from .files import Run as Run
 from .files import load as load
 from .files import save as save
@@ -36,6 +42,7 @@ from .structures import LossSamples as LossSamples
 from .structures import MergeTree as MergeTree
 from .structures import Minima as Minima
 from .structures import MinimaNetwork as MinimaNetwork
+from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .topology.complexes import delaunay as delaunay
