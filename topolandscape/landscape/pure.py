@@ -54,7 +54,7 @@ class Model:
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the entries of a flat vector as the parameters that they are."""
         # Split at once: the derivative of each slice alone would be a vector of full length.
-        parts = vector.split([block.entries.stop - block.entries.start for block in self.blocks])
+        parts = torch.split(vector, [block.entries.stop - block.entries.start for block in self.blocks])
         return {block.name: part.view(block.shape) for block, part in zip(self.blocks, parts, strict=True)}
 
     def at(self, vector: Floats) -> nn.Module:
