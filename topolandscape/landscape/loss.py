@@ -368,6 +368,7 @@ class Landscape:
             dimension=len(point),
             streamed=data.streamed,
             tf32=tf32,
+            uncut=data.uncut,
         )
         if form is not None:
             engine.only(form)
