@@ -15,9 +15,9 @@ from topolandscape.landscape.passes import (
     bent_paths,
     highest_on,
     lower_paths,
-    saddles,
     straight_paths,
 )
+from topolandscape.landscape.saddles import saddles
 from topolandscape.structures import Minima, MinimaNetwork
 
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize, rosen
 from torch import nn
-from tqdm import tqdm
 
 from topolandscape.landscape import polishing
 from topolandscape.landscape.loss import Landscape
@@ -102,9 +101,14 @@ def test_conjugate_gradients_stay_in_the_region_and_lower_the_model():
         landscape, matrix = quadratic(spectrum)
         points = rng.standard_normal((40, 12))
         values, gradients = landscape.gradients(points)
-        task = polishing._Task(landscape, points, values, gradients, 0.0, 10**6, tqdm(disable=True))
         radius = np.logspace(-2, 2, 40)
-        steps, promised = polishing._steihaug(task, np.arange(40), radius, np.full(40, 1e-12))
+        steps, promised = polishing.steihaug(
+            lambda rows, directions, matrix=matrix: directions @ matrix,
+            gradients,
+            radius,
+            np.full(40, 1e-12),
+            np.full(40, 100),
+        )
         newton = -np.linalg.solve(matrix, gradients.T).T
         length = np.linalg.norm(steps, axis=1)
         inside = length < 0.999 * radius

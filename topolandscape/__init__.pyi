@@ -23,8 +23,8 @@ from .landscape.network import minima_network as minima_network
 from .landscape.passes import bent_paths as bent_paths
 from .landscape.passes import highest_on as highest_on
 from .landscape.passes import lower_paths as lower_paths
-from .landscape.passes import saddles as saddles
 from .landscape.passes import straight_paths as straight_paths
+from .landscape.saddles import saddles as saddles
 from .landscape.sampling import sample_ball as sample_ball
 from .landscape.sampling import sample_box as sample_box
 from .landscape.sampling import sample_grid as sample_grid

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.passes import Paths, lower_paths, saddles, straight_paths
+from topolandscape.landscape.passes import Paths, lower_paths, straight_paths
+from topolandscape.landscape.saddles import saddles
 from topolandscape.structures import Floats, Minima, MinimaNetwork
 
 

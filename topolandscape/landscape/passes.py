@@ -1,4 +1,4 @@
-"""Passes between minima: paths bent until their highest loss is as low as it gets, and saddles of index one.
+"""Passes between minima: paths bent until their highest loss is as low as it gets.
 
 All points of all paths are evaluated in the same calls of the loss engine.
 """
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats
 
@@ -314,160 +313,6 @@ def lower_paths(
             bar.update((level + 1) * steps - bar.n)
     values = judge.values(kept.reshape(-1, own.shape[2]), progress=False).reshape(kept.shape[:2])
     return Paths(kept, values, best, top, converged, np.array(curve))
-
-
-@dataclass(frozen=True, eq=False)
-class Saddles:
-    """Stationary points reached by climbing along one direction and descending along all others.
-
-    Attributes
-    ----------
-    points
-        Shape (m, p).
-    values
-        Losses, shape (m,).
-    gradient_norm
-        Shape (m,).
-    curvature
-        The two lowest eigenvalues of the Hessian, shape (m, 2); the second is infinite in one dimension.
-    residual
-        ``|H v - curvature v|`` of both, shape (m, 2): how far from the curvatures eigenvalues may lie.
-    direction
-        Unit eigenvector of the lowest, shape (m, p).
-    verified
-        Whether the gradient norm is below the tolerance and exactly one curvature is negative, by more than its
-        residual; shape (m,).
-    """
-
-    points: Floats
-    values: Floats
-    gradient_norm: Floats
-    curvature: Floats
-    residual: Floats
-    direction: Floats
-    verified: Booleans
-
-
-def saddles(
-    landscape: Landscape,
-    points: ArrayLike,
-    directions: ArrayLike,
-    *,
-    tolerance: float = 1e-5,
-    radius: float | ArrayLike,
-    steps: int = 60,
-    products: int = 40,
-    seed: int | np.random.Generator = 0,
-) -> Saddles:
-    """Go from points near a pass to stationary points with one negative curvature.
-
-    Parameters
-    ----------
-    landscape
-        Twice differentiable.
-    points
-        For example the tops of converged paths, shape (m, p).
-    directions
-        Along which to climb at first, for example along the path, shape (m, p).
-    tolerance
-        Of the gradient norm.
-    radius
-        Longest step; one number, or one a point.
-    steps
-        Most steps of a point.
-    products
-        Products of the Hessian with a vector, for each point and step.
-    seed
-        Of the search for the lowest curvatures at the end.
-
-    Returns
-    -------
-    Saddles
-        Those that were not reached as well, as they are: see `Saddles.verified`.
-
-    Notes
-    -----
-    Eigenvector following (Cerjan and Miller 1981) in the Krylov space of the gradient and the direction: a Newton step
-    that climbs along the Ritz vector nearest to the direction and descends along the others, with the sizes of their
-    curvatures (hybrid eigenvector following without the Hessian: Munro and Wales 1999). The step is shortened until
-    the gradient does not grow.
-
-    Examples
-    --------
-    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 2 * x[:, 1] ** 2, 2)
-    >>> found = saddles(landscape, [[0.2, 0.1]], [[1.0, 0.0]], radius=0.1)
-    >>> np.abs(found.points.round(6)).tolist(), found.values.round(6).tolist(), bool(found.verified[0])
-    ([[0.0, 0.0]], [1.0], True)
-    """
-    at = np.array(points, dtype=np.float64)
-    modes = np.array(directions, dtype=np.float64)
-    m, p = at.shape
-    modes /= np.maximum(np.linalg.norm(modes, axis=1, keepdims=True), 1e-300)
-    longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (m,)).copy()
-    values, gradients = landscape.gradients(at, progress=False)
-    for step in range(steps):
-        norms = np.linalg.norm(gradients, axis=1)
-        going = np.flatnonzero(np.isfinite(norms) & (norms > tolerance) & (longest > 1e-12))
-        if len(going) == 0:
-            break
-        moves, ahead_modes = _climb(landscape, at[going], gradients[going], modes[going], products, first=step == 0)
-        sizes = np.linalg.norm(moves, axis=1)
-        ahead = at[going] + moves * np.minimum(1.0, longest[going] / np.maximum(sizes, 1e-300))[:, None]
-        new_values, new_gradients = landscape.gradients(ahead, progress=False)
-        # Climbing from afar makes the gradient grow before it falls.
-        better = np.linalg.norm(new_gradients, axis=1) < 1.5 * norms[going]
-        taken = going[better]
-        at[taken], values[taken], gradients[taken] = ahead[better], new_values[better], new_gradients[better]
-        modes[taken] = ahead_modes[better]
-        longest[taken] *= 1.2
-        shorter = going[~better]
-        longest[shorter] = np.minimum(longest[shorter], sizes[~better] / 4)
-    lowest = lowest_curvatures(landscape, at, min(2, p), seed=seed, tolerance=1e-4, max_products=400)
-    curvature, residual = (np.full((m, 2), fill) for fill in (math.inf, 0.0))
-    curvature[:, : lowest.values.shape[1]] = lowest.values
-    residual[:, : lowest.values.shape[1]] = lowest.residuals
-    norms = np.linalg.norm(gradients, axis=1)
-    verified = (norms <= tolerance) & (curvature[:, 0] < -residual[:, 0]) & (curvature[:, 1] > residual[:, 1])
-    return Saddles(at, values, norms, curvature, residual, lowest.vectors[:, 0], verified)
-
-
-def _climb(
-    landscape: Landscape, at: Floats, gradients: Floats, modes: Floats, products: int, *, first: bool
-) -> tuple[Floats, Floats]:
-    """Return steps up along one Ritz vector of the Hessian and down along the others, and that Ritz vector."""
-    m, p = at.shape
-    block = np.stack([gradients, modes], axis=2)
-    fresh, _ = np.linalg.qr(block)
-    size = min(p, products)
-    basis = np.empty((m, 0, p))
-    small = np.empty((m, 0, 0))
-    images = np.empty((m, 0, p))
-    while basis.shape[1] < size:
-        width = min(fresh.shape[2], size - basis.shape[1])
-        vectors = fresh[:, :, :width].transpose(0, 2, 1)
-        image = landscape.hessian_products(
-            np.repeat(at, width, axis=0), vectors.reshape(-1, p), progress=False
-        ).reshape(m, width, p)
-        basis, images = np.concatenate([basis, vectors], 1), np.concatenate([images, image], 1)
-        rest = image.transpose(0, 2, 1)
-        for _ in range(2):
-            rest = rest - np.matmul(basis.transpose(0, 2, 1), np.matmul(basis, rest))
-        if np.linalg.norm(rest, axis=1).max() < 1e-12 * max(1e-300, float(np.abs(image).max())):
-            break
-        fresh, _ = np.linalg.qr(rest)
-    small = np.matmul(basis, images.transpose(0, 2, 1))
-    curvatures, parts = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
-    ritz = np.matmul(parts.transpose(0, 2, 1), basis)
-    overlap = np.abs(np.matmul(ritz, modes[:, :, None])[:, :, 0])
-    rows = np.arange(m)
-    along = overlap.argmax(1)
-    if not first:
-        along = np.where(curvatures[rows, along] < 0, along, 0)
-    slopes = np.matmul(ritz, gradients[:, :, None])[:, :, 0]
-    sizes = np.maximum(np.abs(curvatures), 1e-8 * np.abs(curvatures).max(1, keepdims=True))
-    lengths = -slopes / np.maximum(sizes, 1e-300)
-    lengths[rows, along] *= -1
-    return np.matmul(lengths[:, None, :], ritz)[:, 0], ritz[rows, along]
 
 
 class _Strings:

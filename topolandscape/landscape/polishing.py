@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -193,6 +195,11 @@ class _Task:
         gradients[~fine] = 0.0
         return values, gradients, fine
 
+    def multiply(self, rows: Integers, which: Integers, directions: Floats) -> Floats:
+        """Return the Hessians at some of the rows times directions."""
+        self.spent[rows[which]] += _PRODUCT
+        return self.landscape.hessian_products(self.points[rows[which]], directions, progress=False)
+
     def go_to(self, rows: Integers, points: Floats, values: Floats, gradients: Floats) -> None:
         self.points[rows], self.values[rows], self.gradients[rows] = points, values, gradients
 
@@ -213,7 +220,7 @@ def _dot(one: Floats, other: Floats) -> Floats:
 def _quasi_newton(task: _Task, allowed: int) -> None:
     """Go on by L-BFGS until each point has converged, stalled, or used what is allowed."""
     m, p = task.points.shape
-    history = _History(m, p)
+    history = History(m, p)
     directions = -task.gradients
     slopes = _dot(directions, task.gradients)
     step = 1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m)))
@@ -254,7 +261,7 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         stalled[there] |= (waited[there] > _PATIENCE) | ~(slopes[there] < 0)
 
 
-class _History:
+class History:
     """The last steps of every point and how they changed its gradient: an inverse Hessian of low rank."""
 
     def __init__(self, m: int, p: int) -> None:
@@ -272,6 +279,14 @@ class _History:
         self._weight[rows, place] = 1 / product[fit]
         self._scale[rows] = product[fit] / square[fit]
         self._next[rows] = (place + 1) % _MEMORY
+
+    def forget(self, rows: Integers) -> None:
+        """Start anew with some points."""
+        self._weight[rows], self._scale[rows] = 0.0, 1.0
+
+    def is_empty(self, rows: Integers) -> Mask:
+        """Return for which of some points nothing is remembered."""
+        return ~(self._weight[rows] != 0).any(axis=1)
 
     def times(self, rows: Integers, gradients: Floats) -> Floats:
         """Return the inverse Hessian times the gradients of some points: the recursion of two loops."""
@@ -306,7 +321,14 @@ def _newton(task: _Task) -> None:
         if len(rows) == 0:
             return
         precision = np.clip(np.sqrt(norms[rows] / first[rows]), 0.01, 0.3) * norms[rows]
-        steps, promised = _steihaug(task, rows, radius[rows], np.maximum(precision, 0.5 * task.tolerance))
+        left = np.maximum(1, (task.allowed - task.spent[rows] + _PRODUCT - 1) // _PRODUCT)
+        steps, promised = steihaug(
+            partial(task.multiply, rows),
+            task.gradients[rows],
+            radius[rows],
+            np.maximum(precision, 0.5 * task.tolerance),
+            np.minimum(left, 2 * task.points.shape[1] + 10),
+        )
         length = np.linalg.norm(steps, axis=1)
         values, gradients, fine = task.evaluate(rows, task.points[rows] + steps)
         fine &= np.isfinite(promised)
@@ -328,17 +350,41 @@ def _newton(task: _Task) -> None:
         task.end("stalled", (lost >= 3) | (radius < smallest))
 
 
-def _steihaug(task: _Task, rows: Integers, radius: Floats, precision: Floats) -> tuple[Floats, Floats]:
-    """Minimise the quadratic model of each of some points within its radius; return steps and promised decreases."""
-    gradients = task.gradients[rows]
-    steps, products = np.zeros_like(gradients), np.zeros_like(gradients)  # and the Hessian times the steps
+def steihaug(
+    products: Callable[[Integers, Floats], Floats],
+    gradients: Floats,
+    radius: Floats,
+    precision: Floats,
+    limit: Integers,
+) -> tuple[Floats, Floats]:
+    """Minimise quadratic models within a radius by conjugate gradients (Steihaug 1983).
+
+    Parameters
+    ----------
+    products
+        Takes rows of models and directions, one for each; returns the Hessians times the directions.
+    gradients
+        Of the models at no step, shape (m, p).
+    radius
+        Longest step of each, (m,).
+    precision
+        Gradient norm of each model at which it ends, (m,).
+    limit
+        Most products for each, (m,).
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Steps (m, p), on the radius where the curvature is negative, and the decreases that the models promise (m,).
+    """
+    steps, curved_steps = np.zeros_like(gradients), np.zeros_like(gradients)  # and the Hessian times the steps
     rest, direction = gradients.copy(), -gradients
     squares = _dot(rest, rest)
-    going = np.arange(len(rows))
-    for _ in range(2 * gradients.shape[1] + 10):
+    going = np.flatnonzero(squares > precision**2)
+    spent = 0
+    while len(going):
         ahead = direction[going]
-        curved = task.landscape.hessian_products(task.points[rows[going]], ahead, progress=False)
-        task.spent[rows[going]] += _PRODUCT
+        curved = products(going, ahead)
         bend = _dot(ahead, curved)
         # Out to the radius: the positive root of |step + edge direction| = radius.
         a, b = _dot(ahead, ahead), _dot(steps[going], ahead)
@@ -347,13 +393,11 @@ def _steihaug(task: _Task, rows: Integers, radius: Floats, precision: Floats) ->
         beyond = ~(squares[going] < edge * bend)
         share = np.where(beyond, edge, squares[going] / np.where(beyond, 1.0, bend))
         steps[going] += share[:, None] * ahead
-        products[going] += share[:, None] * curved
+        curved_steps[going] += share[:, None] * curved
         rest[going] += share[:, None] * curved
         new = _dot(rest[going], rest[going])
         direction[going] = (new / squares[going])[:, None] * ahead - rest[going]
         squares[going] = new
-        done = beyond | (np.sqrt(new) <= precision[going]) | (task.spent[rows[going]] >= task.allowed)
-        going = going[~done]
-        if len(going) == 0:
-            break
-    return steps, -_dot(gradients, steps) - 0.5 * _dot(steps, products)
+        spent += 1
+        going = going[~(beyond | (np.sqrt(new) <= precision[going]) | (spent >= limit[going]))]
+    return steps, -_dot(gradients, steps) - 0.5 * _dot(steps, curved_steps)

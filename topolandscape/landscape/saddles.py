@@ -1,0 +1,297 @@
+"""Saddles of index one: uphill along one direction, downhill along all others, many points at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from topolandscape.landscape.curvature import lowest_curvatures
+from topolandscape.landscape.directions import point_rows
+from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.polishing import History, noise_at, steihaug
+from topolandscape.structures import Floats, Integers
+
+# Products for each point with which its direction of least curvature is looked for, at first and after each step.
+_AT_FIRST, _AFTER = 20, 4
+# Steps of L-BFGS after which the direction is turned again.
+_TURNS = 5
+# Newton steps begin when the gradient has fallen to this share of what it was at first, and are at most so many.
+_CLOSE, _NEWTON_STEPS = 3e-3, 30
+# Of the gradient, where a step begins, how much may be left of Newton's equation.
+_SOLVED = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Saddles:
+    """Stationary points reached by climbing along one direction and descending along all others.
+
+    Attributes
+    ----------
+    points
+        Shape (m, p).
+    values
+        Losses, shape (m,).
+    gradient_norm
+        Shape (m,).
+    curvature
+        The two lowest eigenvalues of the Hessian, shape (m, 2); the second is infinite in one dimension. NaN where the
+        gradient does not vanish.
+    residual
+        ``|H v - curvature v|`` of both, shape (m, 2): how far from the curvatures eigenvalues may lie.
+    direction
+        Unit eigenvector of the lowest, shape (m, p).
+    verified
+        Whether the gradient norm is below the tolerance and exactly one curvature is negative, by more than its
+        residual; shape (m,).
+    """
+
+    points: Floats
+    values: Floats
+    gradient_norm: Floats
+    curvature: Floats
+    residual: Floats
+    direction: Floats
+    verified: NDArray[np.bool_]
+
+
+def saddles(
+    landscape: Landscape,
+    points: ArrayLike,
+    directions: ArrayLike,
+    *,
+    tolerance: float = 1e-5,
+    radius: float | ArrayLike,
+    steps: int = 600,
+    products: int = 100,
+    ceiling: float | ArrayLike = math.inf,
+    seed: int | np.random.Generator = 0,
+) -> Saddles:
+    """Go from points near a pass to stationary points with one negative curvature.
+
+    Parameters
+    ----------
+    landscape
+        Twice differentiable.
+    points
+        For example the tops of converged paths, shape (m, p).
+    directions
+        Along which to climb at first, for example along the path, shape (m, p).
+    tolerance
+        Of the gradient norm.
+    radius
+        Longest step; one number, or one a point.
+    steps
+        Most steps of a point before Newton's method begins.
+    products
+        Most products of the Hessian with a vector, for each Newton step of a point.
+    ceiling
+        Loss above which a point is given up; one number, or one a point.
+    seed
+        Of the search for the lowest curvatures at the end.
+
+    Returns
+    -------
+    Saddles
+        Those that were not reached as well, as they are: see `Saddles.verified`.
+
+    Notes
+    -----
+    Hybrid eigenvector following (Munro and Wales 1999): the direction is turned to that of least curvature by
+    conjugate gradients of the Rayleigh quotient (Knyazev 2001); along it the step is Newton's, uphill, and in its
+    complement that of L-BFGS, downhill. Near the saddle the steps in the complement are those of truncated conjugate
+    gradients in a trust region (Steihaug 1983), downhill also where there are more negative curvatures, and shortened
+    until the gradient does not grow.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 2 * x[:, 1] ** 2, 2)
+    >>> found = saddles(landscape, [[0.2, 0.1]], [[1.0, 0.0]], radius=0.1)
+    >>> np.abs(found.points.round(6)).tolist(), found.values.round(6).tolist(), bool(found.verified[0])
+    ([[0.0, 0.0]], [1.0], True)
+    """
+    at = point_rows(points, landscape.dimension, "points").copy()
+    modes = _unit(np.array(directions, dtype=np.float64))
+    if modes.shape != at.shape:
+        raise ValueError(f"directions have shape {modes.shape}, points {at.shape}; each point needs one direction.")
+    longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(at),)).copy()
+    values, gradients = landscape.gradients(at, progress=False)
+    highest = np.broadcast_to(np.asarray(ceiling, dtype=np.float64), (len(at),))
+    climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
+    climb.approach(steps)
+    climb.close_in(products)
+    return _examined(landscape, climb, tolerance, seed)
+
+
+class _Climb:
+    """Points on their way to saddles."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        points: Floats,
+        values: Floats,
+        gradients: Floats,
+        modes: Floats,
+        radius: Floats,
+        ceiling: Floats,
+        tolerance: float,
+    ) -> None:
+        self.landscape, self.ceiling, self.tolerance = landscape, ceiling, tolerance
+        self.points, self.values, self.gradients, self.modes = points, values, gradients, modes
+        self.radius, self.first_radius = radius, radius.copy()
+        self.curvatures = np.zeros(len(points))
+
+    def left(self, radius: Floats, close: Floats | float) -> Integers:
+        """Return the points whose gradients are longer, which may go on, and are not above their ceiling."""
+        norms = np.linalg.norm(self.gradients, axis=1)
+        moving = np.isfinite(norms) & (norms > close) & (radius > 1e-6 * self.first_radius)
+        return np.flatnonzero(moving & (self.values <= self.ceiling))
+
+    def turn(self, rows: Integers, products: int) -> None:
+        """Turn the directions of some points towards the lowest curvature."""
+        self.modes[rows], self.curvatures[rows] = _softest(
+            self.landscape, self.points[rows], self.modes[rows], products
+        )
+
+    def ups(self, rows: Integers, radius: Floats) -> tuple[Floats, Floats]:
+        """Return slopes along the directions, and uphill steps along them: Newton's, or in an upward curve as long."""
+        slopes = _dot(self.gradients[rows], self.modes[rows])
+        steps = slopes / np.maximum(np.abs(self.curvatures[rows]), 1e-300)
+        return slopes, np.clip(steps, -0.5 * radius, 0.5 * radius)
+
+    def approach(self, steps: int) -> None:
+        """Go downhill across the directions by L-BFGS without line search, and uphill along them."""
+        history = History(*self.points.shape)
+        noise = noise_at(self.landscape, self.points, self.values)
+        close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
+        for step in range(steps):
+            going = self.left(self.radius, close)
+            if len(going) == 0:
+                break
+            if step % _TURNS == 0:
+                self.turn(going, _AT_FIRST if step == 0 else _AFTER)
+            modes, (slopes, ups) = self.modes[going], self.ups(going, self.radius[going])
+            downhill = self.gradients[going] - slopes[:, None] * modes
+            moves = -history.times(going, downhill)
+            moves -= _dot(moves, modes)[:, None] * modes
+            sizes = np.linalg.norm(moves, axis=1)
+            fresh = history.is_empty(going)
+            moves *= np.where(fresh, 0.1 * self.radius[going] / np.maximum(sizes, 1e-300), 1.0)[:, None]
+            moves *= np.minimum(1.0, self.radius[going] / np.maximum(np.linalg.norm(moves, axis=1), 1e-300))[:, None]
+            ahead = self.points[going] + moves + ups[:, None] * modes
+            values, gradients = self.landscape.gradients(ahead, progress=False)
+            # What the loss should gain by the way up; the way down must not lose it again.
+            gain = slopes * ups + 0.5 * self.curvatures[going] * ups**2
+            promised = -_dot(moves, downhill)
+            fine = values - self.values[going] <= np.maximum(gain, 0.0) + 0.1 * promised + noise[going]
+            fine &= np.isfinite(values) & np.isfinite(gradients).all(axis=1)
+            there = going[fine]
+            changes = (gradients - self.gradients[going])[fine]
+            changes -= _dot(changes, modes[fine])[:, None] * modes[fine]
+            history.add(there, moves[fine], changes)
+            self.points[there], self.values[there], self.gradients[there] = ahead[fine], values[fine], gradients[fine]
+            self.radius[there] = np.minimum(1.2 * self.radius[there], self.first_radius[there])
+            taken = np.linalg.norm(moves[~fine], axis=1)
+            self.radius[going[~fine]] = np.maximum(taken, np.abs(ups[~fine])) / 4
+            history.forget(going[~fine])
+
+    def close_in(self, products: int) -> None:
+        """Go on by Newton steps, which are exact to the gradient's tolerance in the end."""
+        radius = self.first_radius.copy()
+        for _ in range(_NEWTON_STEPS):
+            going = self.left(radius, self.tolerance)
+            if len(going) == 0:
+                break
+            self.turn(going, _AFTER)
+            moves = self._newton(going, radius[going], products)
+            ahead = self.points[going] + moves
+            values, gradients = self.landscape.gradients(ahead, progress=False)
+            # Climbing from afar makes the gradient grow before it falls.
+            better = np.linalg.norm(gradients, axis=1) < 1.5 * np.linalg.norm(self.gradients[going], axis=1)
+            there = going[better]
+            self.points[there], self.values[there], self.gradients[there] = (
+                ahead[better],
+                values[better],
+                gradients[better],
+            )
+            radius[there] *= 1.2
+            radius[going[~better]] = np.linalg.norm(moves[~better], axis=1) / 4
+
+    def _newton(self, rows: Integers, radius: Floats, products: int) -> Floats:
+        """Return steps up along the directions and down across them, no longer than the radius."""
+        at, modes, gradients = self.points[rows], self.modes[rows], self.gradients[rows]
+
+        def across(which: Integers, directions: Floats) -> Floats:
+            image = self.landscape.hessian_products(at[which], directions, progress=False)
+            return image - _dot(image, modes[which])[:, None] * modes[which]
+
+        slopes, ups = self.ups(rows, radius)
+        downhill = gradients - slopes[:, None] * modes
+        precision = np.maximum(_SOLVED * np.linalg.norm(gradients, axis=1), 0.3 * self.tolerance)
+        moves, _ = steihaug(across, downhill, radius, precision, np.full(len(at), products))
+        moves += ups[:, None] * modes
+        return moves * np.minimum(1.0, radius / np.maximum(np.linalg.norm(moves, axis=1), 1e-300))[:, None]
+
+
+def _examined(landscape: Landscape, climb: _Climb, tolerance: float, seed: Any) -> Saddles:
+    """Return what the points are, with the lowest curvatures of those that are stationary."""
+    at, values, gradients, modes = climb.points, climb.values, climb.gradients, climb.modes
+    m, p = at.shape
+    norms = np.linalg.norm(gradients, axis=1)
+    still = np.flatnonzero(norms <= tolerance)
+    curvature, residual, directions = np.full((m, 2), np.nan), np.full((m, 2), np.nan), modes.copy()
+    if len(still):
+        lowest = lowest_curvatures(landscape, at[still], min(2, p), seed=seed, tolerance=1e-5, max_products=600)
+        curvature[still, 1], residual[still] = math.inf, 0.0
+        curvature[still, : lowest.values.shape[1]] = lowest.values
+        residual[still, : lowest.values.shape[1]] = lowest.residuals
+        directions[still] = lowest.vectors[:, 0]
+    with np.errstate(invalid="ignore"):
+        verified = (norms <= tolerance) & (curvature[:, 0] < -residual[:, 0]) & (curvature[:, 1] > residual[:, 1])
+    return Saddles(at, values, norms, curvature, residual, directions, verified)
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+
+
+def _dot(one: Floats, other: Floats) -> Floats:
+    return np.einsum("mp,mp->m", one, other)
+
+
+def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -> tuple[Floats, Floats]:
+    """Turn unit vectors towards the lowest curvature at their points; return them and their Rayleigh quotients.
+
+    Each turn takes the lowest Ritz vector of the vector, its residual and the last turn.
+    """
+    images = landscape.hessian_products(at, vectors, progress=False)
+    turns, turned = np.zeros_like(vectors), np.zeros_like(vectors)  # and the Hessian times them
+    for _ in range(products - 1):
+        quotient = _dot(vectors, images)
+        rest = images - quotient[:, None] * vectors
+        size = np.linalg.norm(rest, axis=1)
+        if (size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)).all():
+            break
+        rest = _unit(rest)
+        curved = landscape.hessian_products(at, rest, progress=False)
+        # The last turn made orthogonal to both; where nothing is left of it, it is not used.
+        for other, image in ((vectors, images), (rest, curved)):
+            along = _dot(turns, other)[:, None]
+            turns, turned = turns - along * other, turned - along * image
+        length = np.linalg.norm(turns, axis=1, keepdims=True)
+        used = length > 1e-8
+        turns, turned = (np.where(used, part / np.where(used, length, 1.0), 0.0) for part in (turns, turned))
+        basis, products_of = np.stack([vectors, rest, turns], 1), np.stack([images, curved, turned], 1)
+        small = np.matmul(basis, products_of.transpose(0, 2, 1))
+        # What is not used must not have the lowest quotient.
+        small[:, 2, 2] = np.where(used[:, 0], small[:, 2, 2], np.abs(small).max(axis=(1, 2)) + 1)
+        parts = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)[1][:, :, :1]
+        parts = parts * np.where(parts[:, :1] < 0, -1.0, 1.0)
+        vectors, images = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
+        parts[:, 0] = 0.0
+        turns, turned = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
+    return _unit(vectors), _dot(vectors, images)
