@@ -6,7 +6,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-import topolandscape.files as files
 from topolandscape.files import Run, load, save
 from topolandscape.structures import Barcode, GridComplex, LossSamples, Subspace
 from topolandscape.topology.complexes import delaunay
@@ -140,7 +139,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, Barcode.from_pairs([(0.0, 2.0)]))
     assert path.read_bytes() == before

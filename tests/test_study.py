@@ -52,7 +52,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     recipe = Recipe(**SMALL)
     whole = run(recipe, tmp_path / "whole", progress=False)
 
-    monkeypatch.setattr("topolandscape.files._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
+    monkeypatch.setattr("topolandscape.files.runs._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
     values, calls = Run.values, []
 
     def stopping(self, landscape, points, *, progress=None):

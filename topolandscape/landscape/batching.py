@@ -150,7 +150,7 @@ class Engine:
         self._dimension = dimension
         self._streamed = streamed
         self._tf32 = tf32
-        self._only: str | None = None
+        self._only: dict[Kind, str] = {}
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
 
@@ -164,7 +164,7 @@ class Engine:
     def form(self, kind: Kind = "values") -> str:
         """Return the name of the form in use: "wide", "vmap", "loop", "rows" or "numpy"."""
         plan = self.plan(kind)
-        return (self._only or self._names[kind][0]) if plan is None else plan.form
+        return self._only.get(kind, self._names[kind][0]) if plan is None else plan.form
 
     def forms(self, kind: Kind = "values") -> list[str]:
         """Return the names of the forms that may be used, the preferred one first."""
@@ -178,14 +178,18 @@ class Engine:
     def drop(self, form: str) -> None:
         """Never use the form of this name again."""
         self._names = {kind: [name for name in names if name != form] for kind, names in self._names.items()}
-        if form == self._only:
+        if form in self._only.values():
             self.only(form)
 
-    def only(self, form: str) -> None:
-        """Use the form of this name, and others only where they are asked for by name."""
-        if form not in self.forms():
-            raise ValueError(f"there is no form {form!r}; there are {', '.join(self.forms())}.")
-        self._only = form
+    def only(self, form: str | Mapping[Kind, str]) -> None:
+        """Use the form of this name, for all kinds or for each its own, and others only where they are asked for."""
+        asked: Mapping[Kind, str] = dict.fromkeys(KINDS, form) if isinstance(form, str) else form
+        for kind, name in asked.items():
+            if kind not in KINDS:
+                raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}.")
+            if name not in self.forms(kind):
+                raise ValueError(f"there is no form {name!r}; there are {', '.join(self.forms(kind))}.")
+        self._only = {**self._only, **asked}
 
     def report(self) -> dict[Kind, dict[str, Any]]:
         """Return how each kind was evaluated so far, and how near to the limit of the machine.
@@ -445,8 +449,8 @@ class Engine:
     def _order(self, kind: Kind, form: str | None) -> list[str]:
         """Return the forms to try, in turn: the one asked for, or the fastest and then the others."""
         names = self._names[kind]
-        if form is not None or self._only is not None:
-            return [name for name in names if name == (form or self._only)]
+        if form is not None or kind in self._only:
+            return [name for name in names if name == (form or self._only[kind])]
         best = self.form(kind)
         return sorted(names, key=lambda name: name != best)
 
@@ -479,7 +483,7 @@ class Engine:
             self._asked[key] = self._asked.get(key, 0) + request.rows
             if self._spare is None or self._asked[key] < WORTH_SEARCHING:
                 most = self._fitting(request, blocks[0], None)
-                plan = Plan(self._only or self._names[request.kind][0], most, workers, rows)
+                plan = Plan(self.form(request.kind), most, workers, rows)
                 if self._spare is not None:
                     return plan
                 self._plans[key] = plan
@@ -507,7 +511,7 @@ class Engine:
     def _search(self, request: _Request, block: Block, rows: int) -> Plan:
         """Return the fastest form and chunk, by trials on one block of data."""
         best: Plan | None = None
-        names = self.forms(request.kind) if self._only is None else [self._only]
+        names = self._order(request.kind, None) if request.kind in self._only else self.forms(request.kind)
         for name in names:
             try:
                 most = self._fitting(request, block, name)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from topolandscape.landscape.batching import Engine, spread
+from topolandscape.landscape.batching import Engine, Kind, spread
 from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
@@ -129,7 +129,7 @@ class Landscape:
         device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
-        form: str | None = None,
+        form: str | Mapping[Kind, str] | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data in memory.
 
@@ -159,7 +159,8 @@ class Landscape:
             an accelerator's memory. Data are cut into blocks of rows where one evaluation needs more.
         form
             ``"wide"``, ``"vmap"`` or ``"loop"``: evaluate in this way, so that a run repeats to the bit also on another
-            machine; None: the fastest, found out by short trials.
+            machine; or a mapping of kinds (``"values"``, ``"accuracies"``, ``"gradients"``, ``"products"``) to these.
+            None: the fastest, found out by short trials.
 
         Returns
         -------
@@ -213,7 +214,7 @@ class Landscape:
         device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
-        form: str | None = None,
+        form: str | Mapping[Kind, str] | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data that are read anew at each evaluation.
 
@@ -326,7 +327,7 @@ class Landscape:
         device: Device,
         dtype: str | torch.dtype | None,
         memory: int | None,
-        form: str | None,
+        form: str | Mapping[Kind, str] | None,
     ) -> Landscape:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; it needs to be a torch.nn.Module (an instance).")
@@ -385,7 +386,7 @@ class Landscape:
             "device": ", ".join(map(str, dict.fromkeys(devices))),
             "state": digest(module.state_dict()),
             "data": data.digest,
-        } | ({} if form is None else {"form": form})
+        } | ({} if form is None else {"form": form if isinstance(form, str) else dict(form)})
         landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact, data=data)
         landscape._check_repeatable(
             _probes(point), cure="Call module.eval() before (dropout and the like draw random numbers in train mode)."
