@@ -35,6 +35,7 @@ from .structures import LossSamples as LossSamples
 from .structures import MergeTree as MergeTree
 from .structures import Minima as Minima
 from .structures import MinimaNetwork as MinimaNetwork
+from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .structures import Trajectories as Trajectories

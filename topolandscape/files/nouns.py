@@ -22,6 +22,7 @@ from topolandscape.structures import (
     MergeTree,
     Minima,
     MinimaNetwork,
+    PathProfile,
     SimplicialComplex,
     Subspace,
     Trajectories,
@@ -35,6 +36,7 @@ Noun = (
     | Barcode
     | Minima
     | MinimaNetwork
+    | PathProfile
     | Descent
     | Trajectories
 )

@@ -19,6 +19,7 @@ from topolandscape.structures.descents import Trajectories as Trajectories
 from topolandscape.structures.minima import Minima as Minima
 from topolandscape.structures.network import PASSES as PASSES
 from topolandscape.structures.network import MinimaNetwork as MinimaNetwork
+from topolandscape.structures.network import PathProfile as PathProfile
 from topolandscape.structures.results import Barcode as Barcode
 from topolandscape.structures.results import MergeTree as MergeTree
 from topolandscape.structures.samples import LossSamples as LossSamples

@@ -315,6 +315,71 @@ class MinimaNetwork:
         return f"MinimaNetwork({len(self)} minima{trained}, {said})"
 
 
+@dataclass(frozen=True, eq=False)
+class PathProfile:
+    """The loss along the path between two minima.
+
+    Parameters
+    ----------
+    ends
+        Rows of the minima from which and to which it leads.
+    distances
+        Length of the path up to each of q places, not decreasing from 0, shape (q,).
+    losses
+        Losses there, finite, shape (q,).
+    top
+        Distance of the highest point, best one of `distances`.
+    word
+        What the highest point is: ``"verified saddle"``, ``"path maximum"`` or ``"not converged"``, as in
+        `MinimaNetwork.passes`.
+
+    Examples
+    --------
+    >>> profile = PathProfile((0, 3), [0.0, 0.5, 2.0], [0.1, 0.7, 0.2], 0.5, "path maximum")
+    >>> profile
+    PathProfile(minima 0 and 3, length 2, up to 0.7: path maximum)
+    """
+
+    ends: tuple[int, int]
+    distances: Floats
+    losses: Floats
+    top: float
+    word: str
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays and check that the highest point is on the path."""
+        ends = tuple(int(row) for row in self.ends)
+        if len(ends) != 2 or min(ends) < 0 or ends[0] == ends[1]:
+            raise ValueError(f"ends are {ends}; they need to be two different rows of minima, counted from 0.")
+        distances = frozen(self.distances, np.float64, "distances", 1)
+        losses = frozen(self.losses, np.float64, "losses", 1)
+        check_length(losses, len(distances), "losses", "distances")
+        if len(distances) < 2 or distances[0] != 0 or not (np.diff(distances) >= 0).all() or not distances[-1] > 0:
+            raise ValueError("distances need to begin with 0, never to decrease, and to end above 0.")
+        if not np.isfinite([distances, losses]).all():
+            raise ValueError("distances or losses are not finite; a path is worth drawing where its losses are known.")
+        if not 0 <= self.top <= distances[-1]:
+            raise ValueError(f"top is at {self.top:g}, but the path is {distances[-1]:g} long; it needs to be on it.")
+        if self.word not in PASSES:
+            raise ValueError(f"word is {self.word!r}; it needs to be one of {', '.join(PASSES)}.")
+        settle(self, ends=ends, distances=distances, losses=losses, top=float(self.top))
+
+    @property
+    def length(self) -> float:
+        """Length of the path."""
+        return float(self.distances[-1])
+
+    @property
+    def highest(self) -> float:
+        """Loss at the highest point."""
+        return float(np.interp(self.top, self.distances, self.losses))
+
+    def __repr__(self) -> str:
+        """Return one line: the minima, the length, the highest loss and what it is."""
+        a, b = self.ends
+        return f"PathProfile(minima {a} and {b}, length {self.length:g}, up to {self.highest:g}: {self.word})"
+
+
 def _way_to_first(links: list[list[int]], start: int, trained: int) -> list[int]:
     """Return the minima on the way from one to the nearest trained one, both included; empty where there is none."""
     before = {start: start}
