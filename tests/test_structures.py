@@ -15,6 +15,7 @@ from topolandscape.structures import (
     GridComplex,
     LossSamples,
     MergeTree,
+    PathProfile,
     SimplicialComplex,
     Subspace,
     ascending,
@@ -501,3 +502,49 @@ def test_repr_counts_by_degree():
     code = Barcode(**fields_of_a_barcode())
     assert repr(code) == "Barcode(4 bars: 3 in degree 0, 1 in degree 1; 1 essential)"
     assert repr(code.filter(dim=1)) == "Barcode(1 bar: 1 in degree 1; 0 essential)"
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Profiles of paths
+# --------------------------------------------------------------------------------------------------------------
+
+FIELDS_OF_A_PROFILE = {
+    "ends": (2, 0),
+    "distances": [0.0, 1.0, 4.0],
+    "losses": [0.5, 3.0, 0.0],
+    "top": 1.0,
+    "word": "path maximum",
+}
+
+
+def test_a_profile_knows_its_length_and_its_highest_loss():
+    given = np.array(FIELDS_OF_A_PROFILE["losses"])
+    profile = PathProfile(**(FIELDS_OF_A_PROFILE | {"losses": given}))
+    given[:] = 9.0
+    assert (profile.ends, profile.length, profile.highest) == ((2, 0), 4.0, 3.0)
+    assert not profile.losses.flags.writeable
+    assert PathProfile(**(FIELDS_OF_A_PROFILE | {"top": 2.5})).highest == 1.5  # between two places
+    assert repr(profile) == "PathProfile(minima 2 and 0, length 4, up to 3: path maximum)"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"ends": (1, 1)}, r"ends are \(1, 1\); they need to be two different rows"),
+        ({"ends": (-1, 0)}, "two different rows"),
+        ({"ends": (0, 1, 2)}, "two different rows"),
+        ({"distances": [0.0, 1.0]}, "losses has 3 entries, but there are 2 distances"),
+        ({"distances": [1.0, 2.0, 3.0]}, "begin with 0"),
+        ({"distances": [0.0, 2.0, 1.0]}, "never to decrease"),
+        ({"distances": [0.0, 0.0, 0.0]}, "end above 0"),
+        ({"distances": [0.0], "losses": [1.0]}, "begin with 0"),
+        ({"distances": [0.0, 1.0, np.inf]}, "not finite"),
+        ({"losses": [0.0, np.nan, 0.0]}, "not finite"),
+        ({"top": 4.5}, "top is at 4.5, but the path is 4 long"),
+        ({"top": np.nan}, "top is at nan"),
+        ({"word": "saddle"}, "word is 'saddle'; it needs to be one of verified saddle, path maximum, not converged"),
+    ],
+)
+def test_what_is_no_profile(changed, message):
+    with pytest.raises(ValueError, match=message):
+        PathProfile(**(FIELDS_OF_A_PROFILE | changed))

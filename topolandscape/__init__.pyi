@@ -1,5 +1,11 @@
 from . import plot as plot
 from . import zoo as zoo
+from .compare import bar_lengths as bar_lengths
+from .compare import barriers_above_higher as barriers_above_higher
+from .compare import barriers_above_mean as barriers_above_mean
+from .compare import constant_predictor_ceiling as constant_predictor_ceiling
+from .compare import normalised as normalised
+from .compare import to_score as to_score
 from .files import Run as Run
 from .files import load as load
 from .files import save as save

@@ -4,3 +4,5 @@ from .barcodes import merge_tree as merge_tree
 from .landscapes import contour as contour
 from .landscapes import profile as profile
 from .landscapes import surface as surface
+from .networks import convergence as convergence
+from .networks import paths as paths

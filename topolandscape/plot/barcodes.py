@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ def bars(
     min_persistence: float = 0.0,
     max_bars: int | None = 50,
     ceiling: float | None = None,
+    passes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     label: str = "loss",
     legend: bool = True,
 ) -> Axes:
@@ -43,6 +44,10 @@ def bars(
     ceiling
         Loss up to which bars that never end are drawn, dashed and with an open arrow head; None: a little above all
         else.
+    passes
+        For bars of networks of minima: `network.passes`, or these by the names of the barcodes. Deaths at verified
+        saddles are drawn as filled squares, at path maxima as open ones, at paths that were not converged as crosses;
+        and below each bar stands the row of its minimum.
     label
         Name of the axis of losses.
     legend
@@ -68,6 +73,7 @@ def bars(
     groups = {"": barcodes} if isinstance(barcodes, Barcode) else dict(barcodes)
     if not groups:
         raise ValueError("no barcode was given; give one, or a mapping of names to barcodes.")
+    words = _words(passes, groups)
     ax = ink.axes(ax)
     whole = {name: code.filter(dim=dim) for name, code in groups.items()}
     drawn = {name: code.filter(min_persistence=min_persistence, max_bars=max_bars) for name, code in whole.items()}
@@ -77,7 +83,10 @@ def bars(
     slots = np.maximum(sizes, 0.5 * sizes.mean()) + 1  # a short barcode gets room for its name
     edges = np.concatenate([[0.0], np.cumsum(slots)])
     size, width = float(np.clip(250 / edges[-1], 1, 6)), float(np.clip(80 / edges[-1], 0.4, 1.8))
-    for i, code in enumerate(drawn.values()):
+    places: list[float] = []
+    rows: list[str] = []
+    marks: dict[str, dict[str, Any]] = {}
+    for i, (name, code) in enumerate(drawn.items()):
         order = np.lexsort((code.death, code.birth))
         birth, death, essential = code.birth[order], code.death[order], code.essential[order]
         x = (edges[i] + edges[i + 1] - len(code) + 1) / 2 + np.arange(len(code))
@@ -85,16 +94,22 @@ def bars(
         ax.vlines(x[~essential], birth[~essential], death[~essential], colors=colour, linewidth=width)
         ax.vlines(x[essential], birth[essential], top, colors=colour, linewidth=width, linestyles="dashed")
         ax.plot(x, birth, color=colour, markersize=size, **ink.MINIMUM)
-        ax.plot(x[~essential], death[~essential], color=colour, markersize=size * 0.85, **ink.SADDLE)
+        for mark, held in ink.pass_marks(code.death_simplex[order][~essential], words[name]):
+            ax.plot(x[~essential][held], death[~essential][held], color=colour, markersize=size * 0.85, **mark)
+            marks[mark["label"]] = mark
+        if passes is not None:
+            places.extend(x)
+            rows.extend(map(str, code.birth_vertex[order]))
         ax.plot(x[essential], np.full(essential.sum(), top), color=colour, markersize=size, **ink.ENDLESS)
         if i > 0:
             ax.axvline(edges[i], color="0.85", linewidth=0.8, zorder=0)
 
     ax.set_xlim(0, edges[-1])
-    ax.tick_params(axis="x", length=0)
-    if isinstance(barcodes, Barcode):
-        ax.set_xticks([])
-    else:
+    ax.set_xticks([])
+    ax.tick_params(axis="x", which="both", length=0)
+    if passes is not None:
+        ink.name_places(ax, np.array(places), rows, minor=True)
+    if not isinstance(barcodes, Barcode):
         crowded = sum(map(len, groups)) > 40
         ax.set_xticks(
             (edges[:-1] + edges[1:]) / 2,
@@ -103,16 +118,33 @@ def bars(
             ha="right" if crowded else "center",
             rotation_mode="anchor",
         )
+        ax.tick_params(axis="x", pad=3.5 if passes is None else 18)
     note = f"{ink.count(hidden, 'shorter bar')} not drawn" if hidden else ""
-    what = "bars in order of birth" if sizes.any() else "no bars"
+    what = (
+        ("bars in order of birth" if passes is None else "minima in order of their loss") if sizes.any() else "no bars"
+    )
     ax.set_xlabel(f"{what} ({note})" if note else what, fontsize=ink.SMALL)
     ax.set_ylabel(label)
     if legend:
         birth_mark, death_mark = ("minimum", "saddle") if dim == 0 else ("birth", "death")
-        marks = [ink.MINIMUM | {"label": birth_mark}, ink.SADDLE | {"label": death_mark}]
-        endless = any(code.essential.any() for code in drawn.values())
-        ink.legend(ax, ink.handles(*marks, *([ink.ENDLESS] if endless else [])))
+        shown = [ink.SADDLE | {"label": death_mark}] if passes is None else list(marks.values())
+        endless = [ink.ENDLESS] if any(code.essential.any() for code in drawn.values()) else []
+        bounds = None if passes is None else "deaths are upper bounds"
+        ink.legend(ax, ink.handles(ink.MINIMUM | {"label": birth_mark}, *shown, *endless), bounds)
     return ax
+
+
+def _words(
+    passes: Sequence[str] | Mapping[str, Sequence[str]] | None, groups: Mapping[str, Barcode]
+) -> Mapping[str, Sequence[str] | None]:
+    """Return the passes of each barcode."""
+    if passes is None:
+        return dict.fromkeys(groups)
+    by_name = passes if isinstance(passes, Mapping) else {"": passes}
+    if not set(groups) <= set(by_name):
+        missing = ", ".join(repr(name) for name in groups if name not in by_name)
+        raise ValueError(f"there are no passes for {missing}; give a mapping of the names of all barcodes to passes.")
+    return by_name
 
 
 def _top(values: Floats) -> float:
@@ -199,6 +231,7 @@ def merge_tree(
     *,
     ax: Axes | None = None,
     min_persistence: float = 0.0,
+    passes: Sequence[str] | None = None,
     label: str = "loss",
     legend: bool = True,
 ) -> Axes:
@@ -212,6 +245,9 @@ def merge_tree(
         Where to draw; None: on a new figure.
     min_persistence
         Leave out branches that are shorter from their minimum to the saddle where they meet a lower one.
+    passes
+        For the tree of a network of minima: `network.passes`, whose words are drawn as by `bars`; below the tree stand
+        the rows of the minima.
     label
         Name of the axis of losses.
     legend
@@ -249,15 +285,22 @@ def merge_tree(
     ax.hlines(value[joins], x[layout.older[joins]], x[layout.younger[joins]], colors=colour, linewidth=width)
     ax.vlines(x[roots], value[roots], top, colors=colour, linewidth=width, linestyles="dashed")
     ax.plot(x[leaves], value[leaves], color=colour, markersize=size, **ink.MINIMUM)
-    ax.plot(x[joins], value[joins], color=ink.COLOURS[1], markersize=size * 0.8, **ink.SADDLE)
+    marks = list(ink.pass_marks(tree.simplex[joins], passes))
+    for mark, held in marks:
+        ax.plot(x[joins][held], value[joins][held], color=ink.COLOURS[1], markersize=size * 0.8, **mark)
     ax.plot(x[roots], np.full(len(roots), top), color=colour, markersize=size, **ink.ENDLESS)
     hidden = int(tree.is_leaf.sum()) - len(leaves)
     note = f" ({ink.count(hidden, 'shorter branch', 'shorter branches')} not drawn)" if hidden else ""
     ax.set_xticks([])
+    if passes is not None:
+        ax.set_xlim(-1, x[leaves].max(initial=0) + 1)
+        ax.tick_params(axis="x", length=0)
+        ink.name_places(ax, x[leaves], [str(row) for row in tree.simplex[leaves]])
     ax.set_xlabel(f"minima{note}", fontsize=ink.SMALL)
     ax.set_ylabel(label)
     if legend:
-        ink.legend(ax, ink.handles(ink.MINIMUM, ink.SADDLE, ink.ENDLESS))
+        bounds = None if passes is None else "passes are upper bounds"
+        ink.legend(ax, ink.handles(ink.MINIMUM, *(mark for mark, _ in marks), ink.ENDLESS), bounds)
     return ax
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from topolandscape.structures import Barcode, Floats, Integers, LossSamples
+from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +20,12 @@ SMALL = "small"  # of the font size that is set
 MINIMUM: dict[str, Any] = {"marker": "v", "linestyle": "none", "label": "minimum"}
 SADDLE: dict[str, Any] = {"marker": "s", "linestyle": "none", "label": "saddle"}
 ENDLESS: dict[str, Any] = {"marker": "^", "linestyle": "none", "label": "never ends", "markerfacecolor": "white"}
+# Filled where a saddle is known, open where only a path is.
+PASS: dict[str, dict[str, Any]] = {
+    "verified saddle": {"marker": "s", "linestyle": "none", "label": "verified saddle"},
+    "path maximum": {"marker": "s", "linestyle": "none", "label": "path maximum", "markerfacecolor": "white"},
+    "not converged": {"marker": "x", "linestyle": "none", "label": "not converged"},
+}
 
 
 def axes(ax: Axes | None, *, projection: str | None = None) -> Axes:
@@ -31,19 +39,32 @@ def axes(ax: Axes | None, *, projection: str | None = None) -> Axes:
     return plt.subplots(figsize=(4.4, 3.4), layout="constrained", subplot_kw={"projection": projection})[1]
 
 
-def legend(ax: Axes, handles: list[Any]) -> None:
-    """Name the marks above the picture, where they hide nothing."""
+def legend(ax: Axes, handles: list[Any], title: str | None = None) -> None:
+    """Name the marks above the picture, where they hide nothing, in as many columns as there is room for."""
+    room = ax.figure.get_figure(root=True).get_figwidth() * 72
+    widths = [30 + 4.6 * len(str(handle.get_label())) for handle in handles]  # points, of small letters
+    columns = 4
+    while columns > 1 and sum(max(part) for part in _columns(widths, columns)) > room:
+        columns -= 1
     ax.legend(
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(-0.12, 1.0),
-        ncols=4,
+        ncols=columns,
         frameon=False,
         fontsize=SMALL,
         handlelength=1.4,
         handletextpad=0.4,
         columnspacing=1.0,
+        title=title,
+        title_fontproperties={"size": SMALL},
+        alignment="left",
     )
+
+
+def _columns(entries: list[float], columns: int) -> list[list[float]]:
+    """Return the entries of each column, as matplotlib fills them."""
+    return [part.tolist() for part in np.array_split(entries, columns) if len(part)]
 
 
 def handles(*marks: dict[str, Any]) -> list[Any]:
@@ -51,6 +72,37 @@ def handles(*marks: dict[str, Any]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [Line2D([], [], color=GREY, markersize=5, **mark) for mark in marks]
+
+
+def pass_marks(rows: Integers, passes: Sequence[str] | None) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
+    """Yield each mark that occurs among some passes, given by their rows, and which of them have it."""
+    if passes is None:
+        yield SADDLE, np.ones(len(rows), dtype=bool)
+        return
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(passes):
+        raise ValueError(
+            f"a bar or branch ends at pass {rows.max()}, but {len(passes)} passes are given; give those of the network "
+            "to which the picture belongs."
+        )
+    for word in passes:
+        if word not in PASSES:
+            raise ValueError(f"a pass is {word!r}; it needs to be one of {', '.join(PASSES)}.")
+    words = np.array([passes[row] for row in rows], dtype=object)
+    for word, mark in PASS.items():
+        if (words == word).any():
+            yield mark, words == word
+
+
+def name_places(ax: Axes, x: Floats, names: Sequence[str], *, minor: bool = False) -> None:
+    """Write names below places of the x axis, upright where they are crowded; not at all where too many are."""
+    low, high = ax.get_xlim()
+    width = ax.get_window_extent().width * 72 / ax.figure.dpi
+    gap = float(np.diff(np.sort(x)).min(initial=high - low)) / (high - low) * width  # points
+    longest = max(map(len, names), default=0)
+    if gap < 5.5:
+        x, names = x[:0], []
+    crowded = gap < 4.6 * longest + 3
+    ax.set_xticks(x, names, minor=minor, rotation=90 if crowded else 0, fontsize="x-small" if gap < 10 else SMALL)
 
 
 def critical_rows(samples: LossSamples, barcode: Barcode | None, min_persistence: float) -> tuple[Integers, Integers]:
