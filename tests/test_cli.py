@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import topolandscape as tl
 from topolandscape.cli import app
 
-QUICK = ["--steps", "20", "--resolution", "9"]
+QUICK = ["--route", "sample", "--steps", "20", "--resolution", "9"]
 
 
 @pytest.fixture
@@ -124,7 +124,19 @@ def test_interrupted_from_the_keyboard_and_gone_on(tmp_path):
     """Ctrl-C in the middle of sampling: one line, exit code 130, no half file, and the same command finishes."""
     command = [
         *(sys.executable, "-c", "from topolandscape.cli import main; main()"),
-        *("barcode", "mlp:64-64-64-10", "digits", "--steps", "2", "--resolution", "31", "--out", "run"),
+        *(
+            "barcode",
+            "mlp:64-64-64-10",
+            "digits",
+            "--region",
+            "plane",
+            "--steps",
+            "2",
+            "--resolution",
+            "31",
+            "--out",
+            "run",
+        ),
     ]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(600):

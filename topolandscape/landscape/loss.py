@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -432,6 +433,35 @@ class Landscape:
             data=self._data,
             whole=None if self._whole is None else self._whole.restricted_to(origin, directions),
         )
+
+    def in_form(self, form: str | Mapping[Kind, str]) -> Landscape:
+        """Return the same landscape, evaluated in a given form.
+
+        Parameters
+        ----------
+        form
+            As for `from_module`: a way of evaluation, or one for each kind of quantity.
+
+        Returns
+        -------
+        Landscape
+            It says so in its description; what was found out about speed is shared.
+
+        Examples
+        --------
+        >>> module = torch.nn.Linear(2, 1)
+        >>> landscape = Landscape.from_module(
+        ...     module, torch.zeros(3, 2), torch.ones(3, 1), loss=torch.nn.functional.mse_loss
+        ... )
+        >>> landscape.in_form({"values": "loop"}).description["form"]
+        {'values': 'loop'}
+        """
+        other = copy.copy(self)
+        other.engine = copy.copy(self.engine)
+        other.engine.only(form)
+        said = form if isinstance(form, str) else dict(form)
+        other.description = MappingProxyType({**self.description, "form": said})
+        return other
 
     def of_rows(self, rows: ArrayLike) -> Landscape:
         """Return the landscape of the same loss on some rows of the data.

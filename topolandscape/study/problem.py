@@ -15,7 +15,6 @@ from topolandscape.study.recipe import Recipe
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
-Form = Mapping[Any, str] | None
 _LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
 
 
@@ -44,15 +43,15 @@ class Problem:
     loss: Callable[..., Any]
     sources: Mapping[str, str]
 
-    def landscape(self, form: Form = None) -> Landscape:
-        """Return the landscape of the data, evaluated in given forms."""
-        return self._on(self.data, form)
+    def landscape(self) -> Landscape:
+        """Return the landscape of the data."""
+        return self._on(self.data)
 
-    def landscape_held_out(self, form: Form = None) -> Landscape | None:
+    def landscape_held_out(self) -> Landscape | None:
         """Return the landscape of the data held out, if there are any."""
-        return None if self.held_out is None else self._on(self.held_out, form)
+        return None if self.held_out is None else self._on(self.held_out)
 
-    def _on(self, data: tuple[Any, Any], form: Form) -> Landscape:
+    def _on(self, data: tuple[Any, Any]) -> Landscape:
         from topolandscape.landscape.loss import Landscape
 
         recipe = self.recipe
@@ -63,7 +62,6 @@ class Problem:
             weight_decay=recipe.weight_decay,
             device=recipe.device,
             dtype=recipe.dtype,
-            form=form,
         )
 
 

@@ -73,9 +73,10 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
         return result
     # Forms differ by rounding, which training amplifies: a run that goes on needs those with which it began.
     form = result.once("form", lambda: _forms(landscape, recipe.route))
-    landscape = given.landscape(form)
+    landscape = landscape.in_form(form)
     if recipe.route == "minima":
-        tree, code = by_minima(landscape, given.landscape_held_out(form), recipe, result, progress)
+        held_out = None if held_out is None else held_out.in_form(form)
+        tree, code = by_minima(landscape, held_out, recipe, result, progress)
     else:
         tree, code = by_samples(landscape, recipe, result, progress)
     result.save("tree", tree)
