@@ -236,11 +236,13 @@ class MinimaNetwork:
         shares = np.arange(cuts)[:, None] / cuts
         result = np.empty(len(self.ends))
         for row, path in enumerate(self.paths):
-            on_path = _distance(path, self.tops[row]) <= _ON_PATH * np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-            highest = landscape.values(self.tops[row][None]).item() if on_path else -np.inf
+            length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+            on_path = _distance(path, self.tops[row]) <= _ON_PATH * length
+            more = np.vstack([path[-1:], self.tops[[row] if on_path else []]])
+            highest = -np.inf
             for part in np.array_split(np.arange(len(path) - 1), 1 + len(path) * cuts * path.shape[1] // _AT_ONCE):
                 starts, steps = path[part, None], path[part + 1, None] - path[part, None]
-                values = landscape.values(np.vstack([(starts + shares * steps).reshape(-1, path.shape[1]), path[-1:]]))
+                values = landscape.values(np.vstack([(starts + shares * steps).reshape(-1, path.shape[1]), more]))
                 highest = max(highest, float(np.where(np.isnan(values), np.inf, values).max()))
             result[row] = highest - self.barriers[row]
         return result
@@ -312,7 +314,7 @@ class MinimaNetwork:
         counts = ", ".join(f"{self.passes.count(word)} {word}" for word in PASSES if word in self.passes)
         e, trained = len(self.ends), f", {self.trained} of them trained" if self.trained < len(self) else ""
         said = f"{e} pass{'es' * (e != 1)}{': ' if counts else ''}{counts}"
-        return f"MinimaNetwork({len(self)} minima{trained}, {said})"
+        return f"MinimaNetwork({len(self)} minim{'a' if len(self) != 1 else 'um'}{trained}, {said})"
 
 
 @dataclass(frozen=True, eq=False)
