@@ -150,8 +150,9 @@ class Engine:
         self._dimension = dimension
         self._streamed = streamed
         self._tf32 = tf32
-        self._only: dict[Kind, str] = {}
+        self._only: str | None = None
         self._plans: dict[tuple[Kind, int], Plan] = {}
+        self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
 
     @property
@@ -164,7 +165,7 @@ class Engine:
     def form(self, kind: Kind = "values") -> str:
         """Return the name of the form in use: "wide", "vmap", "loop", "rows" or "numpy"."""
         plan = self.plan(kind)
-        return self._only.get(kind, self._names[kind][0]) if plan is None else plan.form
+        return (self._only or self._names[kind][0]) if plan is None else plan.form
 
     def forms(self, kind: Kind = "values") -> list[str]:
         """Return the names of the forms that may be used, the preferred one first."""
@@ -173,23 +174,34 @@ class Engine:
     def plan(self, kind: Kind = "values") -> Plan | None:
         """Return how a kind of quantity is evaluated on the largest blocks; None before its first use."""
         plans = [plan for (planned, _), plan in self._plans.items() if planned == kind]
-        return max(plans, key=lambda plan: plan.rows, default=None)
+        return max(plans, key=lambda plan: plan.rows, default=self._kept.get(kind))
 
     def drop(self, form: str) -> None:
         """Never use the form of this name again."""
         self._names = {kind: [name for name in names if name != form] for kind, names in self._names.items()}
-        if form in self._only.values():
+        if form == self._only:
             self.only(form)
 
-    def only(self, form: str | Mapping[Kind, str]) -> None:
-        """Use the form of this name, for all kinds or for each its own, and others only where they are asked for."""
-        asked: Mapping[Kind, str] = dict.fromkeys(KINDS, form) if isinstance(form, str) else form
-        for kind, name in asked.items():
-            if kind not in KINDS:
-                raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}.")
-            if name not in self.forms(kind):
-                raise ValueError(f"there is no form {name!r}; there are {', '.join(self.forms(kind))}.")
-        self._only = {**self._only, **asked}
+    def only(self, form: str) -> None:
+        """Use the form of this name, and others only where they are asked for by name."""
+        if form not in self.forms():
+            raise ValueError(f"there is no form {form!r}; there are {', '.join(self.forms())}.")
+        self._only = form
+
+    def planned(self, plans: Mapping[Kind, Plan]) -> Engine:
+        """Return an engine that evaluates some kinds as planned, on blocks of any size, and searches for nothing.
+
+        Parameters
+        ----------
+        plans
+            As `plan` gives them; of these the form and the chunk hold.
+        """
+        for kind, plan in plans.items():
+            if kind not in KINDS or plan.form not in self._names[kind]:
+                raise ValueError(f"there is no form {plan.form!r} of {kind}; there are {', '.join(self.forms())}.")
+        engine = copy.copy(self)
+        engine._kept, engine._plans, engine._asked = dict(plans), {}, {}
+        return engine
 
     def report(self) -> dict[Kind, dict[str, Any]]:
         """Return how each kind was evaluated so far, and how near to the limit of the machine.
@@ -449,8 +461,9 @@ class Engine:
     def _order(self, kind: Kind, form: str | None) -> list[str]:
         """Return the forms to try, in turn: the one asked for, or the fastest and then the others."""
         names = self._names[kind]
-        if form is not None or kind in self._only:
-            return [name for name in names if name == (form or self._only[kind])]
+        only = self._kept[kind].form if kind in self._kept else self._only
+        if form is not None or only is not None:
+            return [name for name in names if name == (form or only)]
         best = self.form(kind)
         return sorted(names, key=lambda name: name != best)
 
@@ -479,11 +492,13 @@ class Engine:
             plan = self._plans.get(key)
             most = self._fitting(request, blocks[0], form)
             return Plan(form, most if plan is None else min(most, plan.chunk), workers, rows)
+        if request.kind in self._kept:
+            self._plans.setdefault(key, replace(self._kept[request.kind], workers=workers, rows=rows))
         if key not in self._plans:
             self._asked[key] = self._asked.get(key, 0) + request.rows
             if self._spare is None or self._asked[key] < WORTH_SEARCHING:
                 most = self._fitting(request, blocks[0], None)
-                plan = Plan(self.form(request.kind), most, workers, rows)
+                plan = Plan(self._only or self._names[request.kind][0], most, workers, rows)
                 if self._spare is not None:
                     return plan
                 self._plans[key] = plan
@@ -511,7 +526,7 @@ class Engine:
     def _search(self, request: _Request, block: Block, rows: int) -> Plan:
         """Return the fastest form and chunk, by trials on one block of data."""
         best: Plan | None = None
-        names = self._order(request.kind, None) if request.kind in self._only else self.forms(request.kind)
+        names = self.forms(request.kind) if self._only is None else [self._only]
         for name in names:
             try:
                 most = self._fitting(request, block, name)

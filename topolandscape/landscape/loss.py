@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from topolandscape.landscape.batching import Engine, Kind, spread
+from topolandscape.landscape.batching import Engine, Plan, spread
 from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
@@ -130,7 +130,7 @@ class Landscape:
         device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
-        form: str | Mapping[Kind, str] | None = None,
+        form: str | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data in memory.
 
@@ -160,8 +160,7 @@ class Landscape:
             an accelerator's memory. Data are cut into blocks of rows where one evaluation needs more.
         form
             ``"wide"``, ``"vmap"`` or ``"loop"``: evaluate in this way, so that a run repeats to the bit also on another
-            machine; or a mapping of kinds (``"values"``, ``"accuracies"``, ``"gradients"``, ``"products"``) to these.
-            None: the fastest, found out by short trials.
+            machine; None: the fastest, found out by short trials.
 
         Returns
         -------
@@ -215,7 +214,7 @@ class Landscape:
         device: Device = None,
         dtype: str | torch.dtype | None = None,
         memory: int | None = None,
-        form: str | Mapping[Kind, str] | None = None,
+        form: str | None = None,
     ) -> Landscape:
         """Return the landscape of a module on data that are read anew at each evaluation.
 
@@ -328,7 +327,7 @@ class Landscape:
         device: Device,
         dtype: str | torch.dtype | None,
         memory: int | None,
-        form: str | Mapping[Kind, str] | None,
+        form: str | None,
     ) -> Landscape:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; it needs to be a torch.nn.Module (an instance).")
@@ -387,7 +386,7 @@ class Landscape:
             "device": ", ".join(map(str, dict.fromkeys(devices))),
             "state": digest(module.state_dict()),
             "data": data.digest,
-        } | ({} if form is None else {"form": form if isinstance(form, str) else dict(form)})
+        } | ({} if form is None else {"form": form})
         landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact, data=data)
         landscape._check_repeatable(
             _probes(point), cure="Call module.eval() before (dropout and the like draw random numbers in train mode)."
@@ -434,18 +433,22 @@ class Landscape:
             whole=None if self._whole is None else self._whole.restricted_to(origin, directions),
         )
 
-    def in_form(self, form: str | Mapping[Kind, str]) -> Landscape:
-        """Return the same landscape, evaluated in a given form.
+    def planned(self, plans: Mapping[str, Mapping[str, Any]]) -> Landscape:
+        """Return the same landscape, evaluated in ways that are given and not searched for, so that it repeats itself.
+
+        Losses differ by rounding from form to form, and from one number of vectors at once to another, so that
+        training, which amplifies the last bit, repeats only where both are the same.
 
         Parameters
         ----------
-        form
-            As for `from_module`: a way of evaluation, or one for each kind of quantity.
+        plans
+            For kinds of quantities (``"values"``, ``"accuracies"``, ``"gradients"``, ``"products"``) the form and the
+            number of vectors at once, as ``engine.plan(kind)`` tells what was found to be best.
 
         Returns
         -------
         Landscape
-            It says so in its description; what was found out about speed is shared.
+            Its description has the plans.
 
         Examples
         --------
@@ -453,14 +456,16 @@ class Landscape:
         >>> landscape = Landscape.from_module(
         ...     module, torch.zeros(3, 2), torch.ones(3, 1), loss=torch.nn.functional.mse_loss
         ... )
-        >>> landscape.in_form({"values": "loop"}).description["form"]
-        {'values': 'loop'}
+        >>> landscape.planned({"values": {"form": "loop", "chunk": 1}}).engine.plan("values").form
+        'loop'
         """
+        own = {
+            kind: Plan(plan["form"], int(plan["chunk"]), len(self.engine.devices), 0) for kind, plan in plans.items()
+        }
         other = copy.copy(self)
-        other.engine = copy.copy(self.engine)
-        other.engine.only(form)
-        said = form if isinstance(form, str) else dict(form)
-        other.description = MappingProxyType({**self.description, "form": said})
+        other.engine = self.engine.planned(own)  # type: ignore[arg-type]
+        plain = {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in own.items()}
+        other.description = MappingProxyType({**self.description, "plans": plain})
         return other
 
     def of_rows(self, rows: ArrayLike) -> Landscape:

@@ -25,7 +25,6 @@ from topolandscape.structures import (
     PathProfile,
     Trajectories,
 )
-from topolandscape.study.problem import trained_points
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -42,12 +41,27 @@ _log = logging.getLogger(__name__)
 
 
 def by_minima(
-    landscape: Landscape, held_out: Landscape | None, recipe: Recipe, run: Run, progress: bool | None
+    landscape: Landscape,
+    held_out: Landscape | None,
+    starts: Floats | None,
+    recipe: Recipe,
+    run: Run,
+    progress: bool | None,
 ) -> tuple[MergeTree, Barcode]:
-    """Find minima and join them, or go on with it, and return the merge tree and the barcode of the trained minima."""
+    """Find minima and join them, or go on with it, and return the merge tree and the barcode of the trained minima.
+
+    Parameters
+    ----------
+    landscape, held_out
+        Of the data; and of others, to test on.
+    starts
+        Points to start from, (m, p); None: to be drawn.
+    recipe, run, progress
+        As for `run`.
+    """
     if "minima" not in run:
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
-            ends = _descents(landscape, recipe, run, progress)
+            ends = _descents(landscape, starts, recipe, run, progress)
         with _stage(2, "polishing their ends to minima"):
             run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
     found = run.load("minima", Minima)
@@ -100,18 +114,14 @@ def _of_descents(recipe: Recipe) -> dict[str, Any]:
     return {"steps": recipe.n_steps()} | {name: getattr(recipe, name) for name in names}
 
 
-def _descents(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> Descent:
+def _descents(landscape: Landscape, starts: Floats | None, recipe: Recipe, run: Run, progress: bool | None) -> Descent:
     """Return where the descents end."""
     from topolandscape.landscape.descent import descending, initial_points
 
     random = np.random.default_rng(recipe.seed)
-    start: Floats | Descent
-    if "descents" in run:
-        start = run.load("descents", Descent)
-    elif recipe.checkpoints:
-        start = trained_points(landscape, recipe)
-    else:
-        start = initial_points(landscape, recipe.n_starts(), seed=random)
+    if starts is None:
+        starts = initial_points(landscape, recipe.n_starts(), seed=random)
+    start = run.load("descents", Descent) if "descents" in run else starts
     recorded = _recorded(run, start.step) if isinstance(start, Descent) else []
     pace = _Pace()
 

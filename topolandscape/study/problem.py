@@ -66,10 +66,11 @@ class Problem:
 
 
 def problem(recipe: Recipe) -> Problem:
-    """Return the network, the data and the loss that a recipe names; the user's files are run."""
+    """Return the network, the data and the loss that a recipe names; the user's files are run, with its seed."""
     import torch
 
     from topolandscape import zoo
+    from topolandscape.landscape.machine import randomness_kept
 
     sources: dict[str, str] = {}
 
@@ -78,7 +79,9 @@ def problem(recipe: Recipe) -> Problem:
         return function
 
     def made_by(text: str) -> Any:
-        return telling_where(text.rpartition(":")[0], user_function(text))
+        # A network or data drawn at random are the same when the run goes on.
+        with randomness_kept(torch.device("cpu"), seed=recipe.seed):
+            return telling_where(text.rpartition(":")[0], user_function(text))
 
     if _is_file(recipe.model):
         module = made_by(recipe.model)

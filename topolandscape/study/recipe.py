@@ -203,6 +203,11 @@ class Recipe:
                 raise ValueError(f"{name} is {value}; it must be at least {bound}.")
         if self.checkpoints and self.minima is not None:
             raise ValueError("minima and checkpoints are both given; there are as many minima as checkpoints.")
+        twice = [file for file in self.checkpoints if self.checkpoints.count(file) > 1]
+        if twice:
+            raise ValueError(
+                f"the checkpoint {twice[0]} is given {self.checkpoints.count(twice[0])} times; give it once."
+            )
         if self.n_starts() < 2:
             raise ValueError(
                 f"there is {self.n_starts()} {'checkpoint' if self.checkpoints else 'descent'}; a network of minima "

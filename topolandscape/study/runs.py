@@ -13,7 +13,7 @@ import numpy as np
 from topolandscape.files import Run, bytes_in_file
 from topolandscape.structures import Barcode
 from topolandscape.study.minima_route import by_minima
-from topolandscape.study.problem import problem
+from topolandscape.study.problem import problem, trained_points
 from topolandscape.study.recipe import Recipe, Route
 from topolandscape.study.sample_route import by_samples
 
@@ -61,6 +61,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     """
     given = problem(recipe)
     landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
+    starts = trained_points(landscape, recipe) if recipe.checkpoints else None
     settings = recipe.settings() | {
         "sources": {**given.sources, **{file: _checksum(file) for file in recipe.checkpoints}},
         "landscape": dict(landscape.description),
@@ -71,12 +72,12 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     asked, key = recipe.asked_anew(), _ASKED[recipe.route]
     if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
         return result
-    # Forms differ by rounding, which training amplifies: a run that goes on needs those with which it began.
-    form = result.once("form", lambda: _forms(landscape, recipe.route))
-    landscape = landscape.in_form(form)
+    # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
+    plans = result.once("plans", lambda: _plans(landscape, recipe.route))
+    landscape = landscape.planned(plans)
     if recipe.route == "minima":
-        held_out = None if held_out is None else held_out.in_form(form)
-        tree, code = by_minima(landscape, held_out, recipe, result, progress)
+        held_out = None if held_out is None else held_out.planned(plans)
+        tree, code = by_minima(landscape, held_out, starts, recipe, result, progress)
     else:
         tree, code = by_samples(landscape, recipe, result, progress)
     result.save("tree", tree)
@@ -84,23 +85,21 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     return result
 
 
-def _forms(landscape: Landscape, route: Route) -> dict[str, str]:
-    """Return the forms found fastest for each kind of quantity that a route asks for."""
-    from topolandscape.landscape.batching import WORTH_SEARCHING, Kind
+def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, Any]]:
+    """Return how each kind of quantity that a route asks for is evaluated fastest."""
+    from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING
 
     point = landscape.point
     assert point is not None
     points = np.tile(point, (WORTH_SEARCHING, 1))
     landscape.values(points, progress=False)
     landscape.gradients(points, progress=False)
-    kinds: list[Kind] = ["values", "gradients"]
     if route == "minima":
         landscape.hessian_products(points, points, progress=False)
-        kinds.append("products")
         with suppress(ValueError):  # no classes
-            landscape.accuracies(points[:1], progress=False)
-            kinds.append("accuracies")
-    return {kind: landscape.engine.form(kind) for kind in kinds}
+            landscape.accuracies(points, progress=False)
+    known = {kind: landscape.engine.plan(kind) for kind in KINDS}
+    return {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in known.items() if plan is not None}
 
 
 def _checksum(file: str) -> Any:
