@@ -341,8 +341,12 @@ def _lines_of_minima(run: Run) -> Iterator[str]:
         yield "deaths are upper bounds: there may be lower passes that were not found"
     if (groups := int(code.essential.sum())) > 1:
         yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
+    if (descents := int(trained.minima.found.sum())) > len(trained):
+        yield f"{descents} descents ended in {len(trained)} different points"
     if diverged := _diverged(run):
-        yield f"{len(diverged)} descents diverged and are left out: {', '.join(map(str, diverged))}, counted from 0"
+        rows = ", ".join(map(str, diverged))
+        said = "descent diverged and is" if len(diverged) == 1 else "descents diverged and are"
+        yield f"{len(diverged)} {said} left out: {rows}, counted from 0"
     weak = Counter(word for word in trained.minima.stationary if word != "minimum")
     if weak:
         counts = ", ".join(f"{count} {word}" for word, count in weak.items())
