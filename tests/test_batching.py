@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -235,6 +236,70 @@ def test_chunk_follows_the_memory_budget():
     assert 20 <= sizes[2] <= 125
 
 
+class Slow:
+    """sum_i a_i x_i^3, the mean over rows a, in as many seconds as `seconds` says of the calls so far."""
+
+    def __init__(self, name, seconds, calls=None):
+        self.name = name
+        self._seconds = seconds
+        self._calls = [] if calls is None else calls
+
+    def values(self, vectors, data):
+        self._calls.append(self.name)
+        time.sleep(self._seconds(self._calls))
+        return (data.double().mean(0) * vectors**3).sum(dim=1)
+
+
+def slow_engine(*forms, **options):
+    """Return an engine of two blocks of one row each, which may also be had as one block of two."""
+    rows = torch.stack([data for _, data in DATA])
+    return Engine(
+        forms,
+        lambda: [(0.5, rows[:1]), (0.5, rows[1:])],
+        count=2,
+        spare=lambda device: forms,
+        uncut=lambda: [(1.0, rows)],
+        **options,
+    )
+
+
+def mean_cubes(points):
+    return sum(data.double().numpy() / 2 * points**3 for _, data in DATA).sum(axis=1)
+
+
+def test_loop_takes_all_rows_at_once_where_that_is_faster():
+    engine = slow_engine(Slow("loop", lambda calls: 0.001))
+    for _ in range(2):
+        np.testing.assert_allclose(engine.values(POINTS), mean_cubes(POINTS), rtol=1e-12)
+        assert engine.plan().rows == 2
+    other = engine.on(engine.blocks, 2)
+    np.testing.assert_allclose(other.values(POINTS), mean_cubes(POINTS), rtol=1e-12)
+
+
+def test_rows_stay_cut_where_memory_ends_or_the_user_chose_the_form_or_it_is_no_loop():
+    engines = {
+        "memory": slow_engine(Slow("loop", lambda calls: 0.001), memory=1),
+        "chosen": slow_engine(Slow("loop", lambda calls: 0.001)),
+        "no loop": slow_engine(Slow("vmap", lambda calls: 0.001)),
+    }
+    engines["chosen"].only("loop")
+    for engine in engines.values():
+        np.testing.assert_allclose(engine.values(POINTS), mean_cubes(POINTS), rtol=1e-12)
+    assert {name: engine.plan().rows for name, engine in engines.items()} == dict.fromkeys(engines, 1)
+
+
+def test_slow_moment_of_the_machine_does_not_decide_which_form_is_taken():
+    calls = []
+    engine = slow_engine(
+        # Slower than the other until that one is tried, as if the machine was busy just then.
+        Slow("wide", lambda calls: 0.001 if "vmap" in calls else 0.003, calls),
+        Slow("vmap", lambda calls: 0.002, calls),
+    )
+    engine.memory = 1  # one vector at once, so that the chunk does not hide what a call takes
+    engine.values(POINTS)
+    assert engine.form() == "wide"
+
+
 def test_new_tensors_are_counted_and_views_are_not():
     x = torch.ones(8, 4)
     assert bytes_allocated(lambda: x.t()[:2].reshape(-1, 2)) == 64  # reshaping a transpose makes one copy
@@ -286,6 +351,15 @@ def test_progress_is_silent_unless_asked(capsys, monkeypatch):
     assert _Recorded.last.options["delay"] == 1
     assert _Recorded.last.options["disable"] is False
     assert _Recorded.last.seen == _Recorded.last.options["total"] == 2 * len(POINTS)
+
+
+def test_progress_is_complete_when_all_rows_are_taken_at_once(monkeypatch):
+    engine = slow_engine(Slow("loop", lambda calls: 0.001))
+    engine.values(POINTS)
+    assert engine.plan().rows == 2
+    monkeypatch.setattr("topolandscape.landscape.batching.tqdm", lambda **options: _Recorded(options))
+    engine.values(POINTS, progress=True)
+    assert _Recorded.last.seen == _Recorded.last.options["total"]
 
 
 class _Recorded:

@@ -434,6 +434,40 @@ def test_the_way_of_evaluation_is_found_out_kept_and_reported(module, inputs, cl
     assert "values: " in repr(landscape.engine)
 
 
+class Stepped(nn.Module):
+    """Asks its numbers whether to take a step, which neither the wide form nor vmap can follow; takes one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+        self.outer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        while x.abs().max() > 0.5:
+            x = self.inner(x).tanh() / 2
+        return self.outer(x)
+
+
+def test_loop_is_the_same_on_all_rows_at_once_as_on_blocks_of_them():
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randn(1500, 6, generator=generator, dtype=torch.float64)
+    targets = torch.randint(3, (1500,), generator=generator)
+    torch.manual_seed(6)
+    landscape = Landscape.from_module(Stepped().double(), inputs, targets, loss=F.cross_entropy)
+    assert landscape.engine.count == 2
+    points = near(landscape.point, 40)
+    values, gradients = landscape.gradients(points)
+    assert landscape.engine.plan("gradients").form == "loop"
+    for point, value, gradient in zip(points, values, gradients, strict=True):
+        module = landscape.module_at(point)
+        loss = F.cross_entropy(module(inputs), targets)
+        loss.backward()
+        assert value == pytest.approx(loss.item(), rel=1e-12)
+        expected = torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()])
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(landscape.values(points), values, rtol=1e-12)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_can_be_chosen_and_is_recorded(form, module, inputs, classes):
     landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, form=form)

@@ -46,13 +46,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LARGEST_CHUNK = 2**16
 # Another form is taken only when it is clearly faster, so that two runs on one machine take the same.
-MARGIN = 1.1
+MARGIN = 1.05
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
 # Vectors of a trial for each worker, where a chunk is less: starting the workers should not count.
 VECTORS_TRIED = 64
 # Seconds that one trial of the search should not exceed.
 TRIAL = 0.1
+# How often the best of each form are timed again, if not slower than the fastest by more than this factor.
+ROUNDS, FACTOR = 3, 2
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +114,9 @@ class Engine:
         Whether `blocks` reads the data anew, one block at a time; the next one is then read while one is in use.
     tf32
         Whether matrix products on an accelerator may round their factors to 10 bits.
+    uncut
+        As `blocks`, the same data in blocks of more rows: a loop tries these too, since to it the caches count less
+        and the calls of torch more.
 
     Examples
     --------
@@ -136,6 +141,7 @@ class Engine:
         dimension: int | None = None,
         streamed: bool = False,
         tf32: bool = False,
+        uncut: Blocks | None = None,
     ) -> None:
         self.blocks = blocks
         self.count = count
@@ -150,6 +156,7 @@ class Engine:
         self._dimension = dimension
         self._streamed = streamed
         self._tf32 = tf32
+        self._uncut = uncut
         self._only: str | None = None
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._kept: dict[Kind, Plan] = {}
@@ -249,7 +256,7 @@ class Engine:
             As for the class. What was found out for blocks of as many rows is shared.
         """
         engine = copy.copy(self)
-        engine.blocks, engine.count, engine._streamed = blocks, count, False
+        engine.blocks, engine.count, engine._streamed, engine._uncut = blocks, count, False, None
         return engine
 
     # ---------------------------------------------------------------------------------------------- what
@@ -336,12 +343,14 @@ class Engine:
             decay = self.decay
             for blocks in self._groups():
                 start = time.perf_counter()
+                key = (request.kind, _most_rows(blocks))
                 plan = self._planned(request, blocks, chunk, form)
                 searched = time.perf_counter()
+                if self._uncut is not None and plan.rows > key[1]:
+                    blocks = list(self._uncut())
                 self._share_out(request, plan, blocks, decay, bar, form)
                 spent = time.perf_counter() - searched
                 decay = 0.0
-                key = (request.kind, plan.rows)
                 if form is None and chunk is None and n >= plan.chunk * plan.workers and key in self._plans:
                     share = sum(weight for weight, _ in blocks)
                     self._plans[key] = replace(self._plans[key], seconds=spent / n / share)
@@ -384,6 +393,7 @@ class Engine:
         workers = min(plan.workers, request.rows)
         dispenser = Rows(request.rows, min(plan.chunk, math.ceil(request.rows / workers)))
         lock = threading.Lock()
+        steps = 1 if self._streamed else self.count
 
         def work(index: int) -> None:
             own = self._moved(blocks, self.devices[index])
@@ -404,7 +414,7 @@ class Engine:
                 for total, result in zip(request.outputs, results, strict=True):
                     total[rows] += result.cpu().numpy()
                 with lock:
-                    bar.update((rows.stop - rows.start) * len(blocks))
+                    bar.update((rows.stop - rows.start) * steps)
 
             with torch.inference_mode(False), torch.enable_grad():
                 while (rows := dispenser.take()) is not None:
@@ -475,7 +485,8 @@ class Engine:
                 "in several batches, or use a device with more memory."
             ) from error
         _log.info("memory ran out; going on with %d parameter vectors at once", half)
-        self._plans[kind, plan.rows] = replace(plan, chunk=half)
+        known = [key for key, kept in self._plans.items() if key[0] == kind and kept.rows == plan.rows]
+        self._plans |= dict.fromkeys(known or [(kind, plan.rows)], replace(plan, chunk=half))
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -483,7 +494,7 @@ class Engine:
 
     def _planned(self, request: _Request, blocks: Sequence[Block], chunk: int | None, form: str | None) -> Plan:
         """Return how to evaluate: as asked, as found out before, by search, or as the memory allows."""
-        rows = max(_rows(data) for _, data in blocks)
+        rows = _most_rows(blocks)
         key = (request.kind, rows)
         workers = len(self.devices)
         if chunk is not None:
@@ -506,8 +517,8 @@ class Engine:
                 self._plans[key] = self._search(request, blocks[0], rows)
         return self._plans[key]
 
-    def _fitting(self, request: _Request, block: Block, form: str | None) -> int:
-        """Return how many vectors fit the memory budget, by counting what one of them allocates."""
+    def _fitting(self, request: _Request, block: Block, form: str | None, least: int = 1) -> int:
+        """Return how many vectors fit the memory budget, by counting what one of them allocates; `least` or more."""
         lift = _Lift(request.subspace, self.dtype, self.device)
 
         def one() -> None:
@@ -521,11 +532,11 @@ class Engine:
                 self._relieve(request.kind, Plan("", 1, 1, 0), 0, error)
             raise
         sharing = self.devices.count(self.device)
-        return min(LARGEST_CHUNK, max(1, self.memory // sharing // needed))
+        return min(LARGEST_CHUNK, max(least, self.memory // sharing // needed))
 
     def _search(self, request: _Request, block: Block, rows: int) -> Plan:
         """Return the fastest form and chunk, by trials on one block of data."""
-        best: Plan | None = None
+        found: list[tuple[Plan, Block]] = []
         names = self.forms(request.kind) if self._only is None else [self._only]
         for name in names:
             try:
@@ -538,22 +549,45 @@ class Engine:
                 continue
             # A loop gains nothing from more vectors at once.
             chunk = min(most, 4 if name == "loop" else 1)
-            found: Plan | None = None
+            best: Plan | None = None
             worse = 0
             while chunk <= most and worse < 2:
                 seconds, trial = self._trial(request, block, name, chunk)
-                if found is None or seconds < found.seconds:
-                    found = Plan(name, chunk, len(self.devices), rows, seconds)
-                worse = worse + 1 if seconds > 1.1 * found.seconds else 0
+                if best is None or seconds < best.seconds:
+                    best = Plan(name, chunk, len(self.devices), rows, seconds)
+                worse = worse + 1 if seconds > 1.1 * best.seconds else 0
                 if trial > TRIAL or name == "loop":
                     break
                 chunk *= 2
-            assert found is not None
-            if best is None or found.seconds * MARGIN < best.seconds:
-                best = found
-        assert best is not None
-        _log.debug("%s: %s", request.kind, best)
-        return best
+            assert best is not None
+            found.append((best, block))
+        plan = found[-1][0]
+        # With a form that the user chose, the rows are to be the same on all machines.
+        if plan.form == "loop" and self._uncut is not None and self._only is None:
+            whole = max(self._uncut(), key=lambda block: _most_rows([block]))
+            chunk = min(plan.chunk, self._fitting(request, whole, "loop", least=0))
+            if chunk:
+                seconds, _ = self._trial(request, whole, "loop", chunk)
+                # Before the same on fewer rows: all at once is what anybody's own loop does.
+                found.insert(-1, (replace(plan, chunk=chunk, rows=_most_rows([whole]), seconds=seconds), whole))
+        return self._fastest(request, found)
+
+    def _fastest(self, request: _Request, found: Sequence[tuple[Plan, Block]]) -> Plan:
+        """Return the first of some plans that is as fast as the fastest one, but for a margin."""
+        limit = FACTOR * min(plan.seconds for plan, _ in found)
+        near = [(plan, block) for plan, block in found if plan.seconds <= limit]
+        spent = [plan.seconds for plan, _ in near]
+        if len(near) > 1:
+            # In turn, and only now compared: a slow moment of the machine should not decide.
+            trials = [
+                [self._trial(request, block, plan.form, plan.chunk)[0] for plan, block in near] for _ in range(ROUNDS)
+            ]
+            spent = [min(times) for times in zip(*trials, strict=True)]
+        plan, seconds = next(
+            (plan, seconds) for (plan, _), seconds in zip(near, spent, strict=True) if seconds <= MARGIN * min(spent)
+        )
+        _log.debug("%s: %s", request.kind, plan)
+        return replace(plan, seconds=seconds)
 
     def _trial(self, request: _Request, block: Block, form: str, chunk: int) -> tuple[float, float]:
         """Return seconds a vector, and seconds of one chunk for each worker, all workers being at work."""
@@ -669,9 +703,9 @@ def _evaluate(
     return tuple(sums)
 
 
-def _rows(data: Any) -> int:
-    """Return the rows of a block of data; functions have none and count as one."""
-    return count_rows(data) if leaves(data) else 1
+def _most_rows(blocks: Sequence[Block]) -> int:
+    """Return the rows of the largest block of data; functions have none and count as one."""
+    return max(count_rows(data) if leaves(data) else 1 for _, data in blocks)
 
 
 class _Silent:

@@ -35,8 +35,8 @@ ROWS_AT_ONCE = 1024
 class Data:
     """Blocks of (inputs, targets, weights) with their share of the whole, read again at each evaluation.
 
-    A share is that of the rows, or of the sum of their weights. `batches` are the blocks before they were cut;
-    `additive`: whether the loss is a mean over rows.
+    A share is that of the rows, or of the sum of their weights. `batches` are the blocks before they were cut, `uncut`
+    those before they were cut for the caches, where they were; `additive`: whether the loss is a mean over rows.
     """
 
     blocks: Blocks
@@ -47,6 +47,7 @@ class Data:
     first: Batch
     streamed: bool
     additive: bool = True
+    uncut: Blocks | None = None
 
 
 def read(batches: Batches, *, streamed: bool, device: torch.device, dtype: torch.dtype) -> Data:
@@ -123,15 +124,20 @@ def cut(data: Data, function: Function, vector: Tensor, memory: int) -> Data:
     few = map_tensors(data.first, lambda tensor: tensor[:ROWS_TRIED])
     row = bytes_allocated(lambda: function(vector, few)) / count_rows(few)
     largest = max(1, int(memory / max(1.0, row)))
-    if vector.device.type == "cpu":
-        largest = min(largest, ROWS_AT_ONCE)
-    pieces = [
-        (share * _weight(part) / _weight(batch), part)
-        for share, batch in data.blocks()
-        for part in _parts(batch, largest)
-        if _weight(part) > 0
-    ]
-    return replace(data, blocks=lambda: pieces, count=len(pieces))
+
+    def pieces(largest: int) -> list[tuple[float, Batch]]:
+        return [
+            (share * _weight(part) / _weight(batch), part)
+            for share, batch in data.blocks()
+            for part in _parts(batch, largest)
+            if _weight(part) > 0
+        ]
+
+    uncut = pieces(largest)
+    if vector.device.type != "cpu" or max(count_rows(part) for _, part in uncut) <= ROWS_AT_ONCE:
+        return replace(data, blocks=lambda: uncut, count=len(uncut))
+    small = pieces(ROWS_AT_ONCE)
+    return replace(data, blocks=lambda: small, count=len(small), uncut=lambda: uncut)
 
 
 def _parts(batch: Batch, largest: int) -> Iterator[Batch]:

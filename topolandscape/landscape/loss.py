@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from topolandscape.landscape.batching import Engine, Plan, spread
 from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
+from topolandscape.landscape.dense import Dense
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
 from topolandscape.landscape.pure import (
@@ -368,6 +369,7 @@ class Landscape:
             dimension=len(point),
             streamed=data.streamed,
             tf32=tf32,
+            uncut=data.uncut,
         )
         if form is not None:
             engine.only(form)
@@ -830,6 +832,8 @@ def _forms(function: PureLoss, loss: Loss) -> list[Form]:
     forms: list[Form] = [Vmapped(function, function.scored), Looped(function, function.scored)]
     with suppress(NotWide):
         forms.insert(0, Wide(function.model, loss, function.score, function, additive=True))
+    with suppress(NotWide):
+        forms.insert(0, Dense(function.model, loss))
     return forms
 
 

@@ -53,7 +53,9 @@ class Model:
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the entries of a flat vector as the parameters that they are."""
-        return {block.name: vector[block.entries].view(block.shape) for block in self.blocks}
+        # Split at once: the derivative of each slice alone would be a vector of full length.
+        parts = torch.split(vector, [block.entries.stop - block.entries.start for block in self.blocks])
+        return {block.name: part.view(block.shape) for block, part in zip(self.blocks, parts, strict=True)}
 
     def at(self, vector: Floats) -> nn.Module:
         """Return a module with the parameters of a flat vector."""

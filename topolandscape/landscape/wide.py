@@ -84,7 +84,7 @@ class Wide:
         self._loss = _wide_loss(loss, score)
         self._shapes = {block.name: block.shape for block in model.blocks}
         self._sizes = [block.entries.stop - block.entries.start for block in model.blocks]
-        first = _first_names(model.module)
+        first = first_names(model.module)
         self._fixed: dict[str, Stacked] = {}
         self._varying: dict[str, str] = {}
         for step in traced.steps:
@@ -120,7 +120,7 @@ class Wide:
         inputs, targets, weights = data if len(data) == 3 else (*data, None)
         with torch.no_grad():
             outputs = self._outputs(vectors, inputs)
-            return self._loss(outputs, targets, weights), _share_right(outputs, targets, weights)
+            return self._loss(outputs, targets, weights), share_right(outputs, targets, weights)
 
     def _evaluate(self, vectors: Tensor, data: Any) -> Tensor:
         inputs, targets, weights = data if len(data) == 3 else (*data, None)
@@ -158,7 +158,7 @@ class Wide:
         raise NotWide("the module returns nothing")
 
 
-def _first_names(module: nn.Module) -> dict[str, str]:
+def first_names(module: nn.Module) -> dict[str, str]:
     """Return the first name of each parameter by all of its names."""
     first = {id(parameter): name for name, parameter in module.named_parameters()}
     return {name: first[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
@@ -220,12 +220,12 @@ def _wide_loss(loss: Loss, score: Callable[..., Tensor]) -> WideLoss:
             return by_vector(outputs, targets, weights)
         return kernels.squared_error(outputs, targets, weights)
 
-    if _is_plain(loss, F.cross_entropy, nn.CrossEntropyLoss):
+    if is_plain(loss, F.cross_entropy, nn.CrossEntropyLoss):
         return of_classes
-    return of_numbers if _is_plain(loss, F.mse_loss, nn.MSELoss) else by_vector
+    return of_numbers if is_plain(loss, F.mse_loss, nn.MSELoss) else by_vector
 
 
-def _is_plain(loss: Any, function: Callable[..., Tensor], kind: Callable[[], nn.Module]) -> bool:
+def is_plain(loss: Any, function: Callable[..., Tensor], kind: Callable[[], nn.Module]) -> bool:
     """Return whether a loss is a function, or a module that calls it with its defaults, the mean being taken later."""
     if loss is function:
         return True
@@ -240,7 +240,7 @@ def _is_plain(loss: Any, function: Callable[..., Tensor], kind: Callable[[], nn.
     return settings == usual and next(iter(loss.buffers()), None) is None
 
 
-def _share_right(outputs: Tensor, targets: Any, weights: Tensor | None) -> Tensor:
+def share_right(outputs: Tensor, targets: Any, weights: Tensor | None) -> Tensor:
     """Return the shares of rows (c,) whose largest output (c, classes, ..., rows) is that of the right class."""
     if not isinstance(targets, Tensor) or outputs.ndim < 3 or outputs.shape[1] < 2:
         raise NotWide("accuracy of outputs that are not one score a class")

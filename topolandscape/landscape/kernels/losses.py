@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from topolandscape.landscape.kernels.functions import exp, log1p
 from topolandscape.landscape.kernels.registers import as_array, is_compiled
 
 
@@ -59,7 +60,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor | None = Non
             f"got targets {targets.dtype} of shape {tuple(targets.shape)} for {rows} rows of outputs; "
             "cross-entropy needs one class a row: int64 (rows,)"
         )
-    shares = _shares(rows, weights, outputs.device)
+    shares = shares_of(rows, weights, outputs.device)
     low, high = (int(bound) for bound in targets.aminmax())
     if low < 0 or high >= classes:
         row = int(((targets < 0) | (targets >= classes)).nonzero()[0])
@@ -118,7 +119,7 @@ def squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = Non
         )
     if targets.numel() == 0:
         raise ValueError(f"got outputs of shape {tuple(outputs.shape)}; the mean needs one entry at least")
-    shares = _shares(outputs.shape[-1], weights, outputs.device) / math.prod(outputs.shape[1:-1])
+    shares = shares_of(outputs.shape[-1], weights, outputs.device) / math.prod(outputs.shape[1:-1])
     targets = targets.detach().movedim(0, -1).to(outputs.dtype).contiguous()
     if is_compiled(outputs):
         if outputs.requires_grad and torch.is_grad_enabled():
@@ -127,7 +128,7 @@ def squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = Non
     return ((outputs - targets).double().square() * shares).flatten(1).sum(1)
 
 
-def _shares(rows: int, weights: Tensor | None, device: torch.device) -> Tensor:
+def shares_of(rows: int, weights: Tensor | None, device: torch.device) -> Tensor:
     """Return how much of the mean each row is: float64 (rows,), of sum 1."""
     if rows == 0:
         raise ValueError("got no rows; a mean loss needs one at least")
@@ -143,10 +144,7 @@ def _values_and_slopes(outputs: Tensor, targets: Tensor, shares: Tensor, *, slop
     """Return the mean losses and, where `sloped`, softmax less one at the right class; no slopes otherwise."""
     values = torch.empty(len(outputs), dtype=torch.float64)
     slopes = torch.empty(outputs.shape if sloped else (0, 0, 0), dtype=outputs.dtype)
-    exp, log = _SERIES[outputs.dtype]
-    _mean_cross_entropy(
-        as_array(outputs), as_array(targets), as_array(shares), exp, log, values.numpy(), slopes.numpy(), sloped
-    )
+    _mean_cross_entropy(as_array(outputs), as_array(targets), as_array(shares), values.numpy(), slopes.numpy(), sloped)
     return values, slopes
 
 
@@ -228,44 +226,6 @@ class _SquaredError(Function):
 
 # The rows of a tile, and what is known of them, stay in the cache.
 _TILE = 256
-_LOG_2 = (float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33"))  # few digits, and the rest
-_ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of the square root of 1/2
-
-
-def _series(exp_degree: int, log_terms: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the coefficients of exp(r), and of 2 atanh(z) / z in powers of z squared; highest first."""
-    exp = tuple(1 / math.factorial(n) for n in reversed(range(exp_degree + 1)))
-    return exp, tuple(2 / (2 * n + 1) for n in reversed(range(log_terms)))
-
-
-# Truncated at 5e-9 and 1e-18 of the result; float32 is computed in float64, where it has room.
-_SERIES = {torch.float32: _series(7, 6), torch.float64: _series(13, 12)}
-
-
-@njit(fastmath={"contract"})
-def _exp(x, series):  # type: ignore[no-untyped-def]
-    """Return exp of a number of at most 0, what is below 1e-304 as 0; NaN stays NaN."""
-    shifted = x * (1 / math.log(2)) + 6755399441055744.0  # 3 * 2**51: the nearest integer stands in the lowest bits
-    power = shifted - 6755399441055744.0
-    rest = x - power * _LOG_2[0] - power * _LOG_2[1]
-    result = series[0]
-    for coefficient in series[1:]:
-        result = result * rest + coefficient
-    result *= np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
-    return 0.0 if x < -700.0 else result
-
-
-@njit(fastmath={"contract"})
-def _log1p(x, series):  # type: ignore[no-untyped-def]
-    """Return log(1 + x) of a number of at least 0 to its last digits; NaN stays NaN."""
-    power = (np.float64(1.0 + x).view(np.int64) - np.int64(_ROOT_HALF)) >> 52
-    scale = np.int64((1023 - power) << 52).view(np.float64)
-    excess = (x + (1.0 - np.int64((1023 + power) << 52).view(np.float64))) * scale  # (1 + x) / 2**power - 1
-    z = excess / (2.0 + excess)
-    result = series[0]
-    for coefficient in series[1:]:
-        result = result * (z * z) + coefficient
-    return power * math.log(2) + result * z
 
 
 @njit(fastmath={"contract", "reassoc", "nsz"})
@@ -276,73 +236,121 @@ def _dot(one, other, count):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _mean_cross_entropy(outputs, targets, shares, exp, log, values, slopes, sloped):  # type: ignore[no-untyped-def]
-    """Write the mean loss of each vector and, where `sloped`, softmax less one at the right class."""
-    count, classes, rows = outputs.shape
+@njit(error_model="numpy", fastmath={"contract", "nsz"})
+def cross_entropy_of_one(outputs, targets, shares, slopes, sloped):  # type: ignore[no-untyped-def]
+    """Return the mean loss of outputs (classes, rows); where `sloped`, write softmax less one at the right class."""
+    classes = len(outputs)
+    rows = len(targets)
     largest = np.empty(_TILE, outputs.dtype)
     winner = np.empty(_TILE, np.int32)
     others = np.empty(_TILE)
     losses = np.empty(_TILE)
-    for vector in range(count):
-        values[vector] = 0.0
-        for start in range(0, rows, _TILE):
-            tile = slice(start, min(start + _TILE, rows))
-            n = tile.stop - start
-            output = outputs[vector, 0, tile]
+    value = 0.0
+    for start in range(0, rows, _TILE):
+        tile = slice(start, min(start + _TILE, rows))
+        n = tile.stop - start
+        output = outputs[0, tile]
+        for r in range(n):
+            largest[r] = output[r]
+            winner[r] = 0
+        for k in range(1, classes):
+            output = outputs[k, tile]
             for r in range(n):
-                largest[r] = output[r]
-                winner[r] = 0
-            for k in range(1, classes):
-                output = outputs[vector, k, tile]
-                for r in range(n):
-                    x, top, holder = output[r], largest[r], winner[r]
-                    largest[r] = x if x > top else top
-                    winner[r] = np.int32(k) if x > top else holder
-            for r in range(n):
-                others[r] = largest[r] - largest[r]  # 0, or NaN where the largest output is not finite
-            for k in range(classes):
-                output = outputs[vector, k, tile]
-                if sloped:
-                    slope = slopes[vector, k, tile]
-                    for r in range(n):
-                        e = _exp(np.float64(output[r]) - largest[r], exp)
-                        slope[r] = e
-                        others[r] += 0.0 if winner[r] == k else e
-                else:
-                    for r in range(n):
-                        e = _exp(np.float64(output[r]) - largest[r], exp)
-                        others[r] += 0.0 if winner[r] == k else e
-            for r in range(n):
-                losses[r] = np.float64(largest[r]) - outputs[vector, targets[start + r], start + r]
-            for r in range(n):
-                losses[r] += _log1p(others[r], log)
-            values[vector] += _dot(losses, shares[tile], n)
+                x, top, holder = output[r], largest[r], winner[r]
+                largest[r] = x if x > top else top
+                winner[r] = np.int32(k) if x > top else holder
+        for r in range(n):
+            others[r] = largest[r] - largest[r]  # 0, or NaN where the largest output is not finite
+        for k in range(classes):
+            output = outputs[k, tile]
             if sloped:
-                shrink = losses
+                slope = slopes[k, tile]
                 for r in range(n):
-                    shrink[r] = 1.0 / (1.0 + others[r])
-                for k in range(classes):
-                    slope = slopes[vector, k, tile]
-                    for r in range(n):
-                        slope[r] *= shrink[r]
+                    e = exp(np.float64(output[r]) - np.float64(largest[r]))
+                    slope[r] = e
+                    others[r] += 0.0 if winner[r] == k else e
+            else:
                 for r in range(n):
-                    k = targets[start + r]
-                    if k == winner[r]:
-                        slopes[vector, k, start + r] = -others[r] * shrink[r]
-                    else:
-                        slopes[vector, k, start + r] -= 1.0
+                    e = exp(np.float64(output[r]) - np.float64(largest[r]))
+                    others[r] += 0.0 if winner[r] == k else e
+        for r in range(n):
+            losses[r] = np.float64(largest[r]) - outputs[targets[start + r], start + r]
+        for r in range(n):
+            losses[r] += log1p(others[r])
+        value += _dot(losses, shares[tile], n)
+        if sloped:
+            shrink = losses
+            for r in range(n):
+                shrink[r] = 1.0 / (1.0 + others[r])
+            for k in range(classes):
+                slope = slopes[k, tile]
+                for r in range(n):
+                    slope[r] *= shrink[r]
+            for r in range(n):
+                k = targets[start + r]
+                if k == winner[r]:
+                    slopes[k, start + r] = -others[r] * shrink[r]
+                else:
+                    slopes[k, start + r] -= 1.0
+    return value
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mean_cross_entropy(outputs, targets, shares, values, slopes, sloped):  # type: ignore[no-untyped-def]
+    """Write the mean loss of each vector and, where `sloped`, softmax less one at the right class."""
+    for vector in range(len(outputs)):
+        slope = slopes[vector] if sloped else slopes[:0, 0]
+        values[vector] = cross_entropy_of_one(outputs[vector], targets, shares, slope, sloped)
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def move_softmax(moves, targets, slopes, result):  # type: ignore[no-untyped-def]
+    """Write how the slopes (classes, rows) of cross-entropy change when the outputs do by moves (classes, rows).
+
+    That is softmax times (move less its mean under softmax). The move of the right class is taken out first: where
+    softmax is nearly 1, the usual form would lose its digits.
+    """
+    classes = len(moves)
+    along = np.empty(_TILE, moves.dtype)
+    right = np.empty(_TILE, moves.dtype)
+    for start in range(0, len(targets), _TILE):
+        tile = slice(start, min(start + _TILE, len(targets)))
+        n = tile.stop - start
+        along[:] = 0
+        for r in range(n):
+            right[r] = moves[targets[start + r], start + r]
+        for k in range(classes):
+            move, slope = moves[k, tile], slopes[k, tile]
+            for r in range(n):
+                along[r] += slope[r] * move[r]
+        for k in range(classes):
+            move, slope, changed = moves[k, tile], slopes[k, tile], result[k, tile]
+            for r in range(n):
+                changed[r] = slope[r] * (move[r] - right[r] - along[r])
+        for r in range(n):
+            result[targets[start + r], start + r] -= along[r]
+
+
+@njit(fastmath={"contract", "reassoc", "nsz"})
+def squared_error_of_one(outputs, targets, shares, slopes, sloped):  # type: ignore[no-untyped-def]
+    """Return the sum of shares of the squared differences (entries, rows); where `sloped`, write their slopes."""
+    entries, rows = targets.shape
+    total = 0.0
+    for k in range(entries):
+        output, target = outputs[k], targets[k]
+        for r in range(rows):
+            square = np.float64(output[r] - target[r])
+            total += shares[r] * square * square
+        if sloped:
+            slope = slopes[k]
+            for r in range(rows):
+                difference = output[r] - target[r]
+                slope[r] = difference + difference
+    return total
+
+
+@njit(nogil=True, cache=True)
 def _sum_squares(outputs, targets, shares, values):  # type: ignore[no-untyped-def]
     """Write the sum of shares of the squared differences for each vector."""
-    count, entries, rows = outputs.shape
-    for vector in range(count):
-        total = 0.0
-        for k in range(entries):
-            output, target = outputs[vector, k], targets[k]
-            for r in range(rows):
-                difference = np.float64(output[r] - target[r])
-                total += shares[r] * difference * difference
-        values[vector] = total
+    for vector in range(len(outputs)):
+        values[vector] = squared_error_of_one(outputs[vector], targets, shares, outputs[vector], False)

@@ -20,12 +20,17 @@ def _register_bytes() -> int:
 REGISTER_BYTES = _register_bytes()
 
 
+def lanes(number: Any) -> int:
+    """Return how many numbers of a numba type a register holds."""
+    return 8 * REGISTER_BYTES // int(number.bitwidth)
+
+
 class _Register(types.Type):
     """The numba type of a full register."""
 
     def __init__(self, number: Any) -> None:
         self.number = number
-        self.length = 8 * REGISTER_BYTES // number.bitwidth
+        self.length = lanes(number)
         super().__init__(f"Register({number}, {self.length})")
 
 
@@ -51,17 +56,46 @@ def zeros(typing: Any, array: Any) -> Any:
     return register(array), build
 
 
+def emit_load(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Emit a register of the numbers of an array of numba type `kind` from `index` on."""
+    vector = ir.VectorType(context.get_value_type(kind.dtype), lanes(kind.dtype))
+    pointer = builder.bitcast(_pointer(context, builder, kind, array, index), vector.as_pointer())
+    return builder.load(pointer, align=kind.dtype.bitwidth // 8)
+
+
+def emit_store(context: Any, builder: Any, kind: Any, register: Any, array: Any, index: Any) -> None:
+    """Emit the writing of a register into an array of numba type `kind` from `index` on."""
+    pointer = builder.bitcast(_pointer(context, builder, kind, array, index), register.type.as_pointer())
+    builder.store(register, pointer, align=kind.dtype.bitwidth // 8)
+
+
+def emit_repeat(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Emit a register that repeats one number of an array of numba type `kind`."""
+    number = builder.load(_pointer(context, builder, kind, array, index))
+    nothing = ir.Constant(ir.VectorType(number.type, lanes(kind.dtype)), ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, places([0] * lanes(kind.dtype)))
+
+
+def emit_fused(builder: Any, one: Any, other: Any, added: Any) -> Any:
+    """Emit one * other + added."""
+    return builder.fadd(builder.fmul(one, other, flags=("contract",)), added, flags=("contract",))
+
+
+def emit_add(context: Any, builder: Any, kind: Any, number: Any, array: Any, index: Any) -> None:
+    """Emit the adding of a number to one of an array of numba type `kind`."""
+    pointer = _pointer(context, builder, kind, array, index)
+    builder.store(builder.fadd(builder.load(pointer), number), pointer)
+
+
 @intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Return the numbers of `array` from `index` on."""
-    register = _Register(array.dtype)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *arguments)
-        pointer = builder.bitcast(pointer, context.get_value_type(register).as_pointer())
-        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+        return emit_load(context, builder, signature.args[0], *arguments)
 
-    return register(array, types.intp), build
+    return _Register(array.dtype)(array, types.intp), build
 
 
 @intrinsic
@@ -69,9 +103,7 @@ def store(typing: Any, register: Any, array: Any, index: Any) -> Any:
     """Write the numbers of a register into `array` from `index` on."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[1], *arguments[1:])
-        pointer = builder.bitcast(pointer, context.get_value_type(register).as_pointer())
-        builder.store(arguments[0], pointer, align=array.dtype.bitwidth // 8)
+        emit_store(context, builder, signature.args[1], *arguments)
         return context.get_dummy_value()
 
     return types.void(register, array, types.intp), build
@@ -80,15 +112,11 @@ def store(typing: Any, register: Any, array: Any, index: Any) -> Any:
 @intrinsic
 def repeat(typing: Any, array: Any, index: Any) -> Any:
     """Return a register that repeats one number of `array`."""
-    register = _Register(array.dtype)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        nothing = ir.Constant(context.get_value_type(register), ir.Undefined)
-        first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, nothing, _places([0] * register.length))
+        return emit_repeat(context, builder, signature.args[0], *arguments)
 
-    return register(array, types.intp), build
+    return _Register(array.dtype)(array, types.intp), build
 
 
 @intrinsic
@@ -96,8 +124,7 @@ def fused(typing: Any, one: Any, other: Any, added: Any) -> Any:
     """Return one * other + added."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        product = builder.fmul(*arguments[:2], flags=("contract",))
-        return builder.fadd(product, arguments[2], flags=("contract",))
+        return emit_fused(builder, *arguments)
 
     return one(one, other, added), build
 
@@ -111,14 +138,15 @@ def total(typing: Any, register: Any) -> Any:
         length = register.length
         while length > 1:
             length //= 2
-            halves = (builder.shuffle_vector(sums, sums, _places(range(at, at + length))) for at in (0, length))
+            halves = (builder.shuffle_vector(sums, sums, places(range(at, at + length))) for at in (0, length))
             sums = builder.fadd(*halves)
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return register.number(register), build
 
 
-def _places(numbers: Any) -> Any:
+def places(numbers: Any) -> Any:
+    """Return the constant that tells a shuffle which numbers to take."""
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
 
 
