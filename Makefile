@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test slow check bench wheel clean
 
 demo: $(VENV)/installed
-	$(BIN)/topolandscape barcode mlp:64-16-10 digits --out runs/demo
+	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow"

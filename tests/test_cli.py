@@ -1,19 +1,22 @@
 """The command line as a user meets it: what it prints, writes and exits with."""
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import topolandscape as tl
 from topolandscape.cli import app
 
-QUICK = ["--steps", "20", "--resolution", "9"]
+QUICK = ["--route", "sample", "--steps", "20", "--resolution", "9"]
 
 
 @pytest.fixture
@@ -36,6 +39,119 @@ def test_from_a_model_to_a_barcode(invoke):
 
     again = invoke("barcode", "mlp:1-2-1", "sine_regression", *QUICK)
     assert again.stdout == result.stdout
+
+
+MINIMA = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3", "--minima", "3", "--steps", "60"]
+
+
+@pytest.fixture
+def _same_plans(monkeypatch):
+    """Leave out the search for the fastest way of evaluation."""
+    plans = {kind: {"form": "wide", "chunk": 64} for kind in ("values", "gradients", "products")}
+    monkeypatch.setattr("topolandscape.study.runs._plans", lambda landscape, route: plans)
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_from_a_model_through_its_minima_to_a_barcode(invoke):
+    result = invoke("barcode", *MINIMA)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("mlp:2-2-1,tanh on teacher_student: MinimaNetwork(2 minima, ")
+    assert " ".join(lines[1].split()) == (
+        "minimum birth death length highest pass accuracy test index gradient stationary"
+    )
+    assert "3 descents ended in 2 different points" in lines
+    assert "inf" in lines[2]
+    assert any(line.startswith("their highest passes: ") for line in lines)
+    assert "deaths are upper bounds: there may be lower passes that were not found" in lines
+    folder = Path("runs/mlp-2-2-1-tanh_teacher_student_minima_seed0")
+    assert [line for line in lines if line.startswith("picture: ")] == [
+        f"picture: {folder / name}.png" for name in ("bars", "tree", "paths")
+    ]
+    assert lines[-1] == f"run:     {folder}"
+    assert invoke("barcode", *MINIMA).stdout == result.stdout
+
+    printed = json.loads(invoke("barcode", *MINIMA, "--json").stdout)
+    assert printed["run"] == str(folder)
+    assert len(printed["minima"]) == 2
+    assert printed["minima"][0]["accuracy"] is None
+    assert sum(printed["highest_passes"].values()) == len(printed["bars"]) - 1
+    assert [bar["death"] for bar in printed["bars"]].count(None) == 1
+    assert printed["bars"][0]["birth"] == min(minimum["loss"] for minimum in printed["minima"])
+    again = json.loads(invoke("plot", str(folder), "--out", "drawn", "--format", "pdf", "--json").stdout)
+    assert again["bars"] == printed["bars"]
+    assert Path("drawn/paths.pdf").read_bytes()[:4] == b"%PDF"
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_minima_that_no_path_joins(invoke, monkeypatch):
+    def nothing(landscape, start, recipe, progress):
+        yield tl.MinimaNetwork(start, [], [], [], [], [])
+
+    monkeypatch.setattr("topolandscape.study.minima_route._joining", nothing)
+    result = invoke("barcode", *MINIMA)
+    assert result.exit_code == 0, result.output
+    assert "no path of finite loss was found between 2 groups of minima: 2 bars do not end" in result.stdout
+    assert "paths.png" not in result.stdout
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_from_checkpoints(invoke):
+    module = tl.zoo.network("mlp:2-2-1,tanh", seed=0)
+    for k, factor in enumerate((1.0, 1e30, -1.0, -2.0)):
+        torch.save({name: factor * part for name, part in module.state_dict().items()}, f"{k}.pt")
+    network = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3"]
+    result = invoke("barcode", *network, "--checkpoints", "0.pt", "1.pt", "2.pt", "3.pt", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert "1 descent diverged and is left out: 1, counted from 0" in result.stdout
+    (folder,) = Path("runs").iterdir()
+    assert tl.Run.open(folder).settings["checkpoints"] == ["0.pt", "1.pt", "2.pt", "3.pt"]
+
+    Path("1.pt").write_bytes(Path("0.pt").read_bytes())
+    refused = invoke("barcode", *network, "--checkpoints", "0.pt", "1.pt", "2.pt", "3.pt", "--seed", "1")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert "holds another run: its sources.1.pt is" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minima", "1"], "there is 1 descent; a network of minima needs at least two"),
+        (["--checkpoints", "good.pt"], "there is 1 checkpoint; a network of minima needs at least two"),
+        (["--checkpoints", "good.pt", "other.pt"], "other.pt"),
+        (["--checkpoints", "good.pt", "list.pt"], "list.pt is no state of a module: it holds a list"),
+        (["--checkpoints", "good.pt", "code.pt"], "code.pt"),
+        (["--checkpoints", "good.pt", "missing.pt"], "there is no file missing.pt."),
+        (["--route", "grid"], "route is 'grid'; it must be one of minima, sample"),
+        (["--method", "newton"], "method is 'newton'; it must be one of adam, sgd, nesterov"),
+    ],
+)
+def test_bad_input_on_the_way_through_minima(arguments, message, invoke):
+    for name, network in {"good": "mlp:2-2-1,tanh", "other": "mlp:2-3-1,tanh"}.items():
+        torch.save(tl.zoo.network(network, seed=0).state_dict(), f"{name}.pt")
+    torch.save([1, 2], "list.pt")
+    Path("code.pt").write_bytes(pickle.dumps(Fraction(1, 2)))
+    result = invoke("barcode", "mlp:2-2-1,tanh", "teacher_student", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resolution", "9"], "--resolution belongs to the route sample, and the route is minima"),
+        (["--route", "minima", "--region", "box"], "--region belongs to the route sample"),
+        (["--region", "box", "--warm-up", "0"], "--warm-up belongs to the route minima, and the route is sample"),
+        (["--route", "sample", "--checkpoints", "a.pt"], "--checkpoints belongs to the route minima"),
+        (["a.pt"], "there is no argument 'a.pt'; files of checkpoints come after --checkpoints"),
+    ],
+)
+def test_an_option_of_the_other_route_is_wrong_usage(arguments, message, invoke):
+    result = invoke("barcode", "mlp:2-2-1,tanh", "teacher_student", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
 
 
 def test_json_is_all_that_is_printed(invoke):
@@ -124,7 +240,19 @@ def test_interrupted_from_the_keyboard_and_gone_on(tmp_path):
     """Ctrl-C in the middle of sampling: one line, exit code 130, no half file, and the same command finishes."""
     command = [
         *(sys.executable, "-c", "from topolandscape.cli import main; main()"),
-        *("barcode", "mlp:64-64-64-10", "digits", "--steps", "2", "--resolution", "31", "--out", "run"),
+        *(
+            "barcode",
+            "mlp:64-64-64-10",
+            "digits",
+            "--region",
+            "plane",
+            "--steps",
+            "2",
+            "--resolution",
+            "31",
+            "--out",
+            "run",
+        ),
     ]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(600):

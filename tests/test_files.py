@@ -6,9 +6,19 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-import topolandscape.files as files
+import topolandscape.files.runs as runs
 from topolandscape.files import Run, load, save
-from topolandscape.structures import Barcode, GridComplex, LossSamples, Subspace
+from topolandscape.structures import (
+    Barcode,
+    Descent,
+    GridComplex,
+    LossSamples,
+    Minima,
+    MinimaNetwork,
+    PathProfile,
+    Subspace,
+    Trajectories,
+)
 from topolandscape.topology.complexes import delaunay
 from topolandscape.topology.merge import merge_tree
 from topolandscape.topology.persistence import barcode
@@ -48,26 +58,61 @@ def nouns():
         {"seed": 0, "sizes": [1, 2], "a": {"0": 1}},
     )
     complex = delaunay(samples)
+    points = rng.normal(size=(3, 4))
+    minima = Minima(
+        points,
+        [0.0, 0.5, np.nan],
+        np.ones(3),
+        [[1.0, np.nan]] * 3,
+        [0, -1, 1],
+        ["minimum", "flat", "diverged"],
+        provenance={"rows": [0, 1, 1, 2], "thresholds": [1e-9, np.nan]},
+    )
+    path = np.vstack([points[0], rng.normal(size=(2, 4)), points[1]])
+    alone = {"ends": [], "barriers": [], "passes": [], "tops": [], "paths": []}
     return [
         samples,
         complex,
         GridComplex(np.array([[0.0, np.inf], [2.0, 1.0]]), "full"),
         merge_tree(complex),
         barcode(complex),
+        minima,
+        MinimaNetwork(
+            minima.rows([0, 1]), [[0, 1]], [2.0], ["path maximum"], [path[1]], [path], provenance={"seed": 3}
+        ),
+        ragged(),
+        MinimaNetwork(minima.rows([1]), **alone),
+        PathProfile((0, 3), [0.0, 0.5, 2.0], [0.1, 0.7, 0.2], 0.5, "path maximum"),
+        Descent(7, points, [0.0, 1.0, np.nan], points + 1, rng.normal(size=(2, 3, 4)), [-1, -1, 5], 2**63 - 1),
+        Descent(0, points, np.zeros(3), points, np.zeros((1, 3, 4)), [-1, -1, 5]),
+        Trajectories(rng.normal(size=(2, 3, 4)), np.zeros((2, 3)), [0, 5, 7], np.ones(2)),
     ]
+
+
+def ragged():
+    """Return a network whose paths have different numbers of points."""
+    points = np.arange(6.0).reshape(3, 2)
+    minima = Minima(points, np.zeros(3), np.zeros(3), np.ones((3, 1)), np.zeros(3, int), ["minimum"] * 3)
+    paths = [points[[0, 1]], points[[0, 1, 2]], np.vstack([points[1], np.ones((12, 2)), points[2]])]
+    words = ["path maximum", "not converged", "verified saddle"]
+    return MinimaNetwork(minima, [[0, 1], [0, 2], [1, 2]], [1.0, 2.0, 3.0], words, np.ones((3, 2)), paths, trained=2)
 
 
 def assert_equal(one, other):
     assert type(one) is type(other)
     for field in fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(a, Subspace):
+        if isinstance(a, (Subspace, Minima)):
             assert_equal(a, b)
-        elif isinstance(a, tuple) and isinstance(a[0], np.ndarray):
+        elif isinstance(a, tuple) and a and isinstance(a[0], np.ndarray):
             assert len(a) == len(b)
             assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+        elif isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype
+            assert np.array_equal(a, b, equal_nan=True), field.name
+            assert not b.flags.writeable
         else:
-            assert np.array_equal(a, b), field.name
+            assert repr(a) == repr(b), field.name
 
 
 @pytest.mark.parametrize("noun", nouns(), ids=lambda noun: type(noun).__name__)
@@ -132,6 +177,50 @@ def test_a_damaged_file_is_named(tmp_path, points):
     assert rest.evaluated == 100
 
 
+def test_a_file_that_is_replaced_is_whole_whenever_the_process_is_killed(tmp_path, monkeypatch):
+    """Between the file and the manifest that lists it there is a moment; either of the two nouns is good."""
+    before, after = (Barcode.from_pairs([(0.0, death)]) for death in (1.0, 2.0))
+    write, found = runs.write, []
+    for allowed in range(4):
+        run = Run.create(tmp_path / str(allowed), {})
+        run.save("barcode", before)
+        left = iter(range(allowed))
+
+        def killed(path, data, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            write(path, data)
+
+        monkeypatch.setattr(runs, "write", killed)
+        try:
+            run.save("barcode", after)
+        except KeyboardInterrupt:
+            found.append(Run.open(tmp_path / str(allowed)).load("barcode", Barcode).death[0])
+        monkeypatch.setattr(runs, "write", write)
+        again = Run.create(tmp_path / str(allowed), {})
+        again.save("barcode", before)
+        again.save("barcode", after)
+        assert Run.open(tmp_path / str(allowed)).load("barcode", Barcode).death[0] == 2.0
+    assert found == [1.0, 1.0, 2.0]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".manifest.json.17.partial").write_text("{")
+    run = Run.create(tmp_path / "run", {"seed": 0})
+    (tmp_path / "run" / "losses").mkdir()
+    (tmp_path / "run" / "losses" / ".000000.npy.17.partial").write_text("half")
+    Run.create(tmp_path / "run", {"seed": 0})
+    assert [path.name for path in run.path.rglob("*") if path.is_file()] == ["manifest.json"]
+
+
+def test_what_was_found_out_once_holds_for_the_whole_run(tmp_path):
+    run = Run.create(tmp_path, {})
+    assert run.once("form", lambda: {"values": "wide"}) == {"values": "wide"}
+    assert run.once("form", lambda: 1 / 0) == {"values": "wide"}
+    assert Run.create(tmp_path, {}).once("form", lambda: 1 / 0) == {"values": "wide"}
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "barcode.npz"
     save(path, Barcode.from_pairs([(0.0, 1.0)]))
@@ -140,7 +229,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, Barcode.from_pairs([(0.0, 2.0)]))
     assert path.read_bytes() == before
@@ -181,6 +270,9 @@ def test_errors(tmp_path):
     run = Run.create(tmp_path / "run", {"seed": 0, "model": "mlp:2-3-1"})
     with pytest.raises(ValueError, match=r"holds another run: its seed is 0, not 1\. Choose another folder"):
         Run.create(tmp_path / "run", {"seed": 1, "model": "mlp:2-3-1"})
+    Run.create(tmp_path / "nested", {"data": {"rows": 3, "hash": "a"}})
+    with pytest.raises(ValueError, match=r"its data\.hash is 'a', not 'b'"):
+        Run.create(tmp_path / "nested", {"data": {"rows": 3, "hash": "b"}})
     with pytest.raises(ValueError, match=r"and 1 more settings differ"):
         Run.create(tmp_path / "run", {"seed": 1})
     with pytest.raises(FileNotFoundError, match="the run is unfinished"):

@@ -4,12 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-import topolandscape.study as study
+import topolandscape.study.runs as runs
 from topolandscape.files import Run
 from topolandscape.structures import Barcode, LossSamples, MergeTree
 from topolandscape.study import REGIONS, Recipe, pictures, run
+from topolandscape.study.problem import problem
+from topolandscape.study.sample_route import complex_of
 
-SMALL = {"model": "mlp:1-2-1,tanh", "data": "sine_regression", "steps": 30, "resolution": 9, "points": 120}
+SMALL = {
+    "route": "sample",
+    "model": "mlp:1-2-1,tanh",
+    "data": "sine_regression",
+    "steps": 30,
+    "resolution": 9,
+    "points": 120,
+}
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -20,7 +29,7 @@ def test_every_region(region, tmp_path):
     assert len(code) == tree.is_leaf.sum()
     assert code.birth[0] == samples.values.min()
 
-    network = study._landscape(Recipe(**SMALL))[0]
+    network = problem(Recipe(**SMALL)).landscape()
     rows = code.birth_vertex
     assert np.allclose(network.values(samples.parameters(rows)), code.birth, rtol=1e-6, atol=samples.noise)
     assert samples.provenance["model"] == "mlp:1-2-1,tanh"
@@ -33,7 +42,7 @@ def test_a_plane_passes_through_what_was_trained(tmp_path):
     corners = np.array(samples.provenance["corners"])
     assert np.allclose(samples.subspace.parameters(corners), trained.points)
     assert len(trained) == 3
-    network = study._landscape(Recipe(**SMALL))[0]
+    network = problem(Recipe(**SMALL)).landscape()
     assert np.allclose(network.values(trained.points), trained.values, rtol=1e-6)
 
 
@@ -52,7 +61,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     recipe = Recipe(**SMALL)
     whole = run(recipe, tmp_path / "whole", progress=False)
 
-    monkeypatch.setattr("topolandscape.files._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
+    monkeypatch.setattr("topolandscape.files.runs._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
     values, calls = Run.values, []
 
     def stopping(self, landscape, points, *, progress=None):
@@ -87,7 +96,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
 
 def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
     run(Recipe(**SMALL), tmp_path, progress=False)
-    monkeypatch.setattr(study, "_sampled", None)
+    monkeypatch.setattr(runs, "by_samples", None)
     assert "barcode" in run(Recipe(**SMALL), tmp_path, progress=False)
 
 
@@ -105,7 +114,7 @@ def test_a_hull_sees_the_ridges_between_its_minima(tmp_path):
 @pytest.mark.usefixtures("user")
 def test_losses_that_are_not_finite(tmp_path):
     """They are refused, with their number, until one asks for them; the losses are not computed again."""
-    recipe = {"model": "mine.py:logarithm", "data": "mine.py:load", "region": "box", "points": 200}
+    recipe = {"route": "sample", "model": "mine.py:logarithm", "data": "mine.py:load", "region": "box", "points": 200}
     with pytest.raises(ValueError, match=r"100 of 200 losses are NaN or infinite \(rows .*nonfinite=\"infinite\""):
         run(Recipe(**recipe), "run", progress=False)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.np?")}
@@ -120,9 +129,9 @@ def test_every_complex_asks_before_it_takes_a_loss_that_is_not_finite(shape, nei
     points = np.stack(np.meshgrid(np.arange(3.0), np.arange(2.0), indexing="ij"), axis=-1).reshape(-1, 2)
     samples = LossSamples(points, [0.0, 1.0, np.nan, 2.0, 3.0, 4.0], shape=shape)
     asked = Recipe(**SMALL, neighbours=neighbours, nonfinite="infinite")
-    assert np.isinf(study._complex(samples, asked, None, False).vertex_values[2])
+    assert np.isinf(complex_of(samples, asked, None, False).vertex_values[2])
     with pytest.raises(ValueError, match=r"1 of 6 losses are NaN or infinite \(rows 2\)"):
-        study._complex(samples, Recipe(**SMALL, neighbours=neighbours), None, False)
+        complex_of(samples, Recipe(**SMALL, neighbours=neighbours), None, False)
 
 
 @pytest.mark.filterwarnings("ignore:the graph has")
@@ -185,7 +194,9 @@ def user(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("user")
 def test_a_users_own_model_data_and_loss(tmp_path):
-    recipe = Recipe(model="mine.py:build", data="mine.py:load", loss="mine.py:error", steps=5, resolution=5)
+    recipe = Recipe(
+        route="sample", model="mine.py:build", data="mine.py:load", loss="mine.py:error", steps=5, resolution=5
+    )
     done = run(recipe, "run", progress=False)
     trained = done.load("trained", LossSamples)
     inputs, targets = torch.arange(8.0).reshape(4, 2), torch.ones(4, 1)
@@ -218,7 +229,9 @@ def test_a_users_own_model_data_and_loss(tmp_path):
         ({"region": "cube"}, "one of plane, random"),
         ({"connectivity": "diagonal"}, "one of axis, freudenthal, full"),
         ({"nonfinite": "drop"}, "one of raise, infinite"),
-        ({"route": "minima"}, "route is 'minima'"),
+        ({"route": "grid"}, "route is 'grid'; it must be one of minima, sample"),
+        ({"route": "minima"}, "resolution belongs to the route sample, and the route is minima"),
+        ({"batch": 10}, "batch belongs to the route minima, and the route is sample"),
         ({"resolution": 1}, "resolution is 1; it must be at least 2"),
         ({"region": "box", "neighbours": 120}, "k is 120, but each of 120 points has 119 others"),
         ({"region": "box", "low": 1.0, "high": -1.0}, "low must be below high"),

@@ -12,7 +12,6 @@ from .files import save as save
 from .landscape.checkpoints import checkpoints as checkpoints
 from .landscape.curvature import highest_curvatures as highest_curvatures
 from .landscape.curvature import lowest_curvatures as lowest_curvatures
-from .landscape.descent import Trajectories as Trajectories
 from .landscape.descent import descend as descend
 from .landscape.descent import initial_points as initial_points
 from .landscape.directions import principal_directions as principal_directions
@@ -45,6 +44,7 @@ from .structures import MinimaNetwork as MinimaNetwork
 from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
+from .structures import Trajectories as Trajectories
 from .topology.complexes import delaunay as delaunay
 from .topology.complexes import expand as expand
 from .topology.complexes import flag_complex as flag_complex

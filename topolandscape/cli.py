@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -15,8 +17,8 @@ import numpy as np
 import typer
 
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, LossSamples
-from topolandscape.study import REGIONS, Recipe, pictures
+from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
+from topolandscape.study import REGIONS, ROUTES, Recipe, pictures
 from topolandscape.study import run as run_recipe
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 _SHOWN = 5  # known bars a line of the list of functions shows
+_PLURALS = {"verified saddle": "verified saddles", "path maximum": "path maxima", "not converged": "not converged"}
 _RECIPE = {field.name for field in fields(Recipe)}
 
 
@@ -55,57 +58,99 @@ def _fail(message: str, code: int) -> NoReturn:
 @app.command()
 @_one_line_errors
 def barcode(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="mlp:64-16-10, another name of the zoo, or file.py:function.")],
     data: Annotated[str, typer.Argument(help="digits, another data set of the zoo, or file.py:function.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="More files after --checkpoints FILE.")
+    ] = None,
     loss: Annotated[
         str | None, typer.Option(help="cross_entropy, mse or file.py:function. [default: what fits the data]")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="Add this times |theta|^2 to the loss.")] = 0.0,
-    route: Annotated[str, typer.Option(help="sample: losses of a region of parameter space.")] = "sample",
-    region: Annotated[str, typer.Option(help=f"Where to sample: {', '.join(REGIONS)}.")] = "plane",
-    resolution: Annotated[int, typer.Option(help="Points along each axis of a plane or segment.")] = 101,
-    margin: Annotated[float, typer.Option(help="Reach of a plane or segment beyond its points.")] = 0.25,
-    points: Annotated[int, typer.Option(help="Points of a box, ball or hull.")] = 20_000,
-    low: Annotated[float, typer.Option(help="Lower side of a box.")] = -1.0,
-    high: Annotated[float, typer.Option(help="Upper side of a box.")] = 1.0,
-    radius: Annotated[float, typer.Option(help="Half-width of a random plane, radius of a ball.")] = 1.0,
-    enlarge: Annotated[float, typer.Option(help="Growth of the volume of a hull.")] = 1.1,
-    below: Annotated[float | None, typer.Option(help="Keep scattered points whose loss is below this.")] = None,
-    starts: Annotated[int, typer.Option(help="Trained points of a hull.")] = 5,
-    steps: Annotated[int, typer.Option(help="Steps of each descent.")] = 1000,
-    learning_rate: Annotated[float, typer.Option(help="Step size of the descents (Adam).")] = 0.01,
+    route: Annotated[
+        str | None,
+        typer.Option(
+            help="minima: trained minima and the passes between them; sample: losses of a region of parameter space. "
+            "[default: minima; sample where --region is given]"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of each descent. [default: 1000; from checkpoints 0]")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Largest step size of the descents.")] = 0.01,
+    minima: Annotated[int | None, typer.Option(help="Minima: descents to start. [default: 16]")] = None,
+    checkpoints: Annotated[
+        list[str] | None, typer.Option(metavar="FILE...", help="Minima: trained checkpoints to start from.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Minima: adam, sgd or nesterov.")] = "adam",
+    momentum: Annotated[float, typer.Option(help="Minima: momentum of the descents.")] = 0.9,
+    schedule: Annotated[
+        str, typer.Option(help="Minima: how the learning rate falls: cosine, linear or constant.")
+    ] = "cosine",
+    warm_up: Annotated[int, typer.Option(help="Minima: first steps, in which the learning rate rises.")] = 0,
+    batch: Annotated[int | None, typer.Option(help="Minima: rows of a mini-batch. [default: all data]")] = None,
+    record_every: Annotated[
+        int | None, typer.Option(help="Minima: keep the descents' points every so many steps. [default: none]")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Minima: gradient norm of a stationary point.")] = 1e-5,
+    max_evaluations: Annotated[int, typer.Option(help="Minima: gradients to polish each point with, at most.")] = 5000,
+    merge: Annotated[float, typer.Option(help="Minima: relative distance within which points may be one.")] = 1e-2,
+    pairs: Annotated[
+        str, typer.Option(help="Minima: pairs to join: tree, those that can change a bar, or all.")
+    ] = "tree",
+    explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 1,
+    seconds: Annotated[
+        float | None, typer.Option(help="Minima: begin no new path after this time. [default: no limit]")
+    ] = None,
+    region: Annotated[str, typer.Option(help=f"Sample: where: {', '.join(REGIONS)}.")] = "plane",
+    resolution: Annotated[int, typer.Option(help="Sample: points along each axis of a plane or segment.")] = 101,
+    margin: Annotated[float, typer.Option(help="Sample: reach of a plane or segment beyond its points.")] = 0.25,
+    points: Annotated[int, typer.Option(help="Sample: points of a box, ball or hull.")] = 20_000,
+    low: Annotated[float, typer.Option(help="Sample: lower side of a box.")] = -1.0,
+    high: Annotated[float, typer.Option(help="Sample: upper side of a box.")] = 1.0,
+    radius: Annotated[float, typer.Option(help="Sample: half-width of a random plane, radius of a ball.")] = 1.0,
+    enlarge: Annotated[float, typer.Option(help="Sample: growth of the volume of a hull.")] = 1.1,
+    below: Annotated[float | None, typer.Option(help="Sample: keep scattered points whose loss is below this.")] = None,
+    starts: Annotated[int, typer.Option(help="Sample: trained points of a hull.")] = 5,
     neighbours: Annotated[
         int | None,
-        typer.Option(help="Nearest neighbours of scattered points. [default: triangulate up to 3-D, else 8 d]"),
+        typer.Option(help="Sample: nearest neighbours of scattered points. [default: triangulate up to 3-D, else 8 d]"),
     ] = None,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Join the components of a graph by the shortest missing links.")
+        bool, typer.Option("--connect", help="Sample: join the components of a graph by the shortest missing links.")
     ] = False,
     edge_points: Annotated[
         int | None,
         typer.Option(
-            help="Points between scattered neighbours to look for a ridge at. [default: 3 for a hull, else 0]"
+            help="Sample: points between scattered neighbours to look for a ridge at. [default: 3 for a hull, else 0]"
         ),
     ] = None,
-    connectivity: Annotated[str, typer.Option(help="Neighbours on a plane: axis, freudenthal or full.")] = "full",
+    connectivity: Annotated[
+        str, typer.Option(help="Sample: neighbours on a plane: axis, freudenthal or full.")
+    ] = "full",
     nonfinite: Annotated[
-        str, typer.Option(help="raise: refuse NaN and infinite losses; infinite: such points never enter.")
+        str,
+        typer.Option(help="Sample: raise: refuse NaN and infinite losses; infinite: such points never enter."),
     ] = "raise",
-    max_dim: Annotated[int, typer.Option(help="Highest degree of homology; 0: minima.")] = 0,
+    max_dim: Annotated[int, typer.Option(help="Sample: highest degree of homology; 0: minima.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: cpu]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/MODEL_DATA_REGION_seedN]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float64, ... [default: the network's own]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/MODEL_DATA_ROUTE_seedN]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Take a network and its data to a barcode, a table and pictures.
 
-    Trains the network from a few seeds, samples the region, and keeps everything in a folder. A run that was stopped
-    goes on where it was when the same command is given again.
+    Trains the network from many seeds to its minima, and joins these by paths over the lowest passes that are found;
+    or samples a region. Everything is kept in a folder: a run that was stopped goes on where it was when the same
+    command is given again.
 
     \b
-    topolandscape barcode mlp:64-16-10 digits
+    topolandscape barcode mlp:64-32-10 digits --weight-decay 1e-3 --minima 16
+    topolandscape barcode model.py:build data.py:load --checkpoints trained/*.pt
+    topolandscape barcode mlp:64-16-10 digits --region plane
     topolandscape barcode mlp:2-3-1,tanh teacher_student --region box --low -3 --high 3 --points 100000
-    topolandscape barcode model.py:build data.py:load --region random --radius 0.5
 
     \b
     MODEL:  mlp:64-16-10[,ACTIVATION][,nobias][,bn]      ACTIVATION: relu, tanh, gelu, linear, quadratic
@@ -113,10 +158,24 @@ def barcode(
             conv:1x8x8-8-16-10[,ACTIVATION][,nobias][,bn][,flatten]
             file.py:function, which returns a torch.nn.Module (evaluated in eval mode)
     DATA:   digits, iris, breast_cancer, two_moons, circles, teacher_student, sine_regression
-            file.py:function, which returns (inputs, targets)
+            file.py:function, which returns (inputs, targets), and may return test inputs and targets after them
     """  # noqa: D301
-    given = {name: value for name, value in locals().items() if name in _RECIPE}
-    recipe = Recipe(**given)
+    options = {name: value for name, value in locals().items() if name in _RECIPE}
+    sources = {name: context.get_parameter_source(name) for name in options}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    options["route"] = route = route or ("sample" if "region" in given else "minima")
+    options["checkpoints"] = (*(checkpoints or ()), *(files or ()))
+    if files and not checkpoints:
+        raise typer.BadParameter(f"there is no argument {files[0]!r}; files of checkpoints come after --checkpoints.")
+    others = {name: other for other, names in ROUTES.items() if other != route for name in names}
+    for name in given:
+        if name in others and route in ROUTES:
+            flag = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"{flag} belongs to the route {others[name]}, and the route is {route}; leave it out, or give "
+                f"--route {others[name]}."
+            )
+    recipe = Recipe(**{name: value for name, value in options.items() if name not in others})
     folder = out if out is not None else Path("runs") / recipe.folder_name()
     done = run_recipe(recipe, folder)
     written = pictures(done)
@@ -189,39 +248,119 @@ def functions(
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="topolandscape: %(message)s", level=logging.WARNING)
+    if sys.stderr.isatty():
+        logging.getLogger("topolandscape.study").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_: logging.getLogger("topolandscape").warning("%s", message)
     app()
 
 
 def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
-    samples, code = run.load("samples", LossSamples), run.load("barcode", Barcode)
-    trained = run.load("trained", LossSamples) if "trained" in run else None
+    result = _json_of_minima(run) if "network" in run else _json_of_samples(run)
     if as_json:
-        _print_json(
-            {
-                "run": str(run.path),
-                "settings": dict(run.settings),
-                "topology": code.provenance.get("topology"),
-                "points": len(samples),
-                "not_finite": len(samples.nonfinite),
-                "noise": samples.noise,
-                "trained": None if trained is None else trained.values.tolist(),
-                "bars": _rows(code),
-                "pictures": [str(path) for path in written],
-            }
-        )
+        drawn = {"pictures": [str(path) for path in written]}
+        _print_json({"run": str(run.path), "settings": dict(run.settings)} | result | drawn)
         return
-    typer.echo(f"{run.settings['model']} on {run.settings['data']}: {samples}" if "model" in run.settings else samples)
-    if trained is not None and len(trained) <= 10:
-        typer.echo("losses of the trained points: " + ", ".join(f"{value:.6g}" for value in trained.values))
-    long = code.filter(min_persistence=2 * samples.noise)
-    typer.echo(long.table())
-    if len(long) < len(code):
-        typer.echo(f"{len(code) - len(long)} bars no longer than twice the noise ({samples.noise:.2g}) are not shown")
-    typer.echo("minimum and saddle are rows of the samples; what lies between or outside them is not seen")
+    lines = _lines_of_minima(run) if "network" in run else _lines_of_samples(run)
+    said = f"{run.settings['model']} on {run.settings['data']}: " if "model" in run.settings else ""
+    typer.echo(said + "\n".join(lines))
     for path in written:
         typer.echo(f"picture: {path}")
     typer.echo(f"run:     {run.path}")
+
+
+def _json_of_samples(run: Run) -> dict[str, Any]:
+    samples, code = run.load("samples", LossSamples), run.load("barcode", Barcode)
+    trained = run.load("trained", LossSamples) if "trained" in run else None
+    return {
+        "topology": code.provenance.get("topology"),
+        "points": len(samples),
+        "not_finite": len(samples.nonfinite),
+        "noise": samples.noise,
+        "trained": None if trained is None else trained.values.tolist(),
+        "bars": _rows(code),
+    }
+
+
+def _lines_of_samples(run: Run) -> Iterator[str]:
+    samples, code = run.load("samples", LossSamples), run.load("barcode", Barcode)
+    yield repr(samples)
+    if "trained" in run and len(trained := run.load("trained", LossSamples)) <= 10:
+        yield "losses of the trained points: " + ", ".join(f"{value:.6g}" for value in trained.values)
+    long = code.filter(min_persistence=2 * samples.noise)
+    yield long.table()
+    if len(long) < len(code):
+        yield f"{len(code) - len(long)} bars no longer than twice the noise ({samples.noise:.2g}) are not shown"
+    yield "minimum and saddle are rows of the samples; what lies between or outside them is not seen"
+
+
+def _json_of_minima(run: Run) -> dict[str, Any]:
+    network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
+    trained, known = network.reduced(), network.minima
+    words = Counter(trained.passes[row] for row in code.death_simplex if row >= 0)
+    return {
+        "minima": [
+            {
+                "loss": float(known.values[row]),
+                "accuracy": _number(known.accuracy[row]),
+                "test_accuracy": _number(known.test_accuracy[row]),
+                "gradient_norm": float(known.gradient_norm[row]),
+                "curvature": [_number(value) for value in known.curvature[row]],
+                "index": int(known.index[row]),
+                "stationary": known.stationary[row],
+                "found": int(known.found[row]),
+            }
+            for row in range(network.trained)
+        ],
+        "others": len(network) - network.trained,
+        "diverged": _diverged(run),
+        "bars": [
+            row | {"pass": None if edge < 0 else trained.passes[edge]}
+            for row, edge in zip(_rows(code), code.death_simplex, strict=True)
+        ],
+        "highest_passes": {word: words[word] for word in PASSES},
+    }
+
+
+def _lines_of_minima(run: Run) -> Iterator[str]:
+    network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
+    trained = network.reduced()
+    yield repr(network)
+    yield trained.table(code)
+    if without := len(trained) - len(code):
+        yield f"{without} of {len(trained)} minima have no bar: a path leads from them to a lower one without climbing"
+    ending = code.persistence[~code.essential]
+    if len(ending):
+        yield (
+            f"{len(ending)} bar{'s' * (len(ending) > 1)} that end: sum of lengths {ending.sum():.6g}, "
+            f"mean {ending.mean():.6g}, longest {ending.max():.6g}"
+        )
+        words = Counter(trained.passes[row] for row in code.death_simplex if row >= 0)
+        yield "their highest passes: " + ", ".join(
+            f"{words[word]} {plural if words[word] != 1 else word}" for word, plural in _PLURALS.items()
+        )
+        yield "deaths are upper bounds: there may be lower passes that were not found"
+    if (groups := int(code.essential.sum())) > 1:
+        yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
+    if (descents := int(trained.minima.found.sum())) > len(trained):
+        yield f"{descents} descents ended in {len(trained)} different points"
+    if diverged := _diverged(run):
+        rows = ", ".join(map(str, diverged))
+        said = "descent diverged and is" if len(diverged) == 1 else "descents diverged and are"
+        yield f"{len(diverged)} {said} left out: {rows}, counted from 0"
+    weak = Counter(word for word in trained.minima.stationary if word != "minimum")
+    if weak:
+        counts = ", ".join(f"{count} {word}" for word, count in weak.items())
+        yield f"{weak.total()} of {len(trained)} are no strict minima: {counts}"
+    if weak["far"] and not run.settings.get("weight_decay"):
+        yield "where the loss falls towards infinity there is no minimum; --weight-decay 1e-3, say, makes one"
+
+
+def _diverged(run: Run) -> list[int]:
+    """Return which descents diverged."""
+    found = run.load("minima", Minima) if "minima" in run else None
+    if found is None or "rows" not in found.provenance:
+        return []
+    return [start for start, row in enumerate(found.provenance["rows"]) if found.stationary[row] == "diverged"]
 
 
 def _rows(code: Barcode) -> list[dict[str, Any]]:
@@ -240,6 +379,10 @@ def _rows(code: Barcode) -> list[dict[str, Any]]:
 
 def _bars_of(bars: Any) -> list[tuple[float, float]]:
     return [] if bars is None else [(float(birth), float(death)) for birth, death in bars]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _print_json(value: Any) -> None:

@@ -159,6 +159,7 @@ class Engine:
         self._uncut = uncut
         self._only: str | None = None
         self._plans: dict[tuple[Kind, int], Plan] = {}
+        self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
 
     @property
@@ -180,7 +181,7 @@ class Engine:
     def plan(self, kind: Kind = "values") -> Plan | None:
         """Return how a kind of quantity is evaluated on the largest blocks; None before its first use."""
         plans = [plan for (planned, _), plan in self._plans.items() if planned == kind]
-        return max(plans, key=lambda plan: plan.rows, default=None)
+        return max(plans, key=lambda plan: plan.rows, default=self._kept.get(kind))
 
     def drop(self, form: str) -> None:
         """Never use the form of this name again."""
@@ -193,6 +194,21 @@ class Engine:
         if form not in self.forms():
             raise ValueError(f"there is no form {form!r}; there are {', '.join(self.forms())}.")
         self._only = form
+
+    def planned(self, plans: Mapping[Kind, Plan]) -> Engine:
+        """Return an engine that evaluates some kinds as planned, on blocks of any size, and searches for nothing.
+
+        Parameters
+        ----------
+        plans
+            As `plan` gives them; of these the form and the chunk hold.
+        """
+        for kind, plan in plans.items():
+            if kind not in KINDS or plan.form not in self._names[kind]:
+                raise ValueError(f"there is no form {plan.form!r} of {kind}; there are {', '.join(self.forms())}.")
+        engine = copy.copy(self)
+        engine._kept, engine._plans, engine._asked = dict(plans), {}, {}
+        return engine
 
     def report(self) -> dict[Kind, dict[str, Any]]:
         """Return how each kind was evaluated so far, and how near to the limit of the machine.
@@ -455,8 +471,9 @@ class Engine:
     def _order(self, kind: Kind, form: str | None) -> list[str]:
         """Return the forms to try, in turn: the one asked for, or the fastest and then the others."""
         names = self._names[kind]
-        if form is not None or self._only is not None:
-            return [name for name in names if name == (form or self._only)]
+        only = self._kept[kind].form if kind in self._kept else self._only
+        if form is not None or only is not None:
+            return [name for name in names if name == (form or only)]
         best = self.form(kind)
         return sorted(names, key=lambda name: name != best)
 
@@ -486,6 +503,8 @@ class Engine:
             plan = self._plans.get(key)
             most = self._fitting(request, blocks[0], form)
             return Plan(form, most if plan is None else min(most, plan.chunk), workers, rows)
+        if request.kind in self._kept:
+            self._plans.setdefault(key, replace(self._kept[request.kind], workers=workers, rows=rows))
         if key not in self._plans:
             self._asked[key] = self._asked.get(key, 0) + request.rows
             if self._spare is None or self._asked[key] < WORTH_SEARCHING:

@@ -6,6 +6,7 @@ import importlib
 import io
 import logging
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -154,7 +155,9 @@ def _unpacked(data: bytes, name: str) -> Any:
         except Exception as error:
             raise ValueError(f"{name} cannot be read as safetensors ({error}); save it again.") from error
     try:
-        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other formats of pickles: what cannot be read is said below
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{name} holds more than tensors and plain values, and reading it could run code; save the checkpoint "

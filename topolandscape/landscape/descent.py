@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,8 +15,9 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.machine import randomness_kept
+from topolandscape.structures import Descent as Descent
 from topolandscape.structures import Floats, Integers
-from topolandscape.structures.arrays import frozen, settle
+from topolandscape.structures import Trajectories as Trajectories
 
 Method = Literal["adam", "sgd", "nesterov"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -30,124 +30,6 @@ _SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectories:
-    """Descents, recorded on their way; read-only arrays.
-
-    Parameters
-    ----------
-    points
-        Points recorded, the start first and the end last, shape (m, k, dimension).
-    values
-        Their losses, shape (m, k).
-    steps
-        Steps taken when each was recorded, shape (k,).
-    gradient_norm
-        Length of the gradient at the ends, shape (m,).
-    """
-
-    points: Floats
-    values: Floats
-    steps: Integers
-    gradient_norm: Floats
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays and check that their shapes agree."""
-        for name, dtype in (("points", float), ("values", float), ("steps", np.int64), ("gradient_norm", float)):
-            array = np.array(getattr(self, name), dtype=dtype)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        shapes = (self.points.shape[:2], self.values.shape, self.gradient_norm.shape + self.steps.shape)
-        if self.points.ndim != 3 or len(set(shapes)) != 1:
-            raise ValueError(
-                f"points {self.points.shape}, values {self.values.shape}, steps {self.steps.shape} and gradient_norm "
-                f"{self.gradient_norm.shape} do not belong together; they need shapes (m, k, p), (m, k), (k,), (m,)."
-            )
-
-    @property
-    def ends(self) -> Floats:
-        """The last points, shape (m, dimension)."""
-        return self.points[:, -1]
-
-    @property
-    def end_values(self) -> Floats:
-        """Losses at the last points, shape (m,)."""
-        return self.values[:, -1]
-
-    def __len__(self) -> int:
-        """Return the number of descents."""
-        return len(self.points)
-
-    def __repr__(self) -> str:
-        """Return one line: how many descents, how long, to which losses."""
-        m, k, _ = self.points.shape
-        low, high = self.end_values.min(), self.end_values.max()
-        return (
-            f"Trajectories({m} descent{'s' * (m != 1)} of {self.steps[-1]} steps, {k} points recorded, "
-            f"losses at the ends {low:.6g} to {high:.6g})"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Descent:
-    """Descents between two steps: all that is needed to go on with them to the same bits.
-
-    Plain numbers and arrays, so that it can be written to a file and read back.
-
-    Parameters
-    ----------
-    step
-        Steps taken.
-    points
-        Where the descents are, shape (m, p).
-    values
-        Losses there, of the whole data, shape (m,).
-    gradients
-        Gradients with which the next step goes, shape (m, p): of the next mini-batch, or of the whole data when there
-        are none, and at the end.
-    moments
-        Running means of the method, shape (1, m, p), of gradients; for Adam (2, m, p), also of their squares.
-    stopped
-        For each descent the step at which loss or gradient would not have been finite, or -1, shape (m,).
-    seed
-        Of the mini-batches; None without them.
-    """
-
-    step: int
-    points: Floats
-    values: Floats
-    gradients: Floats
-    moments: Floats
-    stopped: Integers
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays and check that their shapes agree."""
-        points = frozen(self.points, np.float64, "points", 2)
-        values = frozen(self.values, np.float64, "values", 1)
-        gradients = frozen(self.gradients, np.float64, "gradients", 2)
-        moments = frozen(self.moments, np.float64, "moments", 3)
-        stopped = frozen(self.stopped, np.int64, "stopped", 1)
-        if not (
-            points.shape == gradients.shape == moments.shape[1:] and values.shape == stopped.shape == points.shape[:1]
-        ):
-            raise ValueError(
-                f"points {points.shape}, values {values.shape}, gradients {gradients.shape}, moments {moments.shape} "
-                f"and stopped {stopped.shape} do not belong together; they need shapes (m, p), (m,), (m, p), (1 or 2, "
-                "m, p), (m,)."
-            )
-        settle(
-            self,
-            step=int(self.step),
-            points=points,
-            values=values,
-            gradients=gradients,
-            moments=moments,
-            stopped=stopped,
-            seed=None if self.seed is None else int(self.seed),
-        )
 
 
 def initial_points(landscape: Landscape, n: int, *, seed: Seed) -> Floats:
@@ -289,7 +171,7 @@ def descending(
     landscape: Landscape,
     starts: ArrayLike | Descent,
     *,
-    every: int | None,
+    every: int | Callable[[int], bool] | None,
     steps: int,
     learning_rate: float = 0.01,
     method: Method = "adam",
@@ -310,12 +192,13 @@ def descending(
         Shape (m, dimension); or a state that was given before, with the same other arguments: then the descents reach
         the same points, bit by bit, as without the interruption.
     every
-        Steps from one stop to the next; None: stop at the end only.
+        Steps from one stop to the next; or a function that tells, of the number of steps taken, whether to stop there;
+        None: stop at the end only.
 
     Yields
     ------
     Descent
-        The state at the start, after every so many steps, and at the end.
+        The state at the start, at every stop, and at the end.
 
     Examples
     --------
@@ -326,7 +209,7 @@ def descending(
     """
     whole_number(steps, "steps", least=0)
     whole_number(warm_up, "warm_up", least=0)
-    if every is not None:
+    if every is not None and not callable(every):
         whole_number(every, "every")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate is {learning_rate}; it needs to be a number above 0.")
@@ -362,7 +245,10 @@ def descending(
         moments[0] = momentum * moments[0] + gradients
         return gradients + momentum * moments[0] if method == "nesterov" else moments[0]
 
-    return _steps(landscape, batches, state, steps, every, rate, move, progress)
+    def stops(step: int) -> bool:
+        return every(step) if callable(every) else every is not None and step % every == 0
+
+    return _steps(landscape, batches, state, steps, stops, rate, move, progress)
 
 
 _Batches = Callable[[int], Landscape] | None
@@ -373,7 +259,7 @@ def _steps(
     batches: _Batches,
     state: Descent,
     steps: int,
-    every: int | None,
+    stops: Callable[[int], bool],
     rate: Callable[[int], float],
     move: Callable[[int, Floats, Floats], Floats],
     progress: bool | None,
@@ -401,12 +287,13 @@ def _steps(
             ended = np.flatnonzero(stopped >= 0)
             values[ended], gradients[ended] = _gradients(landscape, points[ended])
         bar.update()
-        if last or (every is not None and step % every == 0):
+        if last or stops(step):
             if batches is not None and not last:
                 values = landscape.values(points, progress=False)
             yield Descent(step, points, values, gradients, moments, stopped, state.seed)
     bar.close()
-    if (stopped >= 0).any():
+    # Of descents that go on, those that had ended were named when they did.
+    if (stopped >= 0).any() and (state.step == 0 or (stopped > state.step).any()):
         named = ", ".join(f"{row} at step {stopped[row]}" for row in np.flatnonzero(stopped >= 0)[:5])
         _log.warning(
             "%d of %d descents met a loss or gradient that is not finite (descent %s%s) and end before it; try a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from topolandscape.landscape.batching import Engine, spread
+from topolandscape.landscape.batching import Engine, Plan, spread
 from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
 from topolandscape.landscape.dense import Dense
 from topolandscape.landscape.forms import Form, Looped, Vmapped
@@ -433,6 +434,41 @@ class Landscape:
             data=self._data,
             whole=None if self._whole is None else self._whole.restricted_to(origin, directions),
         )
+
+    def planned(self, plans: Mapping[str, Mapping[str, Any]]) -> Landscape:
+        """Return the same landscape, evaluated in ways that are given and not searched for, so that it repeats itself.
+
+        Losses differ by rounding from form to form, and from one number of vectors at once to another, so that
+        training, which amplifies the last bit, repeats only where both are the same.
+
+        Parameters
+        ----------
+        plans
+            For kinds of quantities (``"values"``, ``"accuracies"``, ``"gradients"``, ``"products"``) the form and the
+            number of vectors at once, as ``engine.plan(kind)`` tells what was found to be best.
+
+        Returns
+        -------
+        Landscape
+            Its description has the plans.
+
+        Examples
+        --------
+        >>> module = torch.nn.Linear(2, 1)
+        >>> landscape = Landscape.from_module(
+        ...     module, torch.zeros(3, 2), torch.ones(3, 1), loss=torch.nn.functional.mse_loss
+        ... )
+        >>> landscape.planned({"values": {"form": "loop", "chunk": 1}}).engine.plan("values").form
+        'loop'
+        """
+        own = {
+            kind: Plan(plan["form"], int(plan["chunk"]), len(self.engine.devices), 0) for kind, plan in plans.items()
+        }
+        other = copy.copy(self)
+        other.engine = self.engine.planned(own)  # type: ignore[arg-type]
+        plain = {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in own.items()}
+        other.description = MappingProxyType({**self.description, "plans": plain})
+        return other
 
     def of_rows(self, rows: ArrayLike) -> Landscape:
         """Return the landscape of the same loss on some rows of the data.

@@ -385,7 +385,7 @@ def _reduces(loss: Loss) -> bool:
 
 def share_right(outputs: Any, targets: Any, weights: Tensor | None) -> Tensor:
     """Return the share of rows whose largest output is that of the right class, a float64 scalar."""
-    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.ndim < 2:
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.ndim < 2 or outputs.shape[1] < 2:
         raise ValueError(
             f"accuracy needs outputs of one score a class, (rows, classes); there are outputs of {shapes(outputs)}."
         )

@@ -242,7 +242,7 @@ def is_plain(loss: Any, function: Callable[..., Tensor], kind: Callable[[], nn.M
 
 def share_right(outputs: Tensor, targets: Any, weights: Tensor | None) -> Tensor:
     """Return the shares of rows (c,) whose largest output (c, classes, ..., rows) is that of the right class."""
-    if not isinstance(targets, Tensor) or outputs.ndim < 3:
+    if not isinstance(targets, Tensor) or outputs.ndim < 3 or outputs.shape[1] < 2:
         raise NotWide("accuracy of outputs that are not one score a class")
     if targets.shape == (outputs.shape[-1], *outputs.shape[1:-1]):
         targets = targets.argmax(1)

@@ -14,6 +14,8 @@ from topolandscape.structures.complexes import GridComplex as GridComplex
 from topolandscape.structures.complexes import SimplicialComplex as SimplicialComplex
 from topolandscape.structures.complexes import ascending as ascending
 from topolandscape.structures.complexes import total_order as total_order
+from topolandscape.structures.descents import Descent as Descent
+from topolandscape.structures.descents import Trajectories as Trajectories
 from topolandscape.structures.minima import Minima as Minima
 from topolandscape.structures.network import PASSES as PASSES
 from topolandscape.structures.network import MinimaNetwork as MinimaNetwork

@@ -15,7 +15,10 @@ Integers = NDArray[np.int64]
 
 def frozen(array: ArrayLike, dtype: type, name: str, ndim: int | None = None) -> NDArray[Any]:
     """Return a read-only C-ordered copy of `array`; one that is already such a copy is shared."""
-    result = np.asarray(array)
+    try:
+        result = np.asarray(array)
+    except ValueError:
+        raise ValueError(f"{name} {_ragged(array, name)}.") from None
     if dtype is np.int64 and result.size and not np.issubdtype(result.dtype, np.integer):
         raise TypeError(f"{name} holds {result.dtype}; it needs integers. Convert it with .astype(int).")
     own = result.dtype == dtype and result.flags.c_contiguous and result.flags.owndata and not result.flags.writeable
@@ -28,6 +31,19 @@ def frozen(array: ArrayLike, dtype: type, name: str, ndim: int | None = None) ->
     if ndim is not None and result.ndim != ndim:
         raise ValueError(f"{name} has shape {result.shape}; it needs {ndim} dimension(s).")
     return result
+
+
+def _ragged(array: Any, name: str) -> str:
+    """Return what is wrong with nested lists that are no array."""
+    try:
+        lengths = [len(row) for row in array]
+    except TypeError:
+        return "mixes numbers and lists; it needs to be an array"
+    other = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
+    if other is None:
+        return "holds lists of different lengths; it needs to be an array"
+    entries = f"{lengths[other]} entr{'y' if lengths[other] == 1 else 'ies'}"
+    return f"has rows of different sizes: {name}[{other}] has {entries}, {name}[0] {lengths[0]}; all need as many"
 
 
 def check_length(array: NDArray[Any], length: int, name: str, of: str) -> None:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 
 from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, read_only, settle
 from topolandscape.structures.complexes import SimplicialComplex
 from topolandscape.structures.minima import Minima
+from topolandscape.structures.results import Barcode
 
 PASSES = ("verified saddle", "path maximum", "not converged")
+# How far a point may lie from a path and be on it, as a share of the path's length.
+_ON_PATH = 1e-6
+# Numbers that the points of one evaluation may hold: 128 MiB.
+_AT_ONCE = 2**24
+
+
+class Evaluated(Protocol):
+    """What a network needs to know of its landscape."""
+
+    def values(self, points: Floats, /) -> Floats:
+        """Return the losses at points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +37,7 @@ class MinimaNetwork:
     Parameters
     ----------
     minima
-        The vertices.
+        The vertices: first the trained minima, then others, mostly shallow, that were met on the way between them.
     ends
         Pairs of rows of `minima` that a path joins, shape (e, 2); kept in ascending order, with the paths turned
         accordingly.
@@ -43,6 +56,8 @@ class MinimaNetwork:
         The highest points, shape (e, p).
     paths
         For each pair the points of its path, joined by straight segments, shape (k, p), first and last the two minima.
+    trained
+        How many of the first rows of `minima` are those from which the search began. Not given: all.
     provenance
         How it was made: settings, seed.
 
@@ -61,6 +76,7 @@ class MinimaNetwork:
     passes: tuple[str, ...]
     tops: Floats
     paths: tuple[Floats, ...]
+    trained: int = -1
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,6 +88,9 @@ class MinimaNetwork:
         barriers = frozen(self.barriers, np.float64, "barriers", 1)
         tops = frozen(self.tops if e else np.empty((0, p)), np.float64, "tops", 2)
         passes, paths = tuple(self.passes), tuple(self.paths)
+        trained = m if self.trained == -1 else int(self.trained)
+        if not 1 <= trained <= m:
+            raise ValueError(f"trained is {trained} of {m} minima; at least one is, and not more than there are.")
         check_length(barriers, e, "barriers", "pairs")
         check_length(tops, e, "tops", "pairs")
         if len(passes) != e or len(paths) != e:
@@ -112,6 +131,7 @@ class MinimaNetwork:
             passes=passes,
             tops=tops,
             paths=paths,
+            trained=trained,
             provenance=read_only(self.provenance),
         )
 
@@ -131,6 +151,160 @@ class MinimaNetwork:
             raise ValueError(f"no path was found between the minima {a} and {b}; there are {len(self.ends)} passes.")
         return int(rows[0])
 
+    def reduced(self) -> MinimaNetwork:
+        """Return the network of the trained minima alone, joined along the lowest ways through all minima.
+
+        Returns
+        -------
+        MinimaNetwork
+            A spanning tree, or a forest where no path is known between some of them. Each of its passes stands for a
+            way through the whole network: its barrier, word and top are those of the highest pass on the way, its path
+            is the paths on the way, one after the other. Between any two trained minima the highest barrier on the way
+            through the tree is the lowest that the whole network has.
+
+        Notes
+        -----
+        The passes are taken up from the lowest on, equal ones by their ends (Kruskal 1956). One that joins two
+        components with trained minima in each gives a pass of the result, between those that are fewest passes away
+        from it, on either side, or the first of them.
+
+        Examples
+        --------
+        >>> points, values = [[0.0], [2.0], [1.0]], [0.0, 0.5, 0.9]
+        >>> minima = Minima(points, values, np.zeros(3), np.ones((3, 1)), [0] * 3, ["minimum"] * 3)
+        >>> paths = [np.array([[0.0], [0.6], [1.0]]), np.array([[2.0], [1.4], [1.0]])]
+        >>> words, tops = ["path maximum", "verified saddle"], [[0.6], [1.4]]
+        >>> network = MinimaNetwork(minima, [[0, 2], [1, 2]], [1.0, 1.5], words, tops, paths, trained=2)
+        >>> network.reduced()
+        MinimaNetwork(2 minima, 1 pass: 1 verified saddle)
+        >>> network.reduced().paths[0].ravel().tolist()
+        [0.0, 0.6, 1.0, 1.4, 2.0]
+        """
+        component = np.arange(len(self))
+        links: list[list[int]] = [[] for _ in range(len(self))]  # the tree so far
+        chosen: list[tuple[int, list[int]]] = []  # the highest pass of a way, and the minima along it
+        for row in np.lexsort((*self.ends.T[::-1], self.barriers)):
+            a, b = self.ends[row].tolist()
+            if component[a] == component[b] or not np.isfinite(self.barriers[row]):
+                continue
+            sides = [_way_to_first(links, end, self.trained) for end in (a, b)]
+            if all(sides):
+                chosen.append((int(row), [*sides[0][::-1], *sides[1]]))
+            links[a].append(b)
+            links[b].append(a)
+            component[component == component[b]] = component[a]
+        rows = [row for row, _ in chosen]
+        return MinimaNetwork(
+            self.minima.rows(slice(self.trained)),
+            np.array([[way[0], way[-1]] for _, way in chosen], dtype=np.int64).reshape(-1, 2),
+            self.barriers[rows],
+            tuple(self.passes[row] for row in rows),
+            self.tops[rows],
+            tuple(self._path_along(way) for _, way in chosen),
+            provenance=self.provenance,
+        )
+
+    def check(self, landscape: Evaluated, *, cuts: int = 20) -> Floats:
+        """Evaluate every path again, and return by how much it differs from what the network says.
+
+        Parameters
+        ----------
+        landscape
+            On which the passes were found; or one of which is asked how high these paths are there.
+        cuts
+            Parts into which each segment of a path is cut. The top is evaluated as well, where it lies on its path.
+
+        Returns
+        -------
+        float64 array
+            For each pass the highest loss found on its path minus its barrier, (e,). Zero but for rounding, if the
+            network is right; above zero the path is higher somewhere than was known, below zero it is lower
+            everywhere. NaN losses count as infinite.
+
+        Examples
+        --------
+        >>> class Parabola:
+        ...     def values(self, points):
+        ...         return 1 - points[:, 0] ** 2
+        >>> minima = Minima([[-1.0], [1.0]], [0.0, 0.0], [0.0, 0.0], [[1.0], [1.0]], [0, 0], ["minimum", "minimum"])
+        >>> path = np.array([[-1.0], [1.0]])
+        >>> MinimaNetwork(minima, [[0, 1]], [0.75], ["path maximum"], [[0.5]], [path]).check(Parabola())
+        array([0.25])
+        """
+        if cuts < 1:
+            raise ValueError(f"cuts is {cuts}; a segment has at least one part.")
+        shares = np.arange(cuts)[:, None] / cuts
+        result = np.empty(len(self.ends))
+        for row, path in enumerate(self.paths):
+            length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+            on_path = _distance(path, self.tops[row]) <= _ON_PATH * length
+            more = np.vstack([path[-1:], self.tops[[row] if on_path else []]])
+            highest = -np.inf
+            for part in np.array_split(np.arange(len(path) - 1), 1 + len(path) * cuts * path.shape[1] // _AT_ONCE):
+                starts, steps = path[part, None], path[part + 1, None] - path[part, None]
+                values = landscape.values(np.vstack([(starts + shares * steps).reshape(-1, path.shape[1]), more]))
+                highest = max(highest, float(np.where(np.isnan(values), np.inf, values).max()))
+            result[row] = highest - self.barriers[row]
+        return result
+
+    def table(self, barcode: Barcode, *, max_rows: int = 50) -> str:
+        """Return the bars of this network as text, the longest first, with what is known of their minima and passes.
+
+        Parameters
+        ----------
+        barcode
+            Of this network: of ``network.reduced()``, where there are other minima than trained ones.
+        max_rows
+            Most bars shown; a last line says how many were left out.
+
+        Returns
+        -------
+        str
+            One line a bar: the row of its minimum; birth, death and length; what the highest pass is; and of the
+            minimum the accuracy on the data and on data held out, the Morse index, the norm of the gradient, its word.
+
+        Examples
+        --------
+        >>> minima = Minima([[0.0], [2.0]], [0.0, 1.0], [0.0, 0.0], [[1.0], [1.0]], [0, 0], ["minimum", "flat"])
+        >>> path = np.array([[0.0], [1.0], [2.0]])
+        >>> network = MinimaNetwork(minima, [[0, 1]], [3.0], ["verified saddle"], [[1.0]], [path])
+        >>> bars = {"dim": [0, 0], "birth": [0.0, 1.0], "death": [np.inf, 3.0], "size": [2, 1]}
+        >>> rows = {"birth_simplex": [0, 1], "death_simplex": [-1, 0], "birth_vertex": [0, 1], "death_vertex": [-1, 1]}
+        >>> print(network.table(Barcode(**bars, **rows)))
+        minimum        birth        death       length  highest pass     accuracy    test  index  gradient  stationary
+              0            0          inf          inf  -                       -       -      0         0  minimum
+              1            1            3            2  verified saddle         -       -      0         0  flat
+        """
+        lines = [
+            f"{'minimum':>7}  {'birth':>11}  {'death':>11}  {'length':>11}  {'highest pass':<15}  {'accuracy':>8}  "
+            f"{'test':>6}  {'index':>5}  {'gradient':>8}  stationary"
+        ]
+        known = self.minima
+        for bar in range(min(len(barcode), max_rows)):
+            row, edge = int(barcode.birth_vertex[bar]), int(barcode.death_simplex[bar])
+            shares = (
+                "-" if np.isnan(part[row]) else f"{100 * part[row]:.1f}%"
+                for part in (known.accuracy, known.test_accuracy)
+            )
+            lines.append(
+                f"{row:>7}  {barcode.birth[bar]:>11.6g}  {barcode.death[bar]:>11.6g}  "
+                f"{barcode.persistence[bar]:>11.6g}  {'-' if edge < 0 else self.passes[edge]:<15}  "
+                f"{next(shares):>8}  {next(shares):>6}  {'-' if known.index[row] < 0 else known.index[row]:>5}  "
+                f"{known.gradient_norm[row]:>8.2g}  {known.stationary[row]}"
+            )
+        if len(barcode) > max_rows:
+            longest = barcode.persistence[max_rows:].max()
+            lines.append(f"... and {len(barcode) - max_rows} more bars, none longer than {longest:.6g}")
+        return "\n".join(lines)
+
+    def _path_along(self, way: list[int]) -> Floats:
+        """Return the paths from one minimum of a way to the next as one."""
+        parts = [self.minima.points[way[:1]]]
+        for a, b in pairwise(way):
+            path = self.paths[self.pass_between(a, b)]
+            parts.append(path[1:] if a < b else path[-2::-1])
+        return np.concatenate(parts)
+
     def __len__(self) -> int:
         """Return the number of minima."""
         return len(self.minima)
@@ -138,8 +312,9 @@ class MinimaNetwork:
     def __repr__(self) -> str:
         """Return one line: minima, and what the passes are."""
         counts = ", ".join(f"{self.passes.count(word)} {word}" for word in PASSES if word in self.passes)
-        e = len(self.ends)
-        return f"MinimaNetwork({len(self)} minima, {e} pass{'es' * (e != 1)}{': ' if counts else ''}{counts})"
+        e, trained = len(self.ends), f", {self.trained} of them trained" if self.trained < len(self) else ""
+        said = f"{e} pass{'es' * (e != 1)}{': ' if counts else ''}{counts}"
+        return f"MinimaNetwork({len(self)} minim{'a' if len(self) != 1 else 'um'}{trained}, {said})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,3 +380,28 @@ class PathProfile:
         """Return one line: the minima, the length, the highest loss and what it is."""
         a, b = self.ends
         return f"PathProfile(minima {a} and {b}, length {self.length:g}, up to {self.highest:g}: {self.word})"
+
+
+def _way_to_first(links: list[list[int]], start: int, trained: int) -> list[int]:
+    """Return the minima on the way from one to the nearest trained one, both included; empty where there is none."""
+    before = {start: start}
+    ring = [start]
+    while ring:
+        found = min((row for row in ring if row < trained), default=None)
+        if found is not None:
+            way = [found]
+            while way[-1] != start:
+                way.append(before[way[-1]])
+            return way[::-1]
+        ahead = {other: row for row in ring for other in links[row] if other not in before}
+        before |= ahead
+        ring = list(ahead)
+    return []
+
+
+def _distance(path: Floats, point: Floats) -> float:
+    """Return the distance of a point from a path."""
+    steps = np.diff(path, axis=0)
+    squares = np.maximum((steps**2).sum(1), np.finfo(float).tiny)
+    shares = np.clip(((point - path[:-1]) * steps).sum(1) / squares, 0.0, 1.0)
+    return float(np.linalg.norm(path[:-1] + shares[:, None] * steps - point, axis=1).min())

@@ -1,0 +1,13 @@
+"""Runs on disk: nouns as npz files, and folders in which a computation can be stopped and gone on with.
+
+Every file appears whole or not at all: it is written under another name, flushed to the disk and then renamed. The
+manifest of a run lists each file with its checksum; what it does not list does not count, so nothing half-done is
+ever taken for a result. No file is unpickled.
+"""
+
+from topolandscape.files.nouns import load as load
+from topolandscape.files.nouns import save as save
+from topolandscape.files.runs import Run as Run
+from topolandscape.files.users import bytes_in_file as bytes_in_file
+from topolandscape.files.users import function_in_file as function_in_file
+from topolandscape.files.users import telling_where as telling_where

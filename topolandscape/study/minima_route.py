@@ -1,0 +1,252 @@
+"""The route through trained minima: descents, polishing, and the lowest passes that are found between the minima.
+
+Every stage is kept in the run when it is done; descents and passes also on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topolandscape.files import Run
+from topolandscape.structures import (
+    Barcode,
+    Descent,
+    Floats,
+    MergeTree,
+    Minima,
+    MinimaNetwork,
+    PathProfile,
+    Trajectories,
+)
+from topolandscape.study.recipe import Recipe
+
+if TYPE_CHECKING:
+    from topolandscape.landscape.loss import Landscape
+
+# Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
+_KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
+# Places on a path at which its profile is evaluated, at least.
+_PLACES = 200
+
+_Recorded = list[tuple[int, Floats, Floats]]
+
+_log = logging.getLogger(__name__)
+
+
+def by_minima(
+    landscape: Landscape,
+    held_out: Landscape | None,
+    starts: Floats | None,
+    recipe: Recipe,
+    run: Run,
+    progress: bool | None,
+) -> tuple[MergeTree, Barcode]:
+    """Find minima and join them, or go on with it, and return the merge tree and the barcode of the trained minima.
+
+    Parameters
+    ----------
+    landscape, held_out
+        Of the data; and of others, to test on.
+    starts
+        Points to start from, (m, p); None: to be drawn.
+    recipe, run, progress
+        As for `run`.
+    """
+    if "minima" not in run:
+        with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
+            ends = _descents(landscape, starts, recipe, run, progress)
+        with _stage(2, "polishing their ends to minima"):
+            run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
+    found = run.load("minima", Minima)
+    with _stage(3, "paths over the lowest passes between them"):
+        network = _network(landscape, found, recipe, run, progress).reduced()
+        for number, profile in enumerate(profiles(landscape, network)):
+            run.save(f"profiles/{number:04d}", profile)
+
+    from topolandscape.topology.merge import merge_tree
+    from topolandscape.topology.persistence import barcode
+
+    return merge_tree(network), barcode(network)
+
+
+@contextmanager
+def _stage(number: int, what: str) -> Iterator[None]:
+    """Say which stage begins, and how long it took."""
+    _log.info("stage %d of 3: %s", number, what)
+    start = time.monotonic()
+    yield
+    _log.info("stage %d of 3 took %.1f s", number, time.monotonic() - start)
+
+
+class _Pace:
+    """Tells when it is time to keep what was computed."""
+
+    def __init__(self) -> None:
+        self._last, self._wait = time.monotonic(), _KEEP_AFTER
+
+    def is_due(self) -> bool:
+        """Tell whether there is enough new work to be kept."""
+        return time.monotonic() - self._last >= self._wait
+
+    def keep(self, save: Callable[[], None]) -> None:
+        """Keep it, and mind how long that takes."""
+        start = time.monotonic()
+        save()
+        self._last = time.monotonic()
+        self._wait = max(_KEEP_AFTER, (self._last - start) / _KEEP_SHARE)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Descents and minima
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _of_descents(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of the descents."""
+    names = ("learning_rate", "method", "momentum", "schedule", "warm_up", "batch")
+    return {"steps": recipe.n_steps()} | {name: getattr(recipe, name) for name in names}
+
+
+def _descents(landscape: Landscape, starts: Floats | None, recipe: Recipe, run: Run, progress: bool | None) -> Descent:
+    """Return where the descents end."""
+    from topolandscape.landscape.descent import descending, initial_points
+
+    random = np.random.default_rng(recipe.seed)
+    if starts is None:
+        starts = initial_points(landscape, recipe.n_starts(), seed=random)
+    start = run.load("descents", Descent) if "descents" in run else starts
+    recorded = _recorded(run, start.step) if isinstance(start, Descent) else []
+    pace = _Pace()
+
+    def is_recorded(step: int) -> bool:
+        every = recipe.record_every
+        return every is not None and (step % every == 0 or step == recipe.n_steps())
+
+    states = descending(
+        landscape,
+        start,
+        every=lambda step: is_recorded(step) or pace.is_due(),
+        seed=random,
+        progress=progress,
+        **_of_descents(recipe),
+    )
+    for state in states:
+        if is_recorded(state.step) and state.step not in (step for step, _, _ in recorded[-1:]):
+            recorded.append((state.step, state.points, state.values))
+        if pace.is_due() or state.step == recipe.n_steps():
+            pace.keep(partial(_keep, run, state, recorded))
+    return state
+
+
+def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
+    # The state last: what was recorded after the state that is there will be recorded again.
+    if recorded:
+        steps, points, values = zip(*recorded, strict=True)
+        norms = np.linalg.norm(state.gradients, axis=1)
+        run.save("trajectories", Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms))
+    run.save("descents", state)
+
+
+def _recorded(run: Run, until: int) -> _Recorded:
+    """Return what was recorded of the descents up to a step."""
+    if "trajectories" not in run:
+        return []
+    known = run.load("trajectories", Trajectories)
+    return [
+        (int(step), known.points[:, column], known.values[:, column])
+        for column, step in enumerate(known.steps)
+        if step <= until
+    ]
+
+
+def _minima(
+    landscape: Landscape, held_out: Landscape | None, ends: Descent, recipe: Recipe, progress: bool | None
+) -> Minima:
+    from topolandscape.landscape.minima import minima
+
+    return minima(
+        landscape,
+        ends,
+        seed=recipe.seed,
+        tolerance=recipe.tolerance,
+        max_evaluations=recipe.max_evaluations,
+        merge=recipe.merge,
+        test=held_out,
+        progress=progress,
+        **_of_descents(recipe),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Network
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _network(landscape: Landscape, found: Minima, recipe: Recipe, run: Run, progress: bool | None) -> MinimaNetwork:
+    """Return the network of minima, gone on with from where it was, or begun."""
+    rows = [row for row, word in enumerate(found.stationary) if word != "diverged"]
+    if not rows:
+        raise ValueError(
+            f"all {len(found)} descents diverged: their loss stopped being finite. Try a smaller learning rate in "
+            "another folder."
+        )
+    if len(rows) == 1:
+        network = _alone(found.rows(rows))
+        run.save("network", network)
+        return network
+    start = run.load("network", MinimaNetwork) if "network" in run else found.rows(rows)
+    pace = _Pace()
+    for network in _joining(landscape, start, recipe, progress):
+        if pace.is_due():
+            pace.keep(partial(run.save, "network", network))
+    run.save("network", network)
+    return network
+
+
+def _joining(
+    landscape: Landscape, start: Minima | MinimaNetwork, recipe: Recipe, progress: bool | None
+) -> Iterator[MinimaNetwork]:
+    """Yield ever better networks."""
+    from topolandscape.landscape.network import minima_network
+
+    if isinstance(start, MinimaNetwork):
+        yield start
+        return
+    settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds")}
+    yield minima_network(landscape, start, progress=progress, **settings)
+
+
+def _alone(minimum: Minima) -> MinimaNetwork:
+    """Return the network of one minimum, from which there is nowhere to go."""
+    return MinimaNetwork(minimum, np.empty((0, 2), np.int64), np.empty(0), (), np.empty((0, 0)), ())
+
+
+def profiles(landscape: Landscape, network: MinimaNetwork) -> Iterator[PathProfile]:
+    """Yield the loss along each path of a network, that over the lowest pass first."""
+    for row in np.argsort(network.barriers, kind="stable"):
+        path, top = network.paths[row], network.tops[row]
+        steps = np.diff(path, axis=0)
+        lengths = np.linalg.norm(steps, axis=1)
+        # Places count segments: 2.5 is the middle of the third.
+        shares = np.clip(((top - path[:-1]) * steps).sum(1) / np.maximum(lengths**2, np.finfo(float).tiny), 0.0, 1.0)
+        nearest = int(np.linalg.norm(path[:-1] + shares[:, None] * steps - top, axis=1).argmin())
+        highest = nearest + shares[nearest]
+        cuts = -(-_PLACES // len(steps))
+        places = np.unique(np.append(np.linspace(0, len(steps), len(steps) * cuts + 1), highest))
+        before = np.minimum(places.astype(np.int64), len(steps) - 1)
+        beyond = places - before
+        distances = np.append(0.0, np.cumsum(lengths))[before] + beyond * lengths[before]
+        yield PathProfile(
+            ends=tuple(network.ends[row].tolist()),
+            distances=distances,
+            losses=landscape.values(path[before] + beyond[:, None] * steps[before], progress=False),
+            top=float(distances[np.searchsorted(places, highest)]),
+            word=network.passes[row],
+        )

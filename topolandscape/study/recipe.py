@@ -1,0 +1,249 @@
+"""What one run computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from topolandscape.structures import CONNECTIVITIES, Connectivity
+
+Route = Literal["minima", "sample"]
+Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull"]
+REGIONS: tuple[Region, ...] = get_args(Region)
+Nonfinite = Literal["raise", "infinite"]
+Method = Literal["adam", "sgd", "nesterov"]
+Schedule = Literal["cosine", "linear", "constant"]
+Pairs = Literal["tree", "all"]
+
+# What a finished run may be asked anew with other values of: what it has computed until then stays.
+ANEW: Mapping[Route, tuple[str, ...]] = MappingProxyType(
+    {
+        "minima": ("seconds",),
+        "sample": ("neighbours", "connect", "edge_points", "connectivity", "nonfinite", "max_dim"),
+    }
+)
+ROUTES: Mapping[Route, tuple[str, ...]] = MappingProxyType(
+    {
+        "minima": (
+            *("minima", "checkpoints", "method", "momentum", "schedule", "warm_up", "batch", "record_every"),
+            *("tolerance", "max_evaluations", "merge", "pairs", "explore", "seconds"),
+        ),
+        "sample": (
+            *("region", "resolution", "margin", "points", "low", "high", "radius", "enlarge", "below", "starts"),
+            *ANEW["sample"],
+        ),
+    }
+)
+"""The options of a recipe that only one route reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What one run computes.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo (``mlp:64-16-10``), or ``file.py:function`` returning a torch module.
+    data
+        A data set of the zoo (``digits``), or ``file.py:function`` returning (inputs, targets), or (inputs, targets,
+        test inputs, test targets).
+    loss
+        ``cross_entropy``, ``mse``, or ``file.py:function`` taking (outputs, targets). None: what fits the data.
+    weight_decay
+        Factor of the squared norm of the parameters, added to the loss.
+    route
+        ``minima``: trained minima, and the lowest passes found between them; ``sample``: losses of a region of
+        parameter space.
+    steps, learning_rate
+        Of the descents. Steps not given: 1000, or none from checkpoints. On the route ``sample`` the descents are
+        those of Adam on the whole training data.
+    minima
+        Route ``minima``, and so on to `seconds`: how many descents to start. None: 16, or as many as there are
+        checkpoints.
+    checkpoints
+        Files of trained checkpoints of the model, from which to start instead.
+    method, momentum, schedule, warm_up, batch
+        Of the descents, as for `topolandscape.descend`.
+    record_every
+        Keep points of the descents every so many steps, as ``trajectories``. None: keep none.
+    tolerance, max_evaluations
+        Gradient norm below which a point counts as stationary, and gradients that polishing may take for each point.
+    merge
+        Largest relative distance of two points that may be the same minimum; see `topolandscape.minima`.
+    pairs
+        ``tree``: join pairs that can change a bar; ``all``: join all.
+    explore
+        Rounds in which other pairs are tried for the heaviest edges of the tree.
+    seconds
+        Time after which no new path is begun; what was found until then counts. Such a result depends on the speed
+        of the machine. None: until nothing lower is found.
+    region
+        Route ``sample``, and so on to `max_dim`: ``plane`` through three trained points; ``random``: plane along two
+        random filter-normalised directions through a trained point; ``pca``: plane of the principal directions of a
+        training trajectory; ``segment`` between two trained points; ``box`` of all parameters; ``ball`` around a
+        trained point; ``hull`` of trained points.
+    resolution
+        Points along each axis of a plane or segment.
+    margin
+        How far a plane or segment reaches beyond its points, as a share of their extent.
+    points
+        Number of points of a box, ball or hull.
+    low, high
+        Sides of a box.
+    radius
+        Half-width of a random plane (in units of the weights' own length), or radius of a ball.
+    enlarge
+        Factor by which the volume of a hull grows.
+    below
+        Keep only points of a box, ball or hull whose loss is below this.
+    starts
+        Descents for a hull; other regions take as many as they need (1 to 3).
+    neighbours
+        Join each scattered point to this many nearest ones. None: triangulate up to 3 dimensions, 8 d neighbours
+        above.
+    connect
+        Join the components of a graph of neighbours by the shortest links that are missing.
+    edge_points
+        Points between two neighbours, scattered ones, at which the loss is evaluated to see a ridge there. 0: an edge
+        enters with its higher end. None: 3 for a hull, whose first points are the minima themselves, else 0.
+    connectivity
+        Which points of a plane are neighbours.
+    nonfinite
+        ``raise``: refuse NaN and infinite losses; ``infinite``: such points never enter the filtration.
+    max_dim
+        Highest degree of homology.
+    seed
+        Of everything that is drawn.
+    device, dtype
+        Where and in which precision the network is evaluated. None: on the processor, as the network is.
+
+    Examples
+    --------
+    >>> Recipe(model="mlp:64-16-10", data="digits").folder_name()
+    'mlp-64-16-10_digits_minima_seed0'
+    >>> Recipe(model="mlp:64-16-10", data="digits", region="box")
+    Traceback (most recent call last):
+    ValueError: region belongs to the route sample, and the route is minima; leave it out, or give the route sample.
+    """
+
+    model: str
+    data: str
+    loss: str | None = None
+    weight_decay: float = 0.0
+    route: Route = "minima"
+    steps: int | None = None
+    learning_rate: float = 0.01
+    minima: int | None = None
+    checkpoints: tuple[str, ...] = ()
+    method: Method = "adam"
+    momentum: float = 0.9
+    schedule: Schedule = "cosine"
+    warm_up: int = 0
+    batch: int | None = None
+    record_every: int | None = None
+    tolerance: float = 1e-5
+    max_evaluations: int = 5000
+    merge: float = 1e-2
+    pairs: Pairs = "tree"
+    explore: int = 1
+    seconds: float | None = None
+    region: Region = "plane"
+    resolution: int = 101
+    margin: float = 0.25
+    points: int = 20_000
+    low: float = -1.0
+    high: float = 1.0
+    radius: float = 1.0
+    enlarge: float = 1.1
+    below: float | None = None
+    starts: int = 5
+    neighbours: int | None = None
+    connect: bool = False
+    edge_points: int | None = None
+    connectivity: Connectivity = "full"
+    nonfinite: Nonfinite = "raise"
+    max_dim: int = 0
+    seed: int = 0
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed before anything is."""
+        choices: dict[str, tuple[str, ...]] = {
+            "route": get_args(Route),
+            "method": get_args(Method),
+            "schedule": get_args(Schedule),
+            "pairs": get_args(Pairs),
+            "region": REGIONS,
+            "connectivity": CONNECTIVITIES,
+            "nonfinite": get_args(Nonfinite),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
+        defaults = {field.name: field.default for field in fields(self)}
+        for route, options in ROUTES.items():
+            for name in options if route != self.route else ():
+                if getattr(self, name) != defaults[name]:
+                    raise ValueError(
+                        f"{name} belongs to the route {route}, and the route is {self.route}; leave it out, or give "
+                        f"the route {route}."
+                    )
+        least = {
+            **{"resolution": 2, "points": 2, "starts": 2, "neighbours": 1, "edge_points": 0, "max_dim": 0},
+            **{"steps": 1 if self.route == "sample" else 0, "warm_up": 0, "batch": 1, "record_every": 1},
+            **{"tolerance": 0, "max_evaluations": 1, "merge": 0, "explore": 0, "seconds": 0},
+        }
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= bound:
+                raise ValueError(f"{name} is {value}; it must be at least {bound}.")
+        if self.checkpoints and self.minima is not None:
+            raise ValueError("minima and checkpoints are both given; there are as many minima as checkpoints.")
+        twice = [file for file in self.checkpoints if self.checkpoints.count(file) > 1]
+        if twice:
+            raise ValueError(
+                f"the checkpoint {twice[0]} is given {self.checkpoints.count(twice[0])} times; give it once."
+            )
+        if self.n_starts() < 2:
+            raise ValueError(
+                f"there is {self.n_starts()} {'checkpoint' if self.checkpoints else 'descent'}; a network of minima "
+                "needs at least two."
+            )
+
+    def n_starts(self) -> int:
+        """Return how many descents there are on the route through minima."""
+        return len(self.checkpoints) or (16 if self.minima is None else self.minima)
+
+    def n_steps(self) -> int:
+        """Return how many steps each descent takes."""
+        return self.steps if self.steps is not None else 0 if self.checkpoints else 1000
+
+    def points_on_edges(self) -> int:
+        """Return how many points of each edge between scattered samples are evaluated."""
+        if self.edge_points is None:
+            return 3 if self.region == "hull" else 0
+        return self.edge_points
+
+    def settings(self) -> dict[str, Any]:
+        """Return what this recipe's route reads and decides the result, without what may be asked anew."""
+        others = {name for route, options in ROUTES.items() if route != self.route for name in options}
+        names = [field.name for field in fields(self) if field.name not in {*others, *ANEW[self.route]}]
+        said = {name: getattr(self, name) for name in names} | {"steps": self.n_steps()}
+        if self.route == "minima":
+            said |= {"minima": self.n_starts(), "checkpoints": list(self.checkpoints)}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def asked_anew(self) -> dict[str, Any]:
+        """Return what a finished run may be asked anew with other values of."""
+        said = {name: getattr(self, name) for name in ANEW[self.route]}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def folder_name(self) -> str:
+        """Return a folder name that tells runs of different models, data, routes or regions, and seeds apart."""
+        where = self.region if self.route == "sample" else self.route
+        words = "_".join((self.model, self.data, where, f"seed{self.seed}"))
+        return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)

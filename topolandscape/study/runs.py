@@ -1,0 +1,106 @@
+"""One run: the folder, and the route through it."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topolandscape.files import Run, bytes_in_file
+from topolandscape.structures import Barcode
+from topolandscape.study.minima_route import by_minima
+from topolandscape.study.problem import problem, trained_points
+from topolandscape.study.recipe import Recipe, Route
+from topolandscape.study.sample_route import by_samples
+
+if TYPE_CHECKING:
+    from topolandscape.landscape.loss import Landscape
+
+# In the provenance of a barcode: what it was asked with that may be asked anew.
+_ASKED: dict[Route, str] = {"minima": "limits", "sample": "topology"}
+
+
+def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> Run:
+    """Compute what a recipe says, or what is still missing of it.
+
+    Parameters
+    ----------
+    recipe
+        What to compute.
+    folder
+        Where the run is kept; one that was stopped is gone on with, and ends as if it had not been.
+    progress
+        None: bars when stderr is a terminal; True: always; False: never.
+
+    Returns
+    -------
+    Run
+        Holding ``tree`` and ``barcode``. Route ``minima``: also ``descents``, where they ended; ``trajectories``, when
+        asked for; ``minima``, one row a point; ``network``, with the trained minima in its first rows; and
+        ``profiles/0000`` and so on, the loss along each path of the tree. The barcode and the tree are those of
+        ``network.reduced()``. Route ``sample``: also ``samples``, and ``trained`` where points were trained.
+
+    Raises
+    ------
+    ValueError
+        The folder holds something else, or a run of other settings or data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from topolandscape.structures import MinimaNetwork
+    >>> recipe = Recipe(model="mlp:2-2-1,tanh", data="teacher_student", weight_decay=1e-3, minima=2, steps=50)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = run(recipe, folder, progress=False)
+    ...     len(done.load("network", MinimaNetwork).reduced()) <= 2
+    True
+    """
+    given = problem(recipe)
+    landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
+    starts = trained_points(landscape, recipe) if recipe.checkpoints else None
+    settings = recipe.settings() | {
+        "sources": {**given.sources, **{file: _checksum(file) for file in recipe.checkpoints}},
+        "landscape": dict(landscape.description),
+    }
+    if held_out is not None:
+        settings["held_out"] = held_out.description["data"]
+    result = Run.create(folder, settings)
+    asked, key = recipe.asked_anew(), _ASKED[recipe.route]
+    if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
+        return result
+    # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
+    plans = result.once("plans", lambda: _plans(landscape, recipe.route))
+    landscape = landscape.planned(plans)
+    if recipe.route == "minima":
+        held_out = None if held_out is None else held_out.planned(plans)
+        tree, code = by_minima(landscape, held_out, starts, recipe, result, progress)
+    else:
+        tree, code = by_samples(landscape, recipe, result, progress)
+    result.save("tree", tree)
+    result.save("barcode", replace(code, provenance={**code.provenance, key: asked}))
+    return result
+
+
+def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, Any]]:
+    """Return how each kind of quantity that a route asks for is evaluated fastest."""
+    from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING
+
+    point = landscape.point
+    assert point is not None
+    points = np.tile(point, (WORTH_SEARCHING, 1))
+    landscape.values(points, progress=False)
+    landscape.gradients(points, progress=False)
+    if route == "minima":
+        landscape.hessian_products(points, points, progress=False)
+        with suppress(ValueError):  # no classes
+            landscape.accuracies(points, progress=False)
+    known = {kind: landscape.engine.plan(kind) for kind in KINDS}
+    return {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in known.items() if plan is not None}
+
+
+def _checksum(file: str) -> Any:
+    return hashlib.sha256(bytes_in_file(file)).hexdigest()
