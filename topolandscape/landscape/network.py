@@ -1,33 +1,55 @@
-"""From minima to a network: which pairs are worth joining, and which of the passes are saddles."""
+"""From minima to a network: which pairs are worth joining, and which links worth knowing better."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.links import (
+    Link,
+    crossings,
+    descents,
+    dips,
+    joined,
+    measured,
+    resampled,
+    strings,
+)
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.passes import Paths, lower_paths, straight_paths
-from topolandscape.landscape.saddles import saddles
+from topolandscape.landscape.minima import merge_equal
+from topolandscape.landscape.passes import straight_paths
 from topolandscape.structures import Floats, Minima, MinimaNetwork
+
+Pair = tuple[int, int]
+Pairs = Literal["tree", "all"] | ArrayLike
+
+# What is done next with a link that is no verified saddle: look for the saddle near its top, take it apart at its dips,
+# bend it with twice the points; or nothing more.
+_SADDLE, _DIPS, _FINER, _DONE = range(4)
+# Links of each way that are worked on at once, points of new strings, and most points of a string.
+_AT_ONCE, _FEW, _MANY = 3, 9, 33
 
 
 def minima_network(
     landscape: Landscape,
     minima: Minima,
     *,
-    pairs: Literal["tree", "all"] | ArrayLike = "tree",
+    pairs: Pairs = "tree",
     start: Callable[[Floats, Floats], Floats] = straight_paths,
-    points: tuple[int, ...] = (9, 17, 33),
+    points: tuple[int, ...] = (9, 17),
     steps: int = 400,
     tolerance: float = 0.01,
-    explore: int = 1,
+    explore: int = 2,
     saddle: bool = True,
     gradient_tolerance: float = 1e-5,
-    rounds: int = 4,
+    max_evaluations: int = 5000,
+    rounds: int = 40,
     seconds: float | None = None,
     progress: bool | None = None,
 ) -> MinimaNetwork:
@@ -40,22 +62,22 @@ def minima_network(
     minima
         Two or more, as from `minima`.
     pairs
-        ``"all"``; ``"tree"``: first every minimum with the lowest one, then in each round of `explore` new pairs
-        across the heaviest edges of the spanning tree, since no other pair can change a bar; or pairs of rows (e, 2).
+        ``"all"``; ``"tree"``: every minimum with the lowest one; or pairs of rows (e, 2). They are joined first.
     start
         Gives paths (b, k, p) from ends (b, p) and (b, p): `straight_paths`, or for example
         ``functools.partial(bent_paths, by=0.3, seed=0)``.
     points, steps, tolerance
         As for `lower_paths`.
     explore
-        Rounds of new pairs.
+        How often, when nothing else is left to do, new pairs across the cuts of the highest passes are tried.
     saddle
-        Whether the highest points of the paths of the spanning tree are refined to saddles of index one, by `saddles`.
-        The path then leads through the saddle; where its halves rise above it, their highest point is refined next.
+        Whether the highest passes are refined until they are saddles of index one.
     gradient_tolerance
-        Gradient norm below which a saddle counts as stationary.
+        Gradient norm below which saddles, and minima met on the way, count as stationary.
+    max_evaluations
+        Of each descent from a saddle or a dip, as for `polish`.
     rounds
-        Most refinements of each path.
+        Most rounds of refinement and new pairs.
     seconds
         Time after which nothing new is begun; what was found until then counts.
     progress
@@ -64,7 +86,7 @@ def minima_network(
     Returns
     -------
     MinimaNetwork
-        One pass for each pair that was tried.
+        The given minima first, then those met on the way.
 
     Raises
     ------
@@ -73,9 +95,12 @@ def minima_network(
 
     Notes
     -----
-    The lowest barriers between all pairs are those along the minimum spanning tree (elder rule), so only a pair
-    across the cut that a heavy edge of the tree closes is worth trying (Draxler, Veschgini, Salmhofer and Hamprecht
-    2018, algorithm 3).
+    The lowest barriers between all pairs are those along the minimum spanning tree (elder rule), so that only the
+    highest link of each way through the tree is worth improving, and only a pair across its cut worth trying (Draxler,
+    Veschgini, Salmhofer and Hamprecht 2018, algorithm 3). Between two minima there is in general no single saddle but
+    a chain of them (Wales 2003; Carr, Trygubenko and Wales 2005): from the highest point of a link the search goes to a
+    saddle and from there down to both sides; what it meets are new minima, and what is not joined yet are new links.
+    Where no saddle is reached, the link is taken apart at the dips beside its top, or bent with more points.
 
     Examples
     --------
@@ -86,89 +111,424 @@ def minima_network(
     >>> network.passes, network.barriers.round(4).tolist()
     (('verified saddle',), [1.005])
     """
-    m = len(minima)
-    if m < 2:
-        raise ValueError(f"there is {m} minimum; a network needs at least two. Start more descents, or other ones.")
-    if minima.points.shape[1] != landscape.dimension:
-        raise ValueError(
-            f"the minima have {minima.points.shape[1]} coordinates, the landscape {landscape.dimension}; give the "
-            "landscape on which they were found."
-        )
-    end = None if seconds is None else time.monotonic() + seconds
-    known: dict[tuple[int, int], _Pass] = {}
-
-    def try_pairs(chosen: list[tuple[int, int]]) -> None:
-        rows = np.array(chosen)
-        paths = start(minima.points[rows[:, 0]], minima.points[rows[:, 1]])
-        found = lower_paths(landscape, paths, points=points, steps=steps, tolerance=tolerance, progress=progress)
-        for row, pair in enumerate(chosen):
-            known[pair] = _Pass.of(found, row)
-
-    tree = isinstance(pairs, str) and pairs == "tree"
-    try_pairs(_pairs(pairs, minima))
-    for _ in range(explore if tree else 0):
-        if _is_over(end):
-            break
-        new = list(_across_the_cuts(known, minima))
-        if not new:
-            break
-        try_pairs(new)
-    if saddle:
-        tried: set[tuple[tuple[int, int], float]] = set()
-        for _ in range(rounds):
-            rows = [
-                pair
-                for pair in _spanning_tree(known, minima)
-                if known[pair].passes != "verified saddle" and (pair, known[pair].barrier) not in tried
-            ]
-            if not rows or _is_over(end):
-                break
-            tried |= {(pair, known[pair].barrier) for pair in rows}
-            refined = _through_saddles(
-                landscape, [known[pair] for pair in rows], points[-1], steps, tolerance, gradient_tolerance, progress
-            )
-            known.update(zip(rows, refined, strict=True))
-    order = sorted(known)
-    finite = [pair for pair in order if np.isfinite(known[pair].barrier)]
-    return MinimaNetwork(
+    *_, network = joining(
+        landscape,
         minima,
-        np.array(finite, dtype=np.int64).reshape(-1, 2),
-        np.array([max(known[pair].barrier, *minima.values[list(pair)]) for pair in finite]),
-        tuple(known[pair].passes for pair in finite),
-        np.array([known[pair].top for pair in finite]),
-        tuple(known[pair].points for pair in finite),
-        provenance={
-            "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),
-            "start": getattr(start, "__name__", repr(start)),
-            "points": points,
-            "steps": steps,
-            "tolerance": tolerance,
-            "gradient_tolerance": gradient_tolerance,
-            "rounds": rounds,
-            "landscape": dict(landscape.description),
-        },
+        pairs=pairs,
+        start=start,
+        points=points,
+        steps=steps,
+        tolerance=tolerance,
+        explore=explore,
+        saddle=saddle,
+        gradient_tolerance=gradient_tolerance,
+        max_evaluations=max_evaluations,
+        rounds=rounds,
+        seconds=seconds,
+        progress=progress,
+    )
+    return network
+
+
+def joining(
+    landscape: Landscape,
+    minima: Minima | MinimaNetwork,
+    *,
+    pairs: Pairs = "tree",
+    start: Callable[[Floats, Floats], Floats] = straight_paths,
+    points: tuple[int, ...] = (9, 17),
+    steps: int = 400,
+    tolerance: float = 0.01,
+    explore: int = 2,
+    saddle: bool = True,
+    gradient_tolerance: float = 1e-5,
+    max_evaluations: int = 5000,
+    rounds: int = 40,
+    seconds: float | None = None,
+    progress: bool | None = None,
+) -> Iterator[MinimaNetwork]:
+    """Yield the network of `minima_network` after each round, better and better.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    minima
+        Two or more; or a network yielded before, with which it then goes on to the same end.
+    pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds, seconds
+        As for `minima_network`.
+    progress
+        As for `minima_network`.
+
+    Yields
+    ------
+    MinimaNetwork
+        Complete, with barriers that are upper bounds. Its provenance has a row for each round ("curve"): seconds,
+        sum of the lengths of the bars of the given minima, and how many of these end at verified saddles.
+    """
+    begun = time.monotonic()
+    settings: dict[str, Any] = {
+        "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),
+        "start": getattr(start, "__name__", repr(start)),
+        "points": points,
+        "steps": steps,
+        "tolerance": tolerance,
+        "explore": explore,
+        "saddle": saddle,
+        "gradient_tolerance": gradient_tolerance,
+        "max_evaluations": max_evaluations,
+        "rounds": rounds,
+        "landscape": dict(landscape.description),
+    }
+    search = _Search(landscape, minima, settings, progress)
+    if isinstance(minima, Minima):
+        search.join(_pairs(pairs, minima), start)
+        search.note(begun)
+        yield search.network()
+    while saddle and search.round < rounds and not (seconds is not None and time.monotonic() - begun > seconds):
+        if not search.refine() and not search.explore():
+            break
+        search.round += 1
+        search.note(begun)
+        yield search.network()
+    if isinstance(minima, MinimaNetwork) and search.round == minima.provenance["round"]:
+        yield minima
+
+
+class _Search:
+    """A network that grows."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        start: Minima | MinimaNetwork,
+        settings: Mapping[str, Any],
+        progress: bool | None,
+    ) -> None:
+        self._landscape, self._settings, self._progress = landscape, settings, progress
+        known = start.minima if isinstance(start, MinimaNetwork) else start
+        if known.points.shape[1] != landscape.dimension:
+            raise ValueError(
+                f"the minima have {known.points.shape[1]} coordinates, the landscape {landscape.dimension}; give the "
+                "landscape on which they were found."
+            )
+        if len(known) < 2:
+            raise ValueError(
+                f"there is {len(known)} minimum; a network needs at least two. Start more descents, or other ones."
+            )
+        self._minima = known
+        self.trained = start.trained if isinstance(start, MinimaNetwork) else len(start)
+        self._links: dict[Pair, Link] = {}
+        self._next: dict[Pair, int] = {}  # what is done next with each link
+        self._hopeful: list[Pair] = []  # links that are refined although they are in no way yet
+        self._pairs_tried: set[Pair] = set()
+        self.round, self._explored = 0, 0
+        self._curve: list[list[float]] = []
+        if isinstance(start, MinimaNetwork):
+            state = start.provenance
+            for row, ends in enumerate(start.ends.tolist()):
+                pair = (ends[0], ends[1])
+                self._links[pair] = Link(
+                    start.paths[row], float(start.barriers[row]), start.tops[row], start.passes[row]
+                )
+                self._next[pair] = state["next"][row]
+            self._hopeful = [(a, b) for a, b in state["hopeful"]]
+            self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
+            self.round, self._explored = state["round"], state["explored"]
+            self._curve = [list(row) for row in state["curve"]]
+
+    # ---------------------------------------------------------------------------------------------- what is known
+
+    def network(self) -> MinimaNetwork:
+        """Return what is known now."""
+        order = sorted(pair for pair, link in self._links.items() if np.isfinite(link.barrier))
+        links = [self._links[pair] for pair in order]
+        return MinimaNetwork(
+            self._minima,
+            np.array(order, dtype=np.int64).reshape(-1, 2),
+            np.array([link.barrier for link in links]),
+            tuple(link.word for link in links),
+            np.array([link.top for link in links]),
+            tuple(link.points for link in links),
+            trained=self.trained,
+            provenance={
+                **self._settings,
+                "round": self.round,
+                "explored": self._explored,
+                "next": [self._next[pair] for pair in order],
+                "hopeful": self._hopeful,
+                "pairs_tried": sorted(self._pairs_tried),
+                "curve": self._curve,
+            },
+        )
+
+    def note(self, begun: float) -> None:
+        """Add a row to the curve."""
+        values, total = self._minima.values, 0.0
+        lowest = {row: values[row] for row in range(self.trained)}
+        root = {row: row for row in range(self.trained)}
+
+        def find(row: int) -> int:
+            while root[row] != row:
+                row = root[row]
+            return row
+
+        highest = [(self._links[link].barrier, way) for link, way in self._ways()]
+        for barrier, way in sorted(highest):
+            a, b = find(way[0]), find(way[-1])
+            total += barrier - max(lowest[a], lowest[b])
+            root[b], lowest[a] = a, min(lowest[a], lowest[b])
+        verified = sum(self._links[link].word == "verified saddle" for link, _ in self._ways())
+        before = self._curve[-1][0] if self._curve and self.round else 0.0
+        spent = time.monotonic() - begun
+        self._curve.append([max(before, spent), total, float(verified)])
+
+    def _tree(self) -> list[Pair]:
+        """Return the minimum spanning tree of the barriers, the lowest first (Kruskal 1956)."""
+        component = np.arange(len(self._minima))
+        tree = []
+        for pair in sorted(self._links, key=lambda pair: (self._links[pair].barrier, pair)):
+            a, b = component[list(pair)]
+            if a != b and np.isfinite(self._links[pair].barrier):
+                component[component == b] = a
+                tree.append(pair)
+        return tree
+
+    def _ways(self) -> list[tuple[Pair, list[int]]]:
+        """Return the highest link of each bar of the given minima, and the way over it from one of them to another."""
+        neighbours: dict[int, list[int]] = {row: [] for row in range(len(self._minima))}
+        ways = []
+        for a, b in self._tree():
+            sides = [_to_nearest(neighbours, end, self.trained) for end in (a, b)]
+            if all(sides):
+                ways.append(((a, b), [*sides[0][::-1], *sides[1]]))
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        return ways
+
+    # ---------------------------------------------------------------------------------------------- what is added
+
+    def _add(self, a: int, b: int, link: Link) -> Pair | None:
+        """Keep a link between two minima if none as low is known; return the pair."""
+        if a == b:
+            return None
+        points = self._minima.points
+        path = joined(joined(points[a][None], link.points), points[b][None])
+        if a > b:
+            a, b, path = b, a, path[::-1]
+        barrier = max(link.barrier, *self._minima.values[[a, b]])
+        known = self._links.get((a, b))
+        if known is None or barrier < known.barrier:
+            self._links[a, b] = Link(path, float(barrier), link.top, link.word)
+            self._next[a, b] = _DONE if link.word == "verified saddle" else _SADDLE
+        return a, b
+
+    def _met(self, points: Floats, norms: Floats) -> list[int]:
+        """Return the rows of minima, of which those that are not known yet are added."""
+        if len(points) == 0:
+            return []
+        m = len(self._minima)
+        values = self._landscape.values(points, progress=False)
+        labels = merge_equal(
+            self._landscape,
+            np.concatenate([self._minima.points, points]),
+            np.concatenate([self._minima.values, values]),
+        )
+        first = {int(label): row for row, label in reversed(list(enumerate(labels[:m])))}
+        rows: list[int] = []
+        added: list[int] = []
+        for row, label in enumerate(labels[m:].tolist()):
+            if label not in first:
+                first[label] = m + len(added)
+                added.append(row)
+            rows.append(first[label])
+        if added:
+            self._minima = _with_more(self._minima, points[added], values[added], norms[added])
+        return rows
+
+    def join(self, pairs: Sequence[Pair], start: Callable[[Floats, Floats], Floats] = straight_paths) -> list[Pair]:
+        """Join pairs of minima by strings."""
+        if not pairs:
+            return []
+        self._pairs_tried |= set(pairs)
+        rows = np.array(pairs)
+        found = self._strings(start(self._minima.points[rows[:, 0]], self._minima.points[rows[:, 1]]))
+        added = [self._add(a, b, link) for (a, b), link in zip(pairs, found, strict=True)]
+        return [pair for pair in added if pair is not None]
+
+    def _strings(self, paths: Floats, points: Sequence[int] | None = None) -> list[Link]:
+        return strings(
+            self._landscape,
+            paths,
+            points=self._settings["points"] if points is None else points,
+            steps=self._settings["steps"],
+            tolerance=self._settings["tolerance"],
+            progress=self._progress,
+        )
+
+    # ---------------------------------------------------------------------------------------------- rounds
+
+    def refine(self) -> bool:
+        """Work on the highest links of all ways; return whether there was anything to do."""
+        chosen: list[Pair] = []
+        for _, way in self._ways():
+            links = sorted(
+                ((min(step), max(step)) for step in pairwise(way)), key=lambda pair: -self._links[pair].barrier
+            )
+            # Below a verified saddle that is the highest of its way nothing matters.
+            for place, pair in enumerate(links[:_AT_ONCE]):
+                if self._next[pair] == _DONE:
+                    if place == 0:
+                        break
+                elif pair not in chosen:
+                    chosen.append(pair)
+        hopeful = [pair for pair in self._hopeful if self._next[pair] < _FINER and pair not in chosen]
+        self._hopeful = []
+        chosen += hopeful
+        doing = {stage: [pair for pair in chosen if self._next[pair] == stage] for stage in (_SADDLE, _DIPS, _FINER)}
+        for pair in chosen:
+            self._next[pair] += 1
+        gaps: list[tuple[int, int, Floats]] = []  # minima to be joined, and a path to begin with
+        if doing[_SADDLE]:
+            gaps += self._over_saddles(doing[_SADDLE])
+        if doing[_DIPS]:
+            gaps += self._by_dips(doing[_DIPS])
+        gaps = [gap for gap in gaps if gap[0] != gap[1] and not self._is_low(gap[0], gap[1])]
+        if gaps:
+            found = self._strings(np.stack([resampled(path, _FEW) for _, _, path in gaps]), (_FEW,))
+            for (a, b, _), link in zip(gaps, found, strict=True):
+                self._add(a, b, link)
+        for pair in doing[_FINER]:
+            self._make_finer(pair)
+        return bool(chosen)
+
+    def _is_low(self, a: int, b: int) -> bool:
+        """Return whether two minima have a link already that is a verified saddle."""
+        link = self._links.get((min(a, b), max(a, b)))
+        return link is not None and link.word == "verified saddle"
+
+    def _over_saddles(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
+        """Add the saddles near the tops of links; return what is left to be joined."""
+        links = [self._links[pair] for pair in pairs]
+        found = crossings(
+            self._landscape,
+            links,
+            gradient_tolerance=self._settings["gradient_tolerance"],
+            max_evaluations=self._settings["max_evaluations"],
+        )
+        reached = [(pair, link, one) for pair, link, one in zip(pairs, links, found, strict=True) if one is not None]
+        ends = [one.link.points[[0, -1]] for _, _, one in reached]
+        rows = self._met(
+            np.concatenate(ends) if ends else np.empty((0, 0)),
+            np.concatenate([one.gradient_norms for _, _, one in reached]) if ends else np.empty(0),
+        )
+        gaps = []
+        for place, ((a, b), link, one) in enumerate(reached):
+            c, d = rows[2 * place : 2 * place + 2]
+            added = self._add(c, d, one.link)
+            if added is not None and self._links[added].word != "verified saddle":
+                self._next[added] = _DIPS
+            place_of_top = int(np.linalg.norm(link.points - link.top, axis=1).argmin())
+            middle = self._minima.points
+            gaps.append((a, c, joined(link.points[: max(1, place_of_top)], middle[c][None])))
+            gaps.append((d, b, joined(middle[d][None], link.points[min(place_of_top + 1, len(link.points) - 1) :])))
+        return gaps
+
+    def _by_dips(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
+        """Take links apart at the dips beside their tops; return what is left to be joined."""
+        found = [(pair, number, dip) for pair in pairs for number, dip in dips(self._landscape, self._links[pair])]
+        if not found:
+            return []
+        starts = np.array([dip for _, _, dip in found])
+        ceilings = np.array([self._links[pair].barrier for pair, _, _ in found])
+        lengths = [np.linalg.norm(np.diff(self._links[pair].points, axis=0), axis=1).mean() for pair in pairs]
+        ways = descents(
+            self._landscape,
+            starts,
+            longest=0.5 * float(min(lengths)),
+            ceilings=ceilings,
+            gradient_tolerance=self._settings["gradient_tolerance"],
+            max_evaluations=self._settings["max_evaluations"],
+        )
+        rows = self._met(np.array([way[-1] for way, _ in ways]), np.array([norm for _, norm in ways]))
+        parts: list[tuple[int, int, Floats]] = []
+        gaps = []
+        for pair in pairs:
+            path = self._links[pair].points
+            at = [place for place, (owner, _, _) in enumerate(found) if owner == pair]
+            top = self._links[pair].top
+            place_of_top = int(np.linalg.norm(path - top, axis=1).argmin())
+            left = [place for place in at if found[place][1] <= place_of_top]
+            right = [place for place in at if found[place][1] > place_of_top]
+            if not at:
+                continue
+            begin, end, inner = pair[0], pair[1], path
+            first, last = 0, len(path)
+            before, after = path[:1], path[-1:]
+            if left:
+                number, dip = found[left[0]][1:]
+                way = ways[left[0]][0]
+                begin, first, before = rows[left[0]], number, joined(way[::-1], dip[None])
+                parts.append((pair[0], begin, joined(joined(path[:number], dip[None]), way)))
+            if right:
+                number, dip = found[right[0]][1:]
+                way = ways[right[0]][0]
+                end, last, after = rows[right[0]], number, joined(dip[None], way)
+                parts.append((end, pair[1], joined(joined(way[::-1], dip[None]), path[number:])))
+            inner = joined(joined(before, path[first:last]), after) if last > first else joined(before, after)
+            gaps.append((begin, end, inner))
+        for (a, b, _), link in zip(parts, measured(self._landscape, [path for _, _, path in parts]), strict=True):
+            self._add(a, b, link)
+        return gaps
+
+    def _make_finer(self, pair: Pair) -> None:
+        """Bend a link with twice the points."""
+        link = self._links[pair]
+        k = min(_MANY, 2 * len(link.points) - 1)
+        (found,) = self._strings(resampled(link.points, max(k, _FEW))[None], (max(k, _FEW),))
+        if found.barrier < link.barrier:
+            self._add(*pair, found)
+
+    def explore(self) -> bool:
+        """Join new pairs across the cuts of the highest links; return whether there were any."""
+        if self._explored >= self._settings["explore"]:
+            return False
+        self._explored += 1
+        tree = self._tree()
+        chosen: list[Pair] = []
+        points = self._minima.points
+        for link, _ in reversed(self._ways()):
+            component = _component(link[0], [pair for pair in tree if pair != link], len(points))
+            inside, outside = np.flatnonzero(component), np.flatnonzero(~component)
+            distances = np.linalg.norm(points[inside, None] - points[None, outside], axis=2)
+            for place in np.argsort(distances, axis=None):
+                a, b = int(inside[place // len(outside)]), int(outside[place % len(outside)])
+                pair = (min(a, b), max(a, b))
+                if pair not in self._pairs_tried and pair not in chosen and pair not in self._links:
+                    chosen.append(pair)
+                    break
+        self._hopeful = self.join(chosen)
+        return bool(chosen)
+
+
+def _with_more(minima: Minima, points: Floats, values: Floats, norms: Floats) -> Minima:
+    """Return minima with others met on the way, of which the curvature is not known."""
+    m, k = len(points), minima.curvature.shape[1]
+    return Minima(
+        points=np.concatenate([minima.points, points]),
+        values=np.concatenate([minima.values, values]),
+        gradient_norm=np.concatenate([minima.gradient_norm, norms]),
+        curvature=np.concatenate([minima.curvature, np.full((m, k), np.nan)]),
+        index=np.concatenate([minima.index, np.full(m, -1)]),
+        stationary=minima.stationary + ("not examined",) * m,
+        accuracy=np.concatenate([minima.accuracy, np.full(m, np.nan)]),
+        test_accuracy=np.concatenate([minima.test_accuracy, np.full(m, np.nan)]),
+        found=np.concatenate([minima.found, np.zeros(m, np.int64)]),
+        provenance=minima.provenance,
     )
 
 
-class _Pass:
-    """The best path known between two minima."""
-
-    def __init__(self, points: Floats, barrier: float, top: Floats, passes: str, base: float) -> None:
-        self.points, self.barrier, self.top, self.passes, self.base = points, barrier, top, passes, base
-
-    @classmethod
-    def of(cls, paths: Paths, row: int) -> _Pass:
-        passes = "path maximum" if paths.converged[row] else "not converged"
-        base = float(max(paths.values[row, 0], paths.values[row, -1]))
-        return cls(paths.points[row], float(paths.highest[row]), paths.tops[row], passes, base)
-
-
-def _rounding(one: _Pass) -> float:
-    """Return what float32 losses of this size may be off by."""
-    return 1e-7 * max(abs(one.barrier), abs(one.base))
-
-
-def _pairs(pairs: str | ArrayLike, minima: Minima) -> list[tuple[int, int]]:
+def _pairs(pairs: Pairs, minima: Minima) -> list[Pair]:
     m = len(minima)
     if isinstance(pairs, str):
         if pairs == "all":
@@ -185,107 +545,29 @@ def _pairs(pairs: str | ArrayLike, minima: Minima) -> list[tuple[int, int]]:
     return sorted({(int(min(pair)), int(max(pair))) for pair in rows})
 
 
-def _is_over(end: float | None) -> bool:
-    return end is not None and time.monotonic() > end
+def _to_nearest(neighbours: Mapping[int, Sequence[int]], start: int, trained: int) -> list[int]:
+    """Return the way from a minimum to the nearest of the first ones, both included; empty where there is none."""
+    before = {start: start}
+    waiting = deque([start])
+    while waiting:
+        row = waiting.popleft()
+        if row < trained:
+            way = [row]
+            while way[-1] != start:
+                way.append(before[way[-1]])
+            return way[::-1]
+        for other in sorted(neighbours[row]):
+            if other not in before:
+                before[other] = row
+                waiting.append(other)
+    return []
 
 
-def _spanning_tree(known: dict[tuple[int, int], _Pass], minima: Minima) -> list[tuple[int, int]]:
-    """Return the pairs of the minimum spanning tree of the barriers, the lowest first (Kruskal 1956)."""
-    component = np.arange(len(minima))
-    tree = []
-    for pair in sorted(known, key=lambda pair: (known[pair].barrier, pair)):
-        a, b = component[list(pair)]
-        if a != b:
-            component[component == b] = a
-            tree.append(pair)
-    return tree
+def _component(root: int, edges: Sequence[Pair], m: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-
-def _across_the_cuts(known: dict[tuple[int, int], _Pass], minima: Minima) -> Iterator[tuple[int, int]]:
-    """Yield, for each edge of the spanning tree, the nearest pair across its cut that was not tried."""
-    tree = _spanning_tree(known, minima)
-    chosen: set[tuple[int, int]] = set()
-    for edge in reversed(tree):
-        component = _component(edge[0], [pair for pair in tree if pair != edge], len(minima))
-        inside, outside = np.flatnonzero(component), np.flatnonzero(~component)
-        distances = np.linalg.norm(minima.points[inside, None] - minima.points[None, outside], axis=2)
-        for place in np.argsort(distances, axis=None):
-            a, b = inside[place // len(outside)], outside[place % len(outside)]
-            pair = (int(min(a, b)), int(max(a, b)))
-            if pair not in known and pair not in chosen:
-                chosen.add(pair)
-                yield pair
-                break
-
-
-def _component(root: int, edges: list[tuple[int, int]], m: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    inside = np.zeros(m, dtype=bool)
-    inside[root] = True
-    for _ in range(len(edges)):
-        for a, b in edges:
-            inside[[a, b]] = inside[a] | inside[b]
-    return inside
-
-
-def _through_saddles(
-    landscape: Landscape,
-    passes: list[_Pass],
-    k: int,
-    steps: int,
-    tolerance: float,
-    gradient_tolerance: float,
-    progress: bool | None,
-) -> list[_Pass]:
-    """Refine the highest points of some paths to saddles, and lead the paths through them."""
-    tops = np.array([one.top for one in passes])
-    before, after = zip(*(_neighbours(one.points, one.top) for one in passes), strict=True)
-    along = np.array([one.points[b] - one.points[a] for one, a, b in zip(passes, before, after, strict=True)])
-    found = saddles(landscape, tops, along, tolerance=gradient_tolerance, radius=0.5 * np.linalg.norm(along, axis=1))
-    # Whatever was reached, a path through it shows what it is worth; a saddle far above its path is another one.
-    reached = [
-        row
-        for row, one in enumerate(passes)
-        if found.verified[row] and found.values[row] <= one.barrier + 1e-2 * (one.barrier - one.base) + _rounding(one)
-    ]
-    result = list(passes)
-    if not reached:
-        return result
-    halves: list[Floats] = []
-    for row in reached:
-        one = passes[row]
-        halves.append(np.concatenate([one.points[: before[row] + 1], found.points[row][None]]))
-        halves.append(np.concatenate([found.points[row][None], one.points[after[row] :]]))
-    longest = max(max(len(half) for half in halves), 3)
-    started = np.stack([_resampled(half, longest) for half in halves])
-    lowered = lower_paths(landscape, started, points=(k,), steps=steps, tolerance=tolerance, progress=progress)
-    for place, row in enumerate(reached):
-        one = passes[row]
-        highest = lowered.highest[2 * place : 2 * place + 2]
-        value = float(found.values[row])
-        path = np.concatenate([lowered.points[2 * place], lowered.points[2 * place + 1][1:]])
-        base = one.base
-        # The halves end in the saddle, so that their highest loss is at least its own.
-        if highest.max() <= value + 1e-3 * max(value - base, 0.0) + _rounding(one):
-            result[row] = _Pass(path, float(max(value, highest.max())), found.points[row], "verified saddle", one.base)
-        elif highest.max() < one.barrier:
-            top = lowered.tops[2 * place + int(highest.argmax())]
-            result[row] = _Pass(path, float(highest.max()), top, "path maximum", one.base)
-    return result
-
-
-def _neighbours(points: Floats, top: Floats) -> tuple[int, int]:
-    """Return the points of a path before and after its highest point."""
-    steps = np.diff(points, axis=0)
-    squares = np.maximum((steps**2).sum(1), 1e-300)
-    shares = np.clip(((top - points[:-1]) * steps).sum(1) / squares, 0.0, 1.0)
-    nearest = int(np.linalg.norm(points[:-1] + shares[:, None] * steps - top, axis=1).argmin())
-    before = nearest if shares[nearest] > 1e-9 else max(nearest - 1, 0)
-    after = nearest + 1 if shares[nearest] < 1 - 1e-9 else min(nearest + 2, len(points) - 1)
-    return before, after
-
-
-def _resampled(points: Floats, k: int) -> Floats:
-    place = np.linspace(0, len(points) - 1, k)
-    low = np.minimum(place.astype(np.int64), len(points) - 2)
-    share = (place - low)[:, None]
-    return np.asarray(points[low] * (1 - share) + points[low + 1] * share)
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(m, m))
+    labels = connected_components(graph, directed=False)[1]
+    return np.asarray(labels == labels[root])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,8 @@ _PATIENCE, _LITTLE = 100, 1e-8
 _TRIALS = 40
 # Coordinates and slopes beyond this count as not finite, so that products of their squares are.
 _LARGEST = 1e50
+# Places of a trail that are kept.
+_TRAIL = 127
 # What a product with the Hessian costs, in gradients.
 _PRODUCT = 2
 
@@ -51,6 +54,9 @@ class Polished:
         as many were made as were allowed; ``"not finite"``: the loss or the gradient was not finite at the start.
     evaluations
         Gradients that each point took, a product with the Hessian counting as two, shape (m,).
+    trails
+        For each point the places it went through, the start first and the end last, (k, p), k at most 128; none
+        where they were not asked for.
     """
 
     points: Floats
@@ -58,6 +64,7 @@ class Polished:
     gradient_norm: Floats
     ended: tuple[str, ...]
     evaluations: Integers
+    trails: tuple[Floats, ...] = ()
 
     def __post_init__(self) -> None:
         """Freeze the arrays."""
@@ -68,6 +75,7 @@ class Polished:
             gradient_norm=frozen(self.gradient_norm, np.float64, "gradient_norm", 1),
             ended=tuple(self.ended),
             evaluations=frozen(self.evaluations, np.int64, "evaluations", 1),
+            trails=tuple(frozen(trail, np.float64, "trails", 2) for trail in self.trails),
         )
 
     @property
@@ -82,6 +90,8 @@ def polish(
     *,
     tolerance: float = 1e-6,
     max_evaluations: int = 5000,
+    longest: float = math.inf,
+    trails: bool = False,
     progress: bool | None = None,
 ) -> Polished:
     """Go on from points near minima until their gradients vanish.
@@ -96,6 +106,10 @@ def polish(
         Gradient norm to be reached.
     max_evaluations
         Gradients for each point, a product with the Hessian counting as two.
+    longest
+        Longest step. Short steps stay in the basin in which they begin.
+    trails
+        Whether to return the places that each point went through.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -131,7 +145,7 @@ def polish(
     values, gradients = landscape.gradients(at, progress=False)
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
-        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, bar)
+        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, longest, trails, bar)
         task.noise = noise_at(landscape, at, values)
         task.end("not finite", ~_finite(values, gradients))
         _quasi_newton(task, (max_evaluations + 1) // 2)
@@ -142,6 +156,7 @@ def polish(
         gradient_norm=np.linalg.norm(task.gradients, axis=1),
         ended=tuple(task.ended),
         evaluations=task.spent,
+        trails=tuple(np.stack([*trail.kept, task.points[row]]) for row, trail in enumerate(task.trails)),
     )
 
 
@@ -163,11 +178,14 @@ class _Task:
         gradients: Floats,
         tolerance: float,
         allowed: int,
+        longest: float,
+        trails: bool,
         bar: tqdm,
     ) -> None:
         self.landscape = landscape
         self.points, self.values, self.gradients = points, values, gradients
-        self.tolerance, self.allowed = tolerance, allowed
+        self.tolerance, self.allowed, self.longest = tolerance, allowed, longest
+        self.trails = [_Trail(point) for point in points] if trails else []
         self.noise = np.zeros(len(points))
         self.spent = np.ones(len(points), dtype=np.int64)
         self.ended = [""] * len(points)
@@ -202,6 +220,24 @@ class _Task:
 
     def go_to(self, rows: Integers, points: Floats, values: Floats, gradients: Floats) -> None:
         self.points[rows], self.values[rows], self.gradients[rows] = points, values, gradients
+        for row, point in zip(rows if self.trails else (), points, strict=False):
+            self.trails[row].add(point)
+
+
+class _Trail:
+    """Some of the places that a point went through, evenly spaced in number of steps."""
+
+    def __init__(self, start: Floats) -> None:
+        self.kept = [start.copy()]
+        self._every, self._missed = 1, 0
+
+    def add(self, point: Floats) -> None:
+        self._missed += 1
+        if self._missed == self._every:
+            self.kept.append(point.copy())
+            self._missed = 0
+        if len(self.kept) >= _TRAIL:
+            self.kept, self._every = self.kept[::2], 2 * self._every
 
 
 def _finite(values: Floats, gradients: Floats) -> Mask:
@@ -223,7 +259,9 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
     history = History(m, p)
     directions = -task.gradients
     slopes = _dot(directions, task.gradients)
-    step = 1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m)))
+    # Longest steps along the directions.
+    most = task.longest / np.maximum(np.linalg.norm(directions, axis=1), np.finfo(float).tiny)
+    step = np.minimum(1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m))), most)
     low, high = np.zeros(m), np.full(m, np.inf)
     trials, waited = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
     least, lowest = np.full(m, np.inf), np.full(m, np.inf)  # gradient norm and loss, when last waited for
@@ -238,10 +276,11 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         enough = fine & (lower | level)
         trials[rows] += 1
         waited[rows] += 1
-        accepted = enough & ((rise >= _SLOPE * slope) | (trials[rows] >= _TRIALS))
+        accepted = enough & ((rise >= _SLOPE * slope) | (trials[rows] >= _TRIALS) | (step[rows] >= most[rows]))
         low[rows[enough]] = step[rows[enough]]
         high[rows[~enough]] = step[rows[~enough]]
         step[rows] = np.where(np.isfinite(high[rows]), (low[rows] + high[rows]) / 2, 2 * low[rows])
+        step[rows] = np.minimum(step[rows], most[rows])
         stalled[rows] = ~accepted & (trials[rows] >= _TRIALS)
 
         there = rows[accepted]
@@ -252,7 +291,8 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         task.end_converged()
         directions[there] = -history.times(there, task.gradients[there])
         slopes[there] = _dot(directions[there], task.gradients[there])
-        step[there], low[there], high[there], trials[there] = 1.0, 0.0, np.inf, 0
+        most[there] = task.longest / np.maximum(np.linalg.norm(directions[there], axis=1), np.finfo(float).tiny)
+        step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0
         norms = np.linalg.norm(task.gradients[there], axis=1)
         little = np.maximum(_LITTLE * np.abs(task.values[there]), 100 * task.noise[there])
         better = (norms < 0.9 * least[there]) | (task.values[there] < lowest[there] - little)
@@ -313,7 +353,7 @@ def _newton(task: _Task) -> None:
     """Go on by truncated Newton steps in a trust region until each point has ended."""
     norms = np.linalg.norm(task.gradients, axis=1)
     first = norms.copy()
-    radius = 0.1 * np.maximum(1.0, np.linalg.norm(task.points, axis=1))
+    radius = np.minimum(0.1 * np.maximum(1.0, np.linalg.norm(task.points, axis=1)), task.longest)
     lost = np.zeros(len(norms), dtype=np.int64)
     while True:
         task.end("evaluations", task.spent >= task.allowed)
@@ -342,6 +382,7 @@ def _newton(task: _Task) -> None:
         radius[rows] = np.where(
             ratio < 0.25, length / 4, np.where((ratio > 0.75) & edge, 2 * radius[rows], radius[rows])
         )
+        radius[rows] = np.minimum(radius[rows], task.longest)
         better = ratio > _DECREASE
         task.go_to(rows[better], task.points[rows[better]] + steps[better], values[better], gradients[better])
         norms[rows] = np.linalg.norm(task.gradients[rows], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, read_only, settle
 
-STATIONARY = ("minimum", "saddle", "flat", "kink", "far", "not converged", "diverged")
+STATIONARY = ("minimum", "saddle", "flat", "kink", "far", "not converged", "diverged", "not examined")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class Minima:
             The lowest eigenvalue is within the threshold of zero: a valley, or a degenerate point.
         ``"minimum"``
             The lowest eigenvalue lies above the threshold.
+        ``"not examined"``
+            A descent ended here, and nothing else is known: minima met on the way between others.
     accuracy
         Share of rows of the data that are classified correctly, shape (m,); NaN where unknown. Not given: unknown.
     test_accuracy

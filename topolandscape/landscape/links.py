@@ -1,0 +1,227 @@
+"""Links: paths between minima with what is known of their highest point, and ways to know it better.
+
+A link's barrier is the highest loss on its path, so whatever is done here, it is an upper bound of the lowest pass.
+Each
+function takes many links, so that all their points share the calls of the loss engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.passes import highest_on, lower_paths
+from topolandscape.landscape.polishing import noise_at, polish
+from topolandscape.landscape.saddles import saddles
+from topolandscape.structures import Floats
+
+# Points of a trail that are kept, if so few keep the path as low as it should be.
+_KEPT = (3, 5, 9, 17, 33, 128)
+# A saddle is the highest point of a path that rises above it by no more than this share of its height.
+_AS_HIGH = 1e-3
+# How far from a saddle its descents begin, and how long their steps are, in lengths of the segments around the top.
+_ASIDE, _STEP = 0.05, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A path between two points.
+
+    Attributes
+    ----------
+    points
+        Joined by straight segments, (k, p).
+    barrier
+        Highest loss on it.
+    top
+        Where, (p,).
+    word
+        What the top is, as in `MinimaNetwork.passes`.
+    """
+
+    points: Floats
+    barrier: float
+    top: Floats
+    word: str
+
+
+def measured(landscape: Landscape, paths: Sequence[Floats], word: str = "path maximum") -> list[Link]:
+    """Return paths of any numbers of points as links."""
+    links: list[Link | None] = [None] * len(paths)
+    for count in sorted({len(path) for path in paths}):
+        rows = [row for row, path in enumerate(paths) if len(path) == count]
+        highest, tops = highest_on(landscape, np.stack([paths[row] for row in rows]))
+        for place, row in enumerate(rows):
+            links[row] = Link(paths[row], float(highest[place]), tops[place], word)
+    return [link for link in links if link is not None]
+
+
+def strings(
+    landscape: Landscape, paths: Floats, *, points: Sequence[int], steps: int, tolerance: float, progress: bool | None
+) -> list[Link]:
+    """Bend paths (b, k, p) until their highest losses are as low as they get, and return them as links."""
+    found = lower_paths(landscape, paths, points=points, steps=steps, tolerance=tolerance, progress=progress)
+    return [
+        Link(
+            found.points[row],
+            float(found.highest[row]),
+            found.tops[row],
+            "path maximum" if found.converged[row] else "not converged",
+        )
+        for row in range(len(found))
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """A saddle, and where the descents to both sides of it end.
+
+    Attributes
+    ----------
+    link
+        From one end over the saddle to the other, with the word "verified saddle" if the saddle is its highest point.
+    gradient_norms
+        At both ends, (2,).
+    """
+
+    link: Link
+    gradient_norms: Floats
+
+
+def crossings(
+    landscape: Landscape, links: Sequence[Link], *, gradient_tolerance: float, max_evaluations: int
+) -> list[Crossing | None]:
+    """Go from the tops of links to saddles, and from there down to both sides; None where no saddle is reached.
+
+    The first end of a crossing is the one on the side of the first point of its link.
+    """
+    along = np.array([ahead - behind for behind, ahead in map(_around, links)])
+    lengths = np.linalg.norm(along, axis=1)
+    tops, barriers = np.array([link.top for link in links]), np.array([link.barrier for link in links])
+    ends = landscape.values(np.concatenate([link.points[[0, -1]] for link in links]), progress=False).reshape(-1, 2)
+    height = np.maximum(barriers - ends.max(axis=1), 0.0)
+    noise = noise_at(landscape, tops, barriers)
+    found = saddles(
+        landscape,
+        tops,
+        along,
+        tolerance=gradient_tolerance,
+        radius=0.3 * lengths,
+        ceiling=barriers + 0.01 * height + noise,
+    )
+    rows = np.flatnonzero(found.verified & (found.values <= barriers + _AS_HIGH * height + noise))
+    result: list[Crossing | None] = [None] * len(links)
+    if len(rows) == 0:
+        return result
+    directions = found.direction[rows] * np.sign((found.direction[rows] * along[rows]).sum(axis=1))[:, None]
+    aside = _ASIDE * lengths[rows, None] * directions
+    middle = found.points[rows]
+    ways = descents(
+        landscape,
+        np.concatenate([middle - aside, middle + aside]),
+        longest=_STEP * float(lengths[rows].min()),
+        ceilings=np.tile(found.values[rows] + noise[rows], 2),
+        gradient_tolerance=gradient_tolerance,
+        max_evaluations=max_evaluations,
+    )
+    n = len(rows)
+    paths = [np.concatenate([ways[i][0][::-1], middle[i : i + 1], ways[n + i][0]]) for i in range(n)]
+    for place, (row, link) in enumerate(zip(rows, measured(landscape, paths), strict=True)):
+        value = float(found.values[row])
+        lower = landscape.values(link.points[[0, -1]], progress=False).max()
+        if link.barrier <= value + max(_AS_HIGH * (value - lower), noise[row]):
+            link = Link(link.points, max(link.barrier, value), middle[place], "verified saddle")
+        result[row] = Crossing(link, np.array([ways[place][1], ways[n + place][1]]))
+    return result
+
+
+def descents(
+    landscape: Landscape,
+    starts: Floats,
+    *,
+    longest: float,
+    ceilings: Floats,
+    gradient_tolerance: float,
+    max_evaluations: int,
+) -> list[tuple[Floats, float]]:
+    """Go down from points (m, p) to minima, and return the ways (k, p) there and the gradient norms at their ends.
+
+    Of each way as few points are kept as keep its highest loss below its ceiling.
+    """
+    ended = polish(
+        landscape,
+        starts,
+        tolerance=gradient_tolerance,
+        max_evaluations=max_evaluations,
+        longest=longest,
+        trails=True,
+        progress=False,
+    )
+    ways: list[Floats] = list(ended.trails)
+    left = list(range(len(starts)))
+    for count in _KEPT:
+        few = {row: ended.trails[row][_spread(len(ended.trails[row]), count)] for row in left}
+        links = measured(landscape, list(few.values()))
+        for (row, way), link in zip(few.items(), links, strict=True):
+            ways[row] = way
+            if link.barrier <= ceilings[row]:
+                left.remove(row)
+        if not left:
+            break
+    return [(way, float(norm)) for way, norm in zip(ways, ended.gradient_norm, strict=True)]
+
+
+def dips(landscape: Landscape, link: Link, *, cuts: int = 8) -> list[tuple[int, Floats]]:
+    """Return where the loss along a link is least on either side of its top before it rises again.
+
+    Each as the number of points of the path before it, and the dip itself; none on a side on which the loss falls all
+    the way.
+    """
+    steps = np.diff(link.points, axis=0)
+    shares = np.arange(cuts)[:, None] / cuts
+    fine = np.concatenate([(link.points[:-1, None] + shares * steps[:, None]).reshape(-1, steps.shape[1])])
+    fine = np.concatenate([fine, link.points[-1:]])
+    values = landscape.values(fine, progress=False)
+    top = int(values.argmax())
+    found = []
+    for side in (np.arange(top, -1, -1), np.arange(top, len(fine))):
+        along = values[side]
+        rises = np.flatnonzero(np.diff(along) > 0)
+        if len(rises) and rises[0] > 0:
+            place = int(side[rises[0]])
+            found.append((place // cuts + 1, fine[place]))
+    return found
+
+
+def joined(first: Floats, second: Floats) -> Floats:
+    """Return two paths as one, the second beginning where the first ends."""
+    return np.concatenate([first, second[1:] if np.array_equal(first[-1], second[0]) else second])
+
+
+def resampled(points: Floats, k: int) -> Floats:
+    """Return k points evenly spaced along a path, the ends as they are."""
+    lengths = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1)))
+    places = np.interp(np.linspace(0, lengths[-1], k), lengths, np.arange(len(points)))
+    low = np.minimum(places.astype(np.int64), len(points) - 2)
+    share = (places - low)[:, None]
+    result = points[low] * (1 - share) + points[low + 1] * share
+    result[0], result[-1] = points[0], points[-1]
+    return np.asarray(result)
+
+
+def _spread(length: int, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(np.int64))
+
+
+def _around(link: Link) -> tuple[Floats, Floats]:
+    """Return the points of a path before and after its top."""
+    steps = np.diff(link.points, axis=0)
+    squares = np.maximum((steps**2).sum(1), 1e-300)
+    shares = np.clip(((link.top - link.points[:-1]) * steps).sum(1) / squares, 0.0, 1.0)
+    nearest = int(np.linalg.norm(link.points[:-1] + shares[:, None] * steps - link.top, axis=1).argmin())
+    before = nearest if shares[nearest] > 1e-9 else max(nearest - 1, 0)
+    after = nearest + 1 if shares[nearest] < 1 - 1e-9 else min(nearest + 2, len(link.points) - 1)
+    return link.points[before], link.points[after]
