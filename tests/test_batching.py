@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from topolandscape.landscape.batching import Engine, spread
+from topolandscape.landscape.batching import Engine, Plan, spread
 from topolandscape.landscape.forms import Looped, NumpyRows, Rows, Vmapped
 from topolandscape.landscape.machine import (
     PROCESSOR_MEMORY,
@@ -382,3 +382,24 @@ class _Recorded:
 def test_spread_is_the_largest_difference_and_skips_what_is_not_finite():
     ways = [np.array([1.0, np.nan, np.inf, 2.0]), np.array([1.5, np.nan, np.inf, np.nan])]
     np.testing.assert_array_equal(spread(ways), [0.5, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_was_planned_is_done_and_not_searched_for(rows):
+    calls = []
+    engine = slow_engine(Slow("vmap", lambda calls: 0.0, calls), Slow("loop", lambda calls: 0.0, calls))
+    planned = engine.planned({"values": Plan("loop", 4, 1, rows)})
+    for points in (POINTS[:2], POINTS):
+        np.testing.assert_allclose(planned.values(points), mean_cubes(points), rtol=1e-12)
+    # Chunks of four on as many blocks as there are.
+    assert calls == ["loop"] * (7 * (2 // rows))
+    assert (planned.form(), planned.plan().chunk, planned.plan().rows) == ("loop", 4, rows)
+    assert planned.on(planned.blocks, 2).plan().chunk == 4
+    assert engine.plan() is None
+
+
+def test_plans_of_forms_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="there is no form 'fast' of values; there are vmap"):
+        FORMS["vmap"]().planned({"values": Plan("fast", 4, 1, 2)})
+    with pytest.raises(ValueError, match="of heights"):
+        FORMS["vmap"]().planned({"heights": Plan("vmap", 4, 1, 2)})

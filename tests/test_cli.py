@@ -47,7 +47,7 @@ MINIMA = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3", "--mini
 @pytest.fixture
 def _same_plans(monkeypatch):
     """Leave out the search for the fastest way of evaluation."""
-    plans = {kind: {"form": "wide", "chunk": 64} for kind in ("values", "gradients", "products")}
+    plans = {kind: {"form": "wide", "chunk": 64, "rows": 1} for kind in ("values", "gradients", "products")}
     monkeypatch.setattr("topolandscape.study.runs._plans", lambda landscape, route: plans)
 
 

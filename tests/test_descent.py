@@ -403,3 +403,25 @@ def test_trajectories_are_read_only_and_checked():
         kept.points[0] = 1
     with pytest.raises(ValueError, match="do not belong together"):
         Trajectories(**(arrays | {"values": np.zeros((2, 4))}))
+
+
+def test_a_function_may_tell_where_to_stop(valley):
+    asked = []
+
+    def stops(step):
+        asked.append(step)
+        return step in (2, 5)
+
+    states = list(descending(valley, np.ones((1, 2)), every=stops, steps=7))
+    assert [state.step for state in states] == [0, 2, 5, 7]
+    assert asked == [1, 2, 3, 4, 5, 6]
+
+
+def test_descents_that_had_ended_are_named_once(caplog):
+    steep = Landscape.from_function(lambda x: (x**4).sum(1), 1)
+    *_, end = descending(steep, [[1.0], [1e60]], every=None, steps=3, learning_rate=1e-3, method="sgd")
+    assert len(caplog.records) == 1
+    caplog.clear()
+    *_, later = descending(steep, end, every=None, steps=5, learning_rate=1e-3, method="sgd")
+    assert not caplog.records
+    assert later.stopped.tolist() == end.stopped.tolist()

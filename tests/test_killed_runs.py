@@ -24,7 +24,7 @@ recipe, kills = Recipe(**json.loads(sys.argv[1])), int(sys.argv[2])
 minima_route._KEEP_AFTER = 0.0
 # What is fastest may change from one run to the next, and with it the last bits.
 kinds = ("values", "gradients", "products") + (("accuracies",) if recipe.data == "digits" else ())
-runs._plans = lambda landscape, route: {kind: {"form": "wide", "chunk": 16} for kind in kinds}
+runs._plans = lambda landscape, route: {kind: {"form": "wide", "chunk": 16, "rows": 1} for kind in kinds}
 
 def begun(folder):
     child = os.fork()

@@ -27,7 +27,7 @@ from topolandscape.study import Recipe, pictures, run
 from topolandscape.study.problem import problem
 
 SMALL = {"model": "mlp:2-2-1,tanh", "data": "teacher_student", "weight_decay": 1e-3, "minima": 3, "steps": 60}
-PLANS = {kind: {"form": "wide", "chunk": 64} for kind in ("values", "gradients", "products")}
+PLANS = {kind: {"form": "wide", "chunk": 64, "rows": 1} for kind in ("values", "gradients", "products")}
 original_plans = runs._plans
 
 
@@ -220,7 +220,7 @@ def test_a_network_that_is_there_is_gone_on_with(tmp_path, monkeypatch, whole):
 
 
 def test_a_run_goes_on_in_the_way_in_which_it_began(tmp_path, monkeypatch):
-    recipe, plans = Recipe(**SMALL | {"steps": 5}), {**PLANS, "values": {"form": "vmap", "chunk": 7}}
+    recipe, plans = Recipe(**SMALL | {"steps": 5}), {**PLANS, "values": {"form": "vmap", "chunk": 7, "rows": 1}}
     monkeypatch.setattr(runs, "_plans", lambda landscape, route: plans)
     with monkeypatch.context() as patch:
         stopping(patch, "descents", 1)

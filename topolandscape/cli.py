@@ -62,7 +62,7 @@ def barcode(
     model: Annotated[str, typer.Argument(help="mlp:64-16-10, another name of the zoo, or file.py:function.")],
     data: Annotated[str, typer.Argument(help="digits, another data set of the zoo, or file.py:function.")],
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="More files after --checkpoints FILE.")
+        list[str] | None, typer.Argument(metavar="FILE", help="More files after --checkpoints FILE.")
     ] = None,
     loss: Annotated[
         str | None, typer.Option(help="cross_entropy, mse or file.py:function. [default: what fits the data]")

@@ -201,7 +201,7 @@ class Engine:
         Parameters
         ----------
         plans
-            As `plan` gives them; of these the form and the chunk hold.
+            As `plan` gives them; of these the form and the chunk hold, and the rows where blocks need not be cut.
         """
         for kind, plan in plans.items():
             if kind not in KINDS or plan.form not in self._names[kind]:
@@ -503,8 +503,10 @@ class Engine:
             plan = self._plans.get(key)
             most = self._fitting(request, blocks[0], form)
             return Plan(form, most if plan is None else min(most, plan.chunk), workers, rows)
-        if request.kind in self._kept:
-            self._plans.setdefault(key, replace(self._kept[request.kind], workers=workers, rows=rows))
+        if request.kind in self._kept and key not in self._plans:
+            kept = self._kept[request.kind]
+            most = rows if self._uncut is None else max(rows, kept.rows)
+            self._plans[key] = replace(kept, workers=workers, rows=most)
         if key not in self._plans:
             self._asked[key] = self._asked.get(key, 0) + request.rows
             if self._spare is None or self._asked[key] < WORTH_SEARCHING:

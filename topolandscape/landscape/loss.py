@@ -438,14 +438,14 @@ class Landscape:
     def planned(self, plans: Mapping[str, Mapping[str, Any]]) -> Landscape:
         """Return the same landscape, evaluated in ways that are given and not searched for, so that it repeats itself.
 
-        Losses differ by rounding from form to form, and from one number of vectors at once to another, so that
-        training, which amplifies the last bit, repeats only where both are the same.
+        Losses differ by rounding from form to form, and from one number of vectors or rows at once to another, so that
+        training, which amplifies the last bit, repeats only where all are the same.
 
         Parameters
         ----------
         plans
             For kinds of quantities (``"values"``, ``"accuracies"``, ``"gradients"``, ``"products"``) the form and the
-            number of vectors at once, as ``engine.plan(kind)`` tells what was found to be best.
+            number of vectors and rows at once, as ``engine.plan(kind)`` tells what was found to be best.
 
         Returns
         -------
@@ -458,15 +458,16 @@ class Landscape:
         >>> landscape = Landscape.from_module(
         ...     module, torch.zeros(3, 2), torch.ones(3, 1), loss=torch.nn.functional.mse_loss
         ... )
-        >>> landscape.planned({"values": {"form": "loop", "chunk": 1}}).engine.plan("values").form
+        >>> landscape.planned({"values": {"form": "loop", "chunk": 1, "rows": 3}}).engine.plan("values").form
         'loop'
         """
         own = {
-            kind: Plan(plan["form"], int(plan["chunk"]), len(self.engine.devices), 0) for kind, plan in plans.items()
+            kind: Plan(plan["form"], plan["chunk"], len(self.engine.devices), plan["rows"])
+            for kind, plan in plans.items()
         }
         other = copy.copy(self)
         other.engine = self.engine.planned(own)  # type: ignore[arg-type]
-        plain = {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in own.items()}
+        plain = {kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows} for kind, plan in own.items()}
         other.description = MappingProxyType({**self.description, "plans": plain})
         return other
 

@@ -85,7 +85,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     return result
 
 
-def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, Any]]:
+def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, str | int]]:
     """Return how each kind of quantity that a route asks for is evaluated fastest."""
     from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING
 
@@ -99,7 +99,11 @@ def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, Any]]:
         with suppress(ValueError):  # no classes
             landscape.accuracies(points, progress=False)
     known = {kind: landscape.engine.plan(kind) for kind in KINDS}
-    return {kind: {"form": plan.form, "chunk": plan.chunk} for kind, plan in known.items() if plan is not None}
+    return {
+        kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows}
+        for kind, plan in known.items()
+        if plan is not None
+    }
 
 
 def _checksum(file: str) -> Any:
