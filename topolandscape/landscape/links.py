@@ -8,7 +8,7 @@ function takes many links, so that all their points share the calls of the loss 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,10 +18,13 @@ from topolandscape.landscape.polishing import noise_at, polish
 from topolandscape.landscape.saddles import saddles
 from topolandscape.structures import Floats
 
+VERIFIED = "verified saddle"
 # Points of a trail that are kept, if so few keep the path as low as it should be.
 _KEPT = (3, 5, 9, 17, 33, 128)
 # A saddle is the highest point of a path that rises above it by no more than this share of its height.
-_AS_HIGH = 1e-3
+AS_HIGH = 1e-3
+# How exactly the highest loss of a link is known, as a share of its height.
+_CLOSELY = 1e-6
 # How far from a saddle its descents begin, and how long their steps are, in lengths of the segments around the top.
 _ASIDE, _STEP = 0.05, 0.5
 
@@ -53,7 +56,7 @@ def measured(landscape: Landscape, paths: Sequence[Floats], word: str = "path ma
     links: list[Link | None] = [None] * len(paths)
     for count in sorted({len(path) for path in paths}):
         rows = [row for row, path in enumerate(paths) if len(path) == count]
-        highest, tops = highest_on(landscape, np.stack([paths[row] for row in rows]))
+        highest, tops = highest_on(landscape, np.stack([paths[row] for row in rows]), tolerance=_CLOSELY)
         for place, row in enumerate(rows):
             links[row] = Link(paths[row], float(highest[place]), tops[place], word)
     return [link for link in links if link is not None]
@@ -64,15 +67,9 @@ def strings(
 ) -> list[Link]:
     """Bend paths (b, k, p) until their highest losses are as low as they get, and return them as links."""
     found = lower_paths(landscape, paths, points=points, steps=steps, tolerance=tolerance, progress=progress)
-    return [
-        Link(
-            found.points[row],
-            float(found.highest[row]),
-            found.tops[row],
-            "path maximum" if found.converged[row] else "not converged",
-        )
-        for row in range(len(found))
-    ]
+    words = ["path maximum" if converged else "not converged" for converged in found.converged]
+    links = measured(landscape, list(found.points))
+    return [replace(link, word=word) for link, word in zip(links, words, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +109,7 @@ def crossings(
         radius=0.3 * lengths,
         ceiling=barriers + 0.01 * height + noise,
     )
-    rows = np.flatnonzero(found.verified & (found.values <= barriers + _AS_HIGH * height + noise))
+    rows = np.flatnonzero(found.verified & (found.values <= barriers + AS_HIGH * height + noise))
     result: list[Crossing | None] = [None] * len(links)
     if len(rows) == 0:
         return result
@@ -132,8 +129,8 @@ def crossings(
     for place, (row, link) in enumerate(zip(rows, measured(landscape, paths), strict=True)):
         value = float(found.values[row])
         lower = landscape.values(link.points[[0, -1]], progress=False).max()
-        if link.barrier <= value + max(_AS_HIGH * (value - lower), noise[row]):
-            link = Link(link.points, max(link.barrier, value), middle[place], "verified saddle")
+        if link.barrier <= value + max(AS_HIGH * (value - lower), noise[row]):
+            link = Link(link.points, max(link.barrier, value), middle[place], VERIFIED)
         result[row] = Crossing(link, np.array([ways[place][1], ways[n + place][1]]))
     return result
 

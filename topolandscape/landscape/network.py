@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from topolandscape.landscape.links import (
+    AS_HIGH,
+    VERIFIED,
     Link,
     crossings,
     descents,
@@ -34,6 +36,8 @@ Pairs = Literal["tree", "all"] | ArrayLike
 _SADDLE, _DIPS, _FINER, _DONE = range(4)
 # Links of each way that are worked on at once, points of new strings, and most points of a string.
 _AT_ONCE, _FEW, _MANY = 3, 9, 33
+# How far they are bent.
+_ROUGH, _ROUGH_STEPS = 0.05, 100
 
 
 def minima_network(
@@ -69,7 +73,8 @@ def minima_network(
     points, steps, tolerance
         As for `lower_paths`.
     explore
-        How often, when nothing else is left to do, new pairs across the cuts of the highest passes are tried.
+        How often, when nothing else is left to do, new pairs across the cuts of the highest passes are tried, if
+        `pairs` is ``"tree"``.
     saddle
         Whether the highest passes are refined until they are saddles of index one.
     gradient_tolerance
@@ -185,8 +190,9 @@ def joining(
         search.join(_pairs(pairs, minima), start)
         search.note(begun)
         yield search.network()
-    while saddle and search.round < rounds and not (seconds is not None and time.monotonic() - begun > seconds):
-        if not search.refine() and not search.explore():
+    explored = isinstance(pairs, str) and pairs == "tree"
+    while search.round < rounds and not (seconds is not None and time.monotonic() - begun > seconds):
+        if not (saddle and search.refine()) and not (explored and search.explore()):
             break
         search.round += 1
         search.note(begun)
@@ -278,7 +284,7 @@ class _Search:
             a, b = find(way[0]), find(way[-1])
             total += barrier - max(lowest[a], lowest[b])
             root[b], lowest[a] = a, min(lowest[a], lowest[b])
-        verified = sum(self._links[link].word == "verified saddle" for link, _ in self._ways())
+        verified = sum(self._links[link].word == VERIFIED for link, _ in self._ways())
         before = self._curve[-1][0] if self._curve and self.round else 0.0
         spent = time.monotonic() - begun
         self._curve.append([max(before, spent), total, float(verified)])
@@ -318,9 +324,12 @@ class _Search:
             a, b, path = b, a, path[::-1]
         barrier = max(link.barrier, *self._minima.values[[a, b]])
         known = self._links.get((a, b))
-        if known is None or barrier < known.barrier:
+        # How exactly the highest loss of a path is known decides nothing against a saddle.
+        margin = AS_HIGH * max(barrier - self._minima.values[[a, b]].max(), 0.0) + 1e-7 * abs(barrier)
+        better = (link.word == VERIFIED) - (known is not None and known.word == VERIFIED)
+        if known is None or barrier < known.barrier + better * margin:
             self._links[a, b] = Link(path, float(barrier), link.top, link.word)
-            self._next[a, b] = _DONE if link.word == "verified saddle" else _SADDLE
+            self._next[a, b] = _DONE if link.word == VERIFIED else _SADDLE
         return a, b
 
     def _met(self, points: Floats, norms: Floats) -> list[int]:
@@ -356,13 +365,24 @@ class _Search:
         added = [self._add(a, b, link) for (a, b), link in zip(pairs, found, strict=True)]
         return [pair for pair in added if pair is not None]
 
-    def _strings(self, paths: Floats, points: Sequence[int] | None = None) -> list[Link]:
+    def _strings(self, paths: Floats) -> list[Link]:
         return strings(
             self._landscape,
             paths,
-            points=self._settings["points"] if points is None else points,
+            points=self._settings["points"],
             steps=self._settings["steps"],
             tolerance=self._settings["tolerance"],
+            progress=self._progress,
+        )
+
+    def _roughly(self, paths: Sequence[Floats], number: int) -> list[Link]:
+        """Bend paths, with so many points, as far as it takes to see where their tops are."""
+        return strings(
+            self._landscape,
+            np.stack([resampled(path, number) for path in paths]),
+            points=(number,),
+            steps=min(_ROUGH_STEPS, self._settings["steps"]),
+            tolerance=max(_ROUGH, self._settings["tolerance"]),
             progress=self._progress,
         )
 
@@ -395,17 +415,16 @@ class _Search:
             gaps += self._by_dips(doing[_DIPS])
         gaps = [gap for gap in gaps if gap[0] != gap[1] and not self._is_low(gap[0], gap[1])]
         if gaps:
-            found = self._strings(np.stack([resampled(path, _FEW) for _, _, path in gaps]), (_FEW,))
+            found = self._roughly([path for _, _, path in gaps], _FEW)
             for (a, b, _), link in zip(gaps, found, strict=True):
                 self._add(a, b, link)
-        for pair in doing[_FINER]:
-            self._make_finer(pair)
+        self._make_finer(doing[_FINER])
         return bool(chosen)
 
     def _is_low(self, a: int, b: int) -> bool:
         """Return whether two minima have a link already that is a verified saddle."""
         link = self._links.get((min(a, b), max(a, b)))
-        return link is not None and link.word == "verified saddle"
+        return link is not None and link.word == VERIFIED
 
     def _over_saddles(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
         """Add the saddles near the tops of links; return what is left to be joined."""
@@ -426,7 +445,7 @@ class _Search:
         for place, ((a, b), link, one) in enumerate(reached):
             c, d = rows[2 * place : 2 * place + 2]
             added = self._add(c, d, one.link)
-            if added is not None and self._links[added].word != "verified saddle":
+            if added is not None and self._links[added].word != VERIFIED:
                 self._next[added] = _DIPS
             place_of_top = int(np.linalg.norm(link.points - link.top, axis=1).argmin())
             middle = self._minima.points
@@ -481,13 +500,16 @@ class _Search:
             self._add(a, b, link)
         return gaps
 
-    def _make_finer(self, pair: Pair) -> None:
-        """Bend a link with twice the points."""
-        link = self._links[pair]
-        k = min(_MANY, 2 * len(link.points) - 1)
-        (found,) = self._strings(resampled(link.points, max(k, _FEW))[None], (max(k, _FEW),))
-        if found.barrier < link.barrier:
-            self._add(*pair, found)
+    def _make_finer(self, pairs: list[Pair]) -> None:
+        """Bend links with twice the points."""
+        by_number: dict[int, list[Pair]] = {}
+        for pair in pairs:
+            number = min(_MANY, max(_FEW, 2 * len(self._links[pair].points) - 1))
+            by_number.setdefault(number, []).append(pair)
+        for number, some in by_number.items():
+            found = self._roughly([self._links[pair].points for pair in some], number)
+            for pair, link in zip(some, found, strict=True):
+                self._add(*pair, link)
 
     def explore(self) -> bool:
         """Join new pairs across the cuts of the highest links; return whether there were any."""

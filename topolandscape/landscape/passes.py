@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from topolandscape.landscape.loss import Landscape
-from topolandscape.structures import Floats
+from topolandscape.structures import Floats, Integers
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
@@ -331,11 +331,13 @@ class _Strings:
         self.values[:, [0, -1]] = ends
         self._memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
         self._pairs: list[tuple[Floats, Floats, Floats]] = []  # steps, changes of the force, 1 / their products
+        self._taken = 0
+        self._scales = np.zeros(b)  # of the last pair: product by square of the change; 0 where there is none
         self._last: tuple[Floats, Floats] | None = None
         length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
         self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
 
-    def step(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    def step(self, rows: Integers) -> None:
         """Move the inner points of some paths."""
         b, k, p = self.paths.shape
         values, gradients = self._landscape.gradients(self.paths[rows, 1:-1].reshape(-1, p), progress=False)
@@ -350,13 +352,15 @@ class _Strings:
             before, after = (np.linalg.norm(d, axis=2) for d in _steps(self.paths[rows]))
             stiffness = np.abs((gradients * tangents).sum(2)).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
             force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
-        full = np.zeros((b, k - 2, p))
-        full[rows] = force
-        here = self.paths[:, 1:-1]
+        here = self.paths[rows, 1:-1]
         if self._last is not None:
-            self._remember(here - self._last[0], full - self._last[1], rows)
-        self._last = (here.copy(), full)
-        move = -self._newton(full)[rows]
+            self._remember(here - self._last[0][rows], force - self._last[1][rows], rows)
+            self._last[0][rows], self._last[1][rows] = here, force
+        else:
+            last = np.zeros((b, k - 2, p))
+            last[rows] = force
+            self._last = (self.paths[:, 1:-1].copy(), last)
+        move = -self._newton(force, rows)
         if self._method == "string":
             move -= (move * tangents).sum(2, keepdims=True) * tangents
         size = np.linalg.norm(move, axis=2, keepdims=True)
@@ -369,42 +373,54 @@ class _Strings:
         if self._method == "string":
             self.paths[rows] = _spread(self.paths[rows], self.values[rows], k, self._emphasis)
 
-    def calm(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], paths: Floats) -> None:
+    def calm(self, rows: Integers, paths: Floats) -> None:
         """Put some paths back where they were lowest, to go on in smaller steps without memory."""
         self.paths[rows] = paths[rows]
         self._radius[rows] /= 2
         for _, _, inverse in self._pairs:
             inverse[rows] = 0.0
+        self._scales[rows] = 0.0
         if self._last is not None:
             self._last[0][rows] = paths[rows, 1:-1]
 
-    def _remember(self, steps: Floats, changes: Floats, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        product = (steps * changes).sum((1, 2))
-        sizes = np.sqrt((steps**2).sum((1, 2)) * (changes**2).sum((1, 2)))
-        useful = product > 1e-6 * sizes
-        inverse = np.where(useful, 1 / np.where(useful, product, 1.0), 0.0)
-        self._pairs.append((steps, changes, inverse))
-        if len(self._pairs) > self._memory:
-            self._pairs.pop(0)
+    def _remember(self, steps: Floats, changes: Floats, rows: Integers) -> None:
+        """Keep the last step of some paths; a place of the memory is used by all of them, in turn."""
+        product = _dot(steps, changes)
+        squares = _dot(changes, changes)
+        useful = product > 1e-6 * np.sqrt(_dot(steps, steps) * squares)
+        self._scales[rows] = np.where(useful, product / np.where(useful, squares, 1.0), 0.0)
+        place = self._taken % self._memory
+        self._taken += 1
+        here = self.paths[:, 1:-1]
+        if place == len(self._pairs):
+            self._pairs.append((np.zeros_like(here), np.zeros_like(here), np.zeros(len(here))))
+        kept_steps, kept_changes, inverse = self._pairs[place]
+        inverse[:] = 0.0
+        kept_steps[rows], kept_changes[rows] = steps, changes
+        inverse[rows] = np.where(useful, 1 / np.where(useful, product, 1.0), 0.0)
 
-    def _newton(self, force: Floats) -> Floats:
+    def _newton(self, force: Floats, rows: Integers) -> Floats:
         """Return the inverse of the estimated curvature times the forces (two-loop recursion, Nocedal 1980)."""
         result = force.copy()
+        newest = [(self._taken - 1 - back) % self._memory for back in range(len(self._pairs))]
         shares = []
-        for step, change, inverse in reversed(self._pairs):
-            share = inverse * (step * result).sum((1, 2))
-            result -= share[:, None, None] * change
+        for place in newest:
+            steps, changes, inverse = (part[rows] for part in self._pairs[place])
+            share = inverse * _dot(steps, result)
+            result -= share[:, None, None] * changes
             shares.append(share)
-        scale = 0.3 * self._radius / np.maximum(np.linalg.norm(force, axis=2).max(1), 1e-300)
-        if self._pairs:
-            _, change, inverse = self._pairs[-1]
-            known = inverse > 0
-            squares = np.where(known, (change**2).sum((1, 2)), 1.0)
-            scale = np.where(known, 1 / (np.where(known, inverse, 1.0) * squares), scale)
-        result *= scale[:, None, None]
-        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            result += (share - inverse * (change * result).sum((1, 2)))[:, None, None] * step
+        largest = np.sqrt(np.einsum("bkp,bkp->bk", force, force)).max(1)
+        first = 0.3 * self._radius[rows] / np.maximum(largest, 1e-300)
+        result *= np.where(self._scales[rows] > 0, self._scales[rows], first)[:, None, None]
+        for place, share in zip(reversed(newest), reversed(shares), strict=True):
+            steps, changes, inverse = (part[rows] for part in self._pairs[place])
+            result += (share - inverse * _dot(changes, result))[:, None, None] * steps
         return result
+
+
+def _dot(one: Floats, other: Floats) -> Floats:
+    """Return the inner products of paths."""
+    return np.einsum("bkp,bkp->b", one, other)
 
 
 def _steps(paths: Floats) -> tuple[Floats, Floats]:
