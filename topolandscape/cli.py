@@ -99,7 +99,7 @@ def barcode(
     pairs: Annotated[
         str, typer.Option(help="Minima: pairs to join: tree, those that can change a bar, or all.")
     ] = "tree",
-    explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 1,
+    explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 2,
     seconds: Annotated[
         float | None, typer.Option(help="Minima: begin no new path after this time. [default: no limit]")
     ] = None,

@@ -63,10 +63,19 @@ def measured(landscape: Landscape, paths: Sequence[Floats], word: str = "path ma
 
 
 def strings(
-    landscape: Landscape, paths: Floats, *, points: Sequence[int], steps: int, tolerance: float, progress: bool | None
+    landscape: Landscape,
+    paths: Floats,
+    *,
+    points: Sequence[int],
+    steps: int,
+    tolerance: float,
+    memory: int,
+    progress: bool | None,
 ) -> list[Link]:
     """Bend paths (b, k, p) until their highest losses are as low as they get, and return them as links."""
-    found = lower_paths(landscape, paths, points=points, steps=steps, tolerance=tolerance, progress=progress)
+    found = lower_paths(
+        landscape, paths, points=points, steps=steps, tolerance=tolerance, memory=memory, progress=progress
+    )
     words = ["path maximum" if converged else "not converged" for converged in found.converged]
     links = measured(landscape, list(found.points))
     return [replace(link, word=word) for link, word in zip(links, words, strict=True)]
@@ -171,25 +180,24 @@ def descents(
     return [(way, float(norm)) for way, norm in zip(ways, ended.gradient_norm, strict=True)]
 
 
-def dips(landscape: Landscape, link: Link, *, cuts: int = 8) -> list[tuple[int, Floats]]:
-    """Return where the loss along a link is least on either side of its top before it rises again.
+def dips(landscape: Landscape, links: Sequence[Link], *, cuts: int = 8) -> list[list[tuple[int, Floats]]]:
+    """Return where along each link the loss is least between two rises, from the first end to the last.
 
-    Each as the number of points of the path before it, and the dip itself; none on a side on which the loss falls all
-    the way.
+    Each dip as the number of points of the path before it, and the dip itself.
     """
-    steps = np.diff(link.points, axis=0)
     shares = np.arange(cuts)[:, None] / cuts
-    fine = np.concatenate([(link.points[:-1, None] + shares * steps[:, None]).reshape(-1, steps.shape[1])])
-    fine = np.concatenate([fine, link.points[-1:]])
-    values = landscape.values(fine, progress=False)
-    top = int(values.argmax())
+    fine = []
+    for link in links:
+        steps = np.diff(link.points, axis=0)
+        inner = (link.points[:-1, None] + shares * steps[:, None]).reshape(-1, steps.shape[1])
+        fine.append(np.concatenate([inner, link.points[-1:]]))
+    values = np.split(
+        landscape.values(np.concatenate(fine), progress=False), np.cumsum([len(part) for part in fine])[:-1]
+    )
     found = []
-    for side in (np.arange(top, -1, -1), np.arange(top, len(fine))):
-        along = values[side]
-        rises = np.flatnonzero(np.diff(along) > 0)
-        if len(rises) and rises[0] > 0:
-            place = int(side[rises[0]])
-            found.append((place // cuts + 1, fine[place]))
+    for points, along in zip(fine, values, strict=True):
+        low = np.flatnonzero((along[1:-1] < along[:-2]) & (along[1:-1] <= along[2:])) + 1
+        found.append([((int(place) - 1) // cuts + 1, points[place]) for place in low])
     return found
 
 

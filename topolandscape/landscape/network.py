@@ -19,7 +19,6 @@ from topolandscape.landscape.links import (
     descents,
     dips,
     joined,
-    measured,
     resampled,
     strings,
 )
@@ -31,13 +30,16 @@ from topolandscape.structures import Floats, Minima, MinimaNetwork
 Pair = tuple[int, int]
 Pairs = Literal["tree", "all"] | ArrayLike
 
-# What is done next with a link that is no verified saddle: look for the saddle near its top, take it apart at its dips,
-# bend it with twice the points; or nothing more.
-_SADDLE, _DIPS, _FINER, _DONE = range(4)
+# What can be done with a link that is no verified saddle: take it apart at its dips, look for the saddle near its top,
+# bend it with twice the points. Long links are taken apart first.
+_APART, _SADDLE, _FINER = "apart", "saddle", "finer"
+_LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
 # Links of each way that are worked on at once, points of new strings, and most points of a string.
-_AT_ONCE, _FEW, _MANY = 3, 9, 33
-# How far they are bent.
-_ROUGH, _ROUGH_STEPS = 0.05, 100
+_AT_ONCE, _FEW, _MANY = 6, 9, 33
+# Longest step of a descent, in segments of the link.
+_SHARE = 0.5
+# How far they are bent, and how many steps are remembered at it.
+_ROUGH, _ROUGH_STEPS, _ROUGH_MEMORY = 0.1, 60, 8
 
 
 def minima_network(
@@ -225,7 +227,7 @@ class _Search:
         self._minima = known
         self.trained = start.trained if isinstance(start, MinimaNetwork) else len(start)
         self._links: dict[Pair, Link] = {}
-        self._next: dict[Pair, int] = {}  # what is done next with each link
+        self._left: dict[Pair, list[str]] = {}  # what can still be done with each link
         self._hopeful: list[Pair] = []  # links that are refined although they are in no way yet
         self._pairs_tried: set[Pair] = set()
         self.round, self._explored = 0, 0
@@ -237,7 +239,7 @@ class _Search:
                 self._links[pair] = Link(
                     start.paths[row], float(start.barriers[row]), start.tops[row], start.passes[row]
                 )
-                self._next[pair] = state["next"][row]
+                self._left[pair] = list(state["left"][row])
             self._hopeful = [(a, b) for a, b in state["hopeful"]]
             self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
             self.round, self._explored = state["round"], state["explored"]
@@ -261,7 +263,7 @@ class _Search:
                 **self._settings,
                 "round": self.round,
                 "explored": self._explored,
-                "next": [self._next[pair] for pair in order],
+                "left": [self._left[pair] for pair in order],
                 "hopeful": self._hopeful,
                 "pairs_tried": sorted(self._pairs_tried),
                 "curve": self._curve,
@@ -314,8 +316,8 @@ class _Search:
 
     # ---------------------------------------------------------------------------------------------- what is added
 
-    def _add(self, a: int, b: int, link: Link) -> Pair | None:
-        """Keep a link between two minima if none as low is known; return the pair."""
+    def _add(self, a: int, b: int, link: Link, left: Sequence[str] = _SHORT) -> Pair | None:
+        """Keep a link between two minima, and what can be done with it, if none as low is known; return the pair."""
         if a == b:
             return None
         points = self._minima.points
@@ -329,7 +331,7 @@ class _Search:
         better = (link.word == VERIFIED) - (known is not None and known.word == VERIFIED)
         if known is None or barrier < known.barrier + better * margin:
             self._links[a, b] = Link(path, float(barrier), link.top, link.word)
-            self._next[a, b] = _DONE if link.word == VERIFIED else _SADDLE
+            self._left[a, b] = [] if link.word == VERIFIED else list(left)
         return a, b
 
     def _met(self, points: Floats, norms: Floats) -> list[int]:
@@ -362,7 +364,7 @@ class _Search:
         self._pairs_tried |= set(pairs)
         rows = np.array(pairs)
         found = self._strings(start(self._minima.points[rows[:, 0]], self._minima.points[rows[:, 1]]))
-        added = [self._add(a, b, link) for (a, b), link in zip(pairs, found, strict=True)]
+        added = [self._add(a, b, link, _LONG) for (a, b), link in zip(pairs, found, strict=True)]
         return [pair for pair in added if pair is not None]
 
     def _strings(self, paths: Floats) -> list[Link]:
@@ -372,17 +374,21 @@ class _Search:
             points=self._settings["points"],
             steps=self._settings["steps"],
             tolerance=self._settings["tolerance"],
+            memory=20,
             progress=self._progress,
         )
 
     def _roughly(self, paths: Sequence[Floats], number: int) -> list[Link]:
         """Bend paths, with so many points, as far as it takes to see where their tops are."""
+        if not paths:
+            return []
         return strings(
             self._landscape,
             np.stack([resampled(path, number) for path in paths]),
             points=(number,),
             steps=min(_ROUGH_STEPS, self._settings["steps"]),
             tolerance=max(_ROUGH, self._settings["tolerance"]),
+            memory=_ROUGH_MEMORY,
             progress=self._progress,
         )
 
@@ -395,29 +401,23 @@ class _Search:
             links = sorted(
                 ((min(step), max(step)) for step in pairwise(way)), key=lambda pair: -self._links[pair].barrier
             )
-            # Below a verified saddle that is the highest of its way nothing matters.
-            for place, pair in enumerate(links[:_AT_ONCE]):
-                if self._next[pair] == _DONE:
-                    if place == 0:
-                        break
-                elif pair not in chosen:
-                    chosen.append(pair)
-        hopeful = [pair for pair in self._hopeful if self._next[pair] < _FINER and pair not in chosen]
-        self._hopeful = []
-        chosen += hopeful
-        doing = {stage: [pair for pair in chosen if self._next[pair] == stage] for stage in (_SADDLE, _DIPS, _FINER)}
+            # Where nothing can be done with the highest, what is below it does not matter.
+            if self._left[links[0]]:
+                chosen += [pair for pair in links[:_AT_ONCE] if self._left[pair] and pair not in chosen]
+        # A new pair is no part of a way yet; it is worth being taken apart, and a saddle.
+        chosen += [pair for pair in self._hopeful if len(self._left[pair]) > 1 and pair not in chosen]
+        doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
         for pair in chosen:
-            self._next[pair] += 1
-        gaps: list[tuple[int, int, Floats]] = []  # minima to be joined, and a path to begin with
-        if doing[_SADDLE]:
-            gaps += self._over_saddles(doing[_SADDLE])
-        if doing[_DIPS]:
-            gaps += self._by_dips(doing[_DIPS])
+            doing[self._left[pair].pop(0)].append(pair)
+        gaps, whole = self._apart(doing[_APART])
+        for pair in whole:
+            if self._left[pair]:
+                doing[self._left[pair].pop(0)].append(pair)
+        gaps += self._over_saddles(doing[_SADDLE])
         gaps = [gap for gap in gaps if gap[0] != gap[1] and not self._is_low(gap[0], gap[1])]
-        if gaps:
-            found = self._roughly([path for _, _, path in gaps], _FEW)
-            for (a, b, _), link in zip(gaps, found, strict=True):
-                self._add(a, b, link)
+        found = self._roughly([path for _, _, path in gaps], _FEW)
+        for (a, b, _), link in zip(gaps, found, strict=True):
+            self._add(a, b, link)
         self._make_finer(doing[_FINER])
         return bool(chosen)
 
@@ -428,6 +428,8 @@ class _Search:
 
     def _over_saddles(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
         """Add the saddles near the tops of links; return what is left to be joined."""
+        if not pairs:
+            return []
         links = [self._links[pair] for pair in pairs]
         found = crossings(
             self._landscape,
@@ -444,61 +446,45 @@ class _Search:
         gaps = []
         for place, ((a, b), link, one) in enumerate(reached):
             c, d = rows[2 * place : 2 * place + 2]
-            added = self._add(c, d, one.link)
-            if added is not None and self._links[added].word != VERIFIED:
-                self._next[added] = _DIPS
+            self._add(c, d, one.link, [_APART, _FINER])
             place_of_top = int(np.linalg.norm(link.points - link.top, axis=1).argmin())
             middle = self._minima.points
             gaps.append((a, c, joined(link.points[: max(1, place_of_top)], middle[c][None])))
             gaps.append((d, b, joined(middle[d][None], link.points[min(place_of_top + 1, len(link.points) - 1) :])))
         return gaps
 
-    def _by_dips(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
-        """Take links apart at the dips beside their tops; return what is left to be joined."""
-        found = [(pair, number, dip) for pair in pairs for number, dip in dips(self._landscape, self._links[pair])]
-        if not found:
-            return []
-        starts = np.array([dip for _, _, dip in found])
-        ceilings = np.array([self._links[pair].barrier for pair, _, _ in found])
-        lengths = [np.linalg.norm(np.diff(self._links[pair].points, axis=0), axis=1).mean() for pair in pairs]
+    def _apart(self, pairs: list[Pair]) -> tuple[list[tuple[int, int, Floats]], list[Pair]]:
+        """Take links apart at their dips; return what is to be joined instead, and the links that have no dips."""
+        if not pairs:
+            return [], []
+        links = [self._links[pair] for pair in pairs]
+        found = dips(self._landscape, links)
+        flat = [dip for own in found for _, dip in own]
+        if not flat:
+            return [], pairs
+        spacing = [np.linalg.norm(np.diff(link.points, axis=0), axis=1).mean() for link in links]
         ways = descents(
             self._landscape,
-            starts,
-            longest=0.5 * float(min(lengths)),
-            ceilings=ceilings,
+            np.array(flat),
+            longest=_SHARE * float(min(spacing)),
+            ceilings=np.repeat([link.barrier for link in links], [len(own) for own in found]),
             gradient_tolerance=self._settings["gradient_tolerance"],
             max_evaluations=self._settings["max_evaluations"],
         )
-        rows = self._met(np.array([way[-1] for way, _ in ways]), np.array([norm for _, norm in ways]))
-        parts: list[tuple[int, int, Floats]] = []
+        rows = iter(self._met(np.array([way[-1] for way, _ in ways]), np.array([norm for _, norm in ways])))
+        trails = iter([way for way, _ in ways])
         gaps = []
-        for pair in pairs:
-            path = self._links[pair].points
-            at = [place for place, (owner, _, _) in enumerate(found) if owner == pair]
-            top = self._links[pair].top
-            place_of_top = int(np.linalg.norm(path - top, axis=1).argmin())
-            left = [place for place in at if found[place][1] <= place_of_top]
-            right = [place for place in at if found[place][1] > place_of_top]
-            if not at:
-                continue
-            begin, end, inner = pair[0], pair[1], path
-            first, last = 0, len(path)
-            before, after = path[:1], path[-1:]
-            if left:
-                number, dip = found[left[0]][1:]
-                way = ways[left[0]][0]
-                begin, first, before = rows[left[0]], number, joined(way[::-1], dip[None])
-                parts.append((pair[0], begin, joined(joined(path[:number], dip[None]), way)))
-            if right:
-                number, dip = found[right[0]][1:]
-                way = ways[right[0]][0]
-                end, last, after = rows[right[0]], number, joined(dip[None], way)
-                parts.append((end, pair[1], joined(joined(way[::-1], dip[None]), path[number:])))
-            inner = joined(joined(before, path[first:last]), after) if last > first else joined(before, after)
-            gaps.append((begin, end, inner))
-        for (a, b, _), link in zip(parts, measured(self._landscape, [path for _, _, path in parts]), strict=True):
-            self._add(a, b, link)
-        return gaps
+        for (a, b), link, own in zip(pairs, links, found, strict=True):
+            last, first, before = a, 0, link.points[:1]
+            for number, _ in own:
+                row, trail = next(rows), next(trails)
+                between = link.points[first:number]
+                gaps.append(
+                    (last, row, joined(joined(before, between), trail) if len(between) else joined(before, trail))
+                )
+                last, first, before = row, number, trail[::-1]
+            gaps.append((last, b, joined(before, link.points[first:])))
+        return gaps, [pair for pair, own in zip(pairs, found, strict=True) if not own]
 
     def _make_finer(self, pairs: list[Pair]) -> None:
         """Bend links with twice the points."""

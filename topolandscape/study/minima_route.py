@@ -213,14 +213,21 @@ def _network(landscape: Landscape, found: Minima, recipe: Recipe, run: Run, prog
 def _joining(
     landscape: Landscape, start: Minima | MinimaNetwork, recipe: Recipe, progress: bool | None
 ) -> Iterator[MinimaNetwork]:
-    """Yield ever better networks."""
-    from topolandscape.landscape.network import minima_network
+    """Yield ever better networks, and say how good they are."""
+    from topolandscape.landscape.network import joining
 
-    if isinstance(start, MinimaNetwork):
-        yield start
-        return
     settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds")}
-    yield minima_network(landscape, start, progress=progress, **settings)
+    for network in joining(landscape, start, progress=progress, **settings):
+        _, total, verified = network.provenance["curve"][-1]
+        _log.info(
+            "round %d: bars of %.4g in all, %d of %d end at verified saddles; %d minima known",
+            network.provenance["round"],
+            total,
+            verified,
+            network.trained - 1,
+            len(network),
+        )
+        yield network
 
 
 def _alone(minimum: Minima) -> MinimaNetwork:

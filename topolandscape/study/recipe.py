@@ -148,7 +148,7 @@ class Recipe:
     max_evaluations: int = 5000
     merge: float = 1e-2
     pairs: Pairs = "tree"
-    explore: int = 1
+    explore: int = 2
     seconds: float | None = None
     region: Region = "plane"
     resolution: int = 101
