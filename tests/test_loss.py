@@ -113,13 +113,13 @@ def normalised():
 
 
 MODULES = {
-    "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "wide"),
+    "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "dense"),
     "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "wide"),
-    "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "wide"),
+    "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "dense"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 6)), "wide"),
     "convolutions": (convolutional, "wide"),
     "batch norm": (normalised, "wide"),
-    "tied": (Tied, "wide"),
+    "tied": (Tied, "dense"),
     "buffers": (Buffered, "wide"),
     "attention": (Attention, "wide"),
     "overwriting": (Overwriting, "wide"),

@@ -51,14 +51,21 @@ class Link:
     word: str
 
 
-def measured(landscape: Landscape, paths: Sequence[Floats], word: str = "path maximum") -> list[Link]:
-    """Return paths of any numbers of points as links."""
+def measured(landscape: Landscape, paths: Sequence[Floats], *, margin: float = _CLOSELY) -> list[Link]:
+    """Return paths of any numbers of points as links.
+
+    Their barriers are above what was seen by a margin, a share of the height: what a closer look might still find, so
+    that they are upper bounds, and no saddle on them lies above. Where the highest point is known there is no need.
+    """
     links: list[Link | None] = [None] * len(paths)
     for count in sorted({len(path) for path in paths}):
         rows = [row for row, path in enumerate(paths) if len(path) == count]
-        highest, tops = highest_on(landscape, np.stack([paths[row] for row in rows]), tolerance=_CLOSELY)
+        some = np.stack([paths[row] for row in rows])
+        highest, tops = highest_on(landscape, some, tolerance=_CLOSELY)
+        ends = landscape.values(some[:, [0, -1]].reshape(-1, some.shape[2]), progress=False).reshape(-1, 2).max(axis=1)
+        highest += margin * np.maximum(np.where(np.isfinite(highest), highest - ends, 0.0), 0.0)
         for place, row in enumerate(rows):
-            links[row] = Link(paths[row], float(highest[place]), tops[place], word)
+            links[row] = Link(paths[row], float(highest[place]), tops[place], "path maximum")
     return [link for link in links if link is not None]
 
 
@@ -135,7 +142,7 @@ def crossings(
     )
     n = len(rows)
     paths = [np.concatenate([ways[i][0][::-1], middle[i : i + 1], ways[n + i][0]]) for i in range(n)]
-    for place, (row, link) in enumerate(zip(rows, measured(landscape, paths), strict=True)):
+    for place, (row, link) in enumerate(zip(rows, measured(landscape, paths, margin=0.0), strict=True)):
         value = float(found.values[row])
         lower = landscape.values(link.points[[0, -1]], progress=False).max()
         if link.barrier <= value + max(AS_HIGH * (value - lower), noise[row]):
