@@ -184,6 +184,12 @@ def point_rows(points: ArrayLike, dimension: int | None, name: str) -> Floats:
     return array
 
 
+def unit(directions: Floats) -> Floats:
+    """Return vectors (m, p) of length 1; those of no length as they are."""
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    return directions / np.where(length > 0, length, 1.0)
+
+
 def whole_number(number: int, name: str, least: int = 1) -> int:
     """Return a whole number; raise when it is none, or too small."""
     if not isinstance(number, (int, np.integer)) or number < least:

@@ -14,7 +14,7 @@ from topolandscape.landscape.descent import Method, Schedule, Seed, descending
 from topolandscape.landscape.descent import Trajectories as Trajectories
 from topolandscape.landscape.descent import descend as descend
 from topolandscape.landscape.descent import initial_points as initial_points
-from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.directions import point_rows, unit, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
 from topolandscape.structures import Floats, Integers, Minima
@@ -258,7 +258,7 @@ def _words(
 def _falling(landscape: Landscape, points: Floats, values: Floats, noise: Floats, directions: Floats) -> Mask:
     """Return where the loss falls all along a ray ten times as long as the point itself."""
     reach = np.logspace(-6, 1, _ON_RAY)[:, None] * np.maximum(1.0, np.linalg.norm(points, axis=1))[:, None, None]
-    heights = _along(landscape, points, values, reach * _unit(directions)[:, None])
+    heights = _along(landscape, points, values, reach * unit(directions)[:, None])
     falls = heights[:, 1:] <= heights[:, :-1] + noise[:, None]
     return falls.all(axis=1) & (heights[:, -1] < values - 10 * noise)
 
@@ -269,14 +269,14 @@ def _jumping(landscape: Landscape, points: Floats, gradients: Floats, sizes: Flo
     within = 1e-3 * np.maximum(1.0, np.linalg.norm(points, axis=1))
     bent = sizes * within > 0.1 * norms
     reach = np.where(bent, 0.1 * norms / np.where(bent, sizes, 1.0), within)
-    downhill = -_unit(gradients)
+    downhill = -unit(gradients)
     _, ahead = landscape.gradients(points + reach[:, None] * downhill, progress=False)
     return np.einsum("mp,mp->m", ahead, downhill) > -0.5 * norms
 
 
 def _pointed(landscape: Landscape, points: Floats, values: Floats, noise: Floats) -> Mask:
     """Return where the loss rises in proportion to the distance, to both sides together."""
-    direction = _unit(np.random.default_rng(0).standard_normal((1, points.shape[1])))
+    direction = unit(np.random.default_rng(0).standard_normal((1, points.shape[1])))
     reach = (
         1e-4 * np.maximum(1.0, np.linalg.norm(points, axis=1))[:, None, None] * np.array([1, -1, 0.1, -0.1])[:, None]
     )
@@ -291,11 +291,6 @@ def _along(landscape: Landscape, points: Floats, values: Floats, steps: Floats) 
     ahead = points[:, None] + steps
     heights = landscape.values(ahead.reshape(-1, points.shape[1]), progress=False).reshape(ahead.shape[:2])
     return np.concatenate([values[:, None], heights], axis=1)
-
-
-def _unit(directions: Floats) -> Floats:
-    length = np.linalg.norm(directions, axis=1, keepdims=True)
-    return directions / np.where(length > 0, length, 1.0)
 
 
 def _accuracies(landscape: Landscape, points: Floats) -> Floats:

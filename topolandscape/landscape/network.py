@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
 from topolandscape.landscape.passes import straight_paths
 from topolandscape.structures import Floats, Minima, MinimaNetwork
+from topolandscape.structures.network import spanning_tree
 
 Pair = tuple[int, int]
 Pairs = Literal["tree", "all"] | ArrayLike
@@ -34,11 +34,12 @@ Pairs = Literal["tree", "all"] | ArrayLike
 # bend it with twice the points. Long links are taken apart first.
 _APART, _SADDLE, _FINER = "apart", "saddle", "finer"
 _LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
-# Links of each way that are worked on at once, points of new strings, and most points of a string.
-_AT_ONCE, _FEW, _MANY = 6, 9, 33
+# Links of each way that are worked on at once.
+_AT_ONCE = 6
 # Longest step of a descent, in segments of the link.
 _SHARE = 0.5
-# How far they are bent, and how many steps are remembered at it.
+# Points of new strings, most points of any; how far they are bent, and how many steps are remembered in doing so.
+_FEW, _MANY = 9, 33
 _ROUGH, _ROUGH_STEPS, _ROUGH_MEMORY = 0.1, 60, 8
 
 
@@ -107,7 +108,7 @@ def minima_network(
     Veschgini, Salmhofer and Hamprecht 2018, algorithm 3). Between two minima there is in general no single saddle but
     a chain of them (Wales 2003; Carr, Trygubenko and Wales 2005): from the highest point of a link the search goes to a
     saddle and from there down to both sides; what it meets are new minima, and what is not joined yet are new links.
-    Where no saddle is reached, the link is taken apart at the dips beside its top, or bent with more points.
+    Long links, and those where no saddle is reached, are taken apart at their dips, or bent with more points.
 
     Examples
     --------
@@ -272,47 +273,25 @@ class _Search:
 
     def note(self, begun: float) -> None:
         """Add a row to the curve."""
-        values, total = self._minima.values, 0.0
-        lowest = {row: values[row] for row in range(self.trained)}
-        root = {row: row for row in range(self.trained)}
-
-        def find(row: int) -> int:
-            while root[row] != row:
-                row = root[row]
-            return row
-
-        highest = [(self._links[link].barrier, way) for link, way in self._ways()]
-        for barrier, way in sorted(highest):
-            a, b = find(way[0]), find(way[-1])
-            total += barrier - max(lowest[a], lowest[b])
-            root[b], lowest[a] = a, min(lowest[a], lowest[b])
-        verified = sum(self._links[link].word == VERIFIED for link, _ in self._ways())
+        lowest = self._minima.values[: self.trained].copy()
+        component = np.arange(self.trained)
+        total, verified = 0.0, 0
+        for pair, way in self._spanning()[1]:
+            # Elder rule: the component whose lowest minimum is higher ends here.
+            a, b = component[way[0]], component[way[-1]]
+            total += self._links[pair].barrier - max(lowest[a], lowest[b])
+            verified += self._links[pair].word == VERIFIED
+            lowest[a] = min(lowest[a], lowest[b])
+            component[component == b] = a
         before = self._curve[-1][0] if self._curve and self.round else 0.0
-        spent = time.monotonic() - begun
-        self._curve.append([max(before, spent), total, float(verified)])
+        self._curve.append([max(before, time.monotonic() - begun), float(total), float(verified)])
 
-    def _tree(self) -> list[Pair]:
-        """Return the minimum spanning tree of the barriers, the lowest first (Kruskal 1956)."""
-        component = np.arange(len(self._minima))
-        tree = []
-        for pair in sorted(self._links, key=lambda pair: (self._links[pair].barrier, pair)):
-            a, b = component[list(pair)]
-            if a != b and np.isfinite(self._links[pair].barrier):
-                component[component == b] = a
-                tree.append(pair)
-        return tree
-
-    def _ways(self) -> list[tuple[Pair, list[int]]]:
-        """Return the highest link of each bar of the given minima, and the way over it from one of them to another."""
-        neighbours: dict[int, list[int]] = {row: [] for row in range(len(self._minima))}
-        ways = []
-        for a, b in self._tree():
-            sides = [_to_nearest(neighbours, end, self.trained) for end in (a, b)]
-            if all(sides):
-                ways.append(((a, b), [*sides[0][::-1], *sides[1]]))
-            neighbours[a].append(b)
-            neighbours[b].append(a)
-        return ways
+    def _spanning(self) -> tuple[list[Pair], list[tuple[Pair, list[int]]]]:
+        """Return the spanning tree, and for each bar of the given minima its highest link and the way over it."""
+        pairs = sorted(self._links)
+        barriers = np.array([self._links[pair].barrier for pair in pairs])
+        tree, ways = spanning_tree(np.array(pairs).reshape(-1, 2), barriers, len(self._minima), self.trained)
+        return [pairs[row] for row in tree], [(pairs[row], way) for row, way in ways]
 
     # ---------------------------------------------------------------------------------------------- what is added
 
@@ -397,7 +376,7 @@ class _Search:
     def refine(self) -> bool:
         """Work on the highest links of all ways; return whether there was anything to do."""
         chosen: list[Pair] = []
-        for _, way in self._ways():
+        for _, way in self._spanning()[1]:
             links = sorted(
                 ((min(step), max(step)) for step in pairwise(way)), key=lambda pair: -self._links[pair].barrier
             )
@@ -502,10 +481,10 @@ class _Search:
         if self._explored >= self._settings["explore"]:
             return False
         self._explored += 1
-        tree = self._tree()
+        tree, ways = self._spanning()
         chosen: list[Pair] = []
         points = self._minima.points
-        for link, _ in reversed(self._ways()):
+        for link, _ in reversed(ways):
             component = _component(link[0], [pair for pair in tree if pair != link], len(points))
             inside, outside = np.flatnonzero(component), np.flatnonzero(~component)
             distances = np.linalg.norm(points[inside, None] - points[None, outside], axis=2)
@@ -551,24 +530,6 @@ def _pairs(pairs: Pairs, minima: Minima) -> list[Pair]:
     if rows.min() < 0 or rows.max() >= m or (rows[:, 0] == rows[:, 1]).any():
         raise ValueError(f"pairs must name two different ones of the {m} minima, counted from 0.")
     return sorted({(int(min(pair)), int(max(pair))) for pair in rows})
-
-
-def _to_nearest(neighbours: Mapping[int, Sequence[int]], start: int, trained: int) -> list[int]:
-    """Return the way from a minimum to the nearest of the first ones, both included; empty where there is none."""
-    before = {start: start}
-    waiting = deque([start])
-    while waiting:
-        row = waiting.popleft()
-        if row < trained:
-            way = [row]
-            while way[-1] != start:
-                way.append(before[way[-1]])
-            return way[::-1]
-        for other in sorted(neighbours[row]):
-            if other not in before:
-                before[other] = row
-                waiting.append(other)
-    return []
 
 
 def _component(root: int, edges: Sequence[Pair], m: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

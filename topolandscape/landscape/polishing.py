@@ -244,7 +244,8 @@ def _finite(values: Floats, gradients: Floats) -> Mask:
     return np.isfinite(values) & (np.abs(gradients) < _LARGEST).all(axis=1)
 
 
-def _dot(one: Floats, other: Floats) -> Floats:
+def dot(one: Floats, other: Floats) -> Floats:
+    """Return the inner products of vectors (..., p)."""
     return np.einsum("...p,...p->...", one, other)
 
 
@@ -258,7 +259,7 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
     m, p = task.points.shape
     history = History(m, p)
     directions = -task.gradients
-    slopes = _dot(directions, task.gradients)
+    slopes = dot(directions, task.gradients)
     # Longest steps along the directions.
     most = task.longest / np.maximum(np.linalg.norm(directions, axis=1), np.finfo(float).tiny)
     step = np.minimum(1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m))), most)
@@ -270,7 +271,7 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
     while len(rows := np.flatnonzero(task.going & ~stalled & (task.spent < allowed))):
         ahead = task.points[rows] + step[rows, None] * directions[rows]
         values, gradients, fine = task.evaluate(rows, ahead)
-        slope, rise = slopes[rows], _dot(gradients, directions[rows])
+        slope, rise = slopes[rows], dot(gradients, directions[rows])
         lower = values <= task.values[rows] + _DECREASE * step[rows] * slope
         level = (values <= task.values[rows] + task.noise[rows]) & (rise <= (2 * _APPROXIMATE - 1) * slope)
         enough = fine & (lower | level)
@@ -290,7 +291,7 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         task.go_to(there, ahead[accepted], values[accepted], gradients[accepted])
         task.end_converged()
         directions[there] = -history.times(there, task.gradients[there])
-        slopes[there] = _dot(directions[there], task.gradients[there])
+        slopes[there] = dot(directions[there], task.gradients[there])
         most[there] = task.longest / np.maximum(np.linalg.norm(directions[there], axis=1), np.finfo(float).tiny)
         step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0
         norms = np.linalg.norm(task.gradients[there], axis=1)
@@ -312,8 +313,8 @@ class History:
 
     def add(self, rows: Integers, steps: Floats, changes: Floats) -> None:
         """Remember a step of each of some points, unless its curvature is not positive."""
-        product, square = _dot(steps, changes), _dot(changes, changes)
-        fit = product > 1e-10 * np.sqrt(square * _dot(steps, steps))
+        product, square = dot(steps, changes), dot(changes, changes)
+        fit = product > 1e-10 * np.sqrt(square * dot(steps, steps))
         rows, place = rows[fit], self._next[rows[fit]]
         self._steps[rows, place], self._changes[rows, place] = steps[fit], changes[fit]
         self._weight[rows, place] = 1 / product[fit]
@@ -334,12 +335,12 @@ class History:
         places = (self._next[rows] - 1 - np.arange(_MEMORY)[:, None]) % _MEMORY
         shares = np.zeros((_MEMORY, len(rows)))
         for i, place in enumerate(places):
-            shares[i] = self._weight[rows, place] * _dot(self._steps[rows, place], result)
+            shares[i] = self._weight[rows, place] * dot(self._steps[rows, place], result)
             result -= shares[i][:, None] * self._changes[rows, place]
         result *= self._scale[rows, None]
         for i in reversed(range(_MEMORY)):
             place = places[i]
-            back = self._weight[rows, place] * _dot(self._changes[rows, place], result)
+            back = self._weight[rows, place] * dot(self._changes[rows, place], result)
             result += (shares[i] - back)[:, None] * self._steps[rows, place]
         return result
 
@@ -420,25 +421,25 @@ def steihaug(
     """
     steps, curved_steps = np.zeros_like(gradients), np.zeros_like(gradients)  # and the Hessian times the steps
     rest, direction = gradients.copy(), -gradients
-    squares = _dot(rest, rest)
+    squares = dot(rest, rest)
     going = np.flatnonzero(squares > precision**2)
     spent = 0
     while len(going):
         ahead = direction[going]
         curved = products(going, ahead)
-        bend = _dot(ahead, curved)
+        bend = dot(ahead, curved)
         # Out to the radius: the positive root of |step + edge direction| = radius.
-        a, b = _dot(ahead, ahead), _dot(steps[going], ahead)
-        c = np.maximum(radius[going] ** 2 - _dot(steps[going], steps[going]), 0.0)
+        a, b = dot(ahead, ahead), dot(steps[going], ahead)
+        c = np.maximum(radius[going] ** 2 - dot(steps[going], steps[going]), 0.0)
         edge = (np.sqrt(b**2 + a * c) - b) / a
         beyond = ~(squares[going] < edge * bend)
         share = np.where(beyond, edge, squares[going] / np.where(beyond, 1.0, bend))
         steps[going] += share[:, None] * ahead
         curved_steps[going] += share[:, None] * curved
         rest[going] += share[:, None] * curved
-        new = _dot(rest[going], rest[going])
+        new = dot(rest[going], rest[going])
         direction[going] = (new / squares[going])[:, None] * ahead - rest[going]
         squares[going] = new
         spent += 1
         going = going[~(beyond | (np.sqrt(new) <= precision[going]) | (spent >= limit[going]))]
-    return steps, -_dot(gradients, steps) - 0.5 * _dot(steps, curved_steps)
+    return steps, -dot(gradients, steps) - 0.5 * dot(steps, curved_steps)

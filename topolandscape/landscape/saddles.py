@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topolandscape.landscape.curvature import lowest_curvatures
-from topolandscape.landscape.directions import point_rows
+from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import History, noise_at, steihaug
+from topolandscape.landscape.polishing import History, dot, noise_at, steihaug
 from topolandscape.structures import Floats, Integers
 
 # Products for each point with which its direction of least curvature is looked for, at first and after each step.
@@ -114,7 +114,7 @@ def saddles(
     ([[0.0, 0.0]], [1.0], True)
     """
     at = point_rows(points, landscape.dimension, "points").copy()
-    modes = _unit(np.array(directions, dtype=np.float64))
+    modes = unit(np.array(directions, dtype=np.float64))
     if modes.shape != at.shape:
         raise ValueError(f"directions have shape {modes.shape}, points {at.shape}; each point needs one direction.")
     longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(at),)).copy()
@@ -159,7 +159,7 @@ class _Climb:
 
     def ups(self, rows: Integers, radius: Floats) -> tuple[Floats, Floats]:
         """Return slopes along the directions, and uphill steps along them: Newton's, or in an upward curve as long."""
-        slopes = _dot(self.gradients[rows], self.modes[rows])
+        slopes = dot(self.gradients[rows], self.modes[rows])
         steps = slopes / np.maximum(np.abs(self.curvatures[rows]), 1e-300)
         return slopes, np.clip(steps, -0.5 * radius, 0.5 * radius)
 
@@ -177,7 +177,7 @@ class _Climb:
             modes, (slopes, ups) = self.modes[going], self.ups(going, self.radius[going])
             downhill = self.gradients[going] - slopes[:, None] * modes
             moves = -history.times(going, downhill)
-            moves -= _dot(moves, modes)[:, None] * modes
+            moves -= dot(moves, modes)[:, None] * modes
             sizes = np.linalg.norm(moves, axis=1)
             fresh = history.is_empty(going)
             moves *= np.where(fresh, 0.1 * self.radius[going] / np.maximum(sizes, 1e-300), 1.0)[:, None]
@@ -186,12 +186,12 @@ class _Climb:
             values, gradients = self.landscape.gradients(ahead, progress=False)
             # What the loss should gain by the way up; the way down must not lose it again.
             gain = slopes * ups + 0.5 * self.curvatures[going] * ups**2
-            promised = -_dot(moves, downhill)
+            promised = -dot(moves, downhill)
             fine = values - self.values[going] <= np.maximum(gain, 0.0) + 0.1 * promised + noise[going]
             fine &= np.isfinite(values) & np.isfinite(gradients).all(axis=1)
             there = going[fine]
             changes = (gradients - self.gradients[going])[fine]
-            changes -= _dot(changes, modes[fine])[:, None] * modes[fine]
+            changes -= dot(changes, modes[fine])[:, None] * modes[fine]
             history.add(there, moves[fine], changes)
             self.points[there], self.values[there], self.gradients[there] = ahead[fine], values[fine], gradients[fine]
             self.radius[there] = np.minimum(1.2 * self.radius[there], self.first_radius[there])
@@ -227,7 +227,7 @@ class _Climb:
 
         def across(which: Integers, directions: Floats) -> Floats:
             image = self.landscape.hessian_products(at[which], directions, progress=False)
-            return image - _dot(image, modes[which])[:, None] * modes[which]
+            return image - dot(image, modes[which])[:, None] * modes[which]
 
         slopes, ups = self.ups(rows, radius)
         downhill = gradients - slopes[:, None] * modes
@@ -255,14 +255,6 @@ def _examined(landscape: Landscape, climb: _Climb, tolerance: float, seed: Any) 
     return Saddles(at, values, norms, curvature, residual, directions, verified)
 
 
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-
-
-def _dot(one: Floats, other: Floats) -> Floats:
-    return np.einsum("mp,mp->m", one, other)
-
-
 def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -> tuple[Floats, Floats]:
     """Turn unit vectors towards the lowest curvature at their points; return them and their Rayleigh quotients.
 
@@ -271,16 +263,16 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
     images = landscape.hessian_products(at, vectors, progress=False)
     turns, turned = np.zeros_like(vectors), np.zeros_like(vectors)  # and the Hessian times them
     for _ in range(products - 1):
-        quotient = _dot(vectors, images)
+        quotient = dot(vectors, images)
         rest = images - quotient[:, None] * vectors
         size = np.linalg.norm(rest, axis=1)
         if (size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)).all():
             break
-        rest = _unit(rest)
+        rest = unit(rest)
         curved = landscape.hessian_products(at, rest, progress=False)
         # The last turn made orthogonal to both; where nothing is left of it, it is not used.
         for other, image in ((vectors, images), (rest, curved)):
-            along = _dot(turns, other)[:, None]
+            along = dot(turns, other)[:, None]
             turns, turned = turns - along * other, turned - along * image
         length = np.linalg.norm(turns, axis=1, keepdims=True)
         used = length > 1e-8
@@ -294,4 +286,4 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
         vectors, images = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
         parts[:, 0] = 0.0
         turns, turned = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
-    return _unit(vectors), _dot(vectors, images)
+    return unit(vectors), dot(vectors, images)

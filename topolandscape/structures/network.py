@@ -180,19 +180,7 @@ class MinimaNetwork:
         >>> network.reduced().paths[0].ravel().tolist()
         [0.0, 0.6, 1.0, 1.4, 2.0]
         """
-        component = np.arange(len(self))
-        links: list[list[int]] = [[] for _ in range(len(self))]  # the tree so far
-        chosen: list[tuple[int, list[int]]] = []  # the highest pass of a way, and the minima along it
-        for row in np.lexsort((*self.ends.T[::-1], self.barriers)):
-            a, b = self.ends[row].tolist()
-            if component[a] == component[b] or not np.isfinite(self.barriers[row]):
-                continue
-            sides = [_way_to_first(links, end, self.trained) for end in (a, b)]
-            if all(sides):
-                chosen.append((int(row), [*sides[0][::-1], *sides[1]]))
-            links[a].append(b)
-            links[b].append(a)
-            component[component == component[b]] = component[a]
+        _, chosen = spanning_tree(self.ends, self.barriers, len(self), self.trained)
         rows = [row for row, _ in chosen]
         return MinimaNetwork(
             self.minima.rows(slice(self.trained)),
@@ -380,6 +368,43 @@ class PathProfile:
         """Return one line: the minima, the length, the highest loss and what it is."""
         a, b = self.ends
         return f"PathProfile(minima {a} and {b}, length {self.length:g}, up to {self.highest:g}: {self.word})"
+
+
+def spanning_tree(
+    ends: Integers, barriers: Floats, m: int, trained: int
+) -> tuple[list[int], list[tuple[int, list[int]]]]:
+    """Return the minimum spanning tree of passes, and the ways between the trained minima through it.
+
+    Parameters
+    ----------
+    ends, barriers
+        Of the passes, (e, 2) and (e,). They are taken up from the lowest on, equal ones by their ends (Kruskal 1956);
+        infinite ones are not.
+    m, trained
+        Number of minima, and how many of the first are trained.
+
+    Returns
+    -------
+    tuple of lists
+        Rows of the passes of the tree, the lowest first. And for each of them that joins two components with trained
+        minima in each, its row, and the minima on the way over it between the nearest of these.
+    """
+    component = np.arange(m)
+    links: list[list[int]] = [[] for _ in range(m)]  # the tree so far
+    tree: list[int] = []
+    ways: list[tuple[int, list[int]]] = []
+    for row in np.lexsort((*ends.T[::-1], barriers)):
+        a, b = ends[row].tolist()
+        if component[a] == component[b] or not np.isfinite(barriers[row]):
+            continue
+        sides = [_way_to_first(links, end, trained) for end in (a, b)]
+        if all(sides):
+            ways.append((int(row), [*sides[0][::-1], *sides[1]]))
+        tree.append(int(row))
+        links[a].append(b)
+        links[b].append(a)
+        component[component == component[b]] = component[a]
+    return tree, ways
 
 
 def _way_to_first(links: list[list[int]], start: int, trained: int) -> list[int]:
