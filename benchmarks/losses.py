@@ -87,9 +87,9 @@ def compare(name: str, repeat: int) -> list[dict[str, Any]]:
                 values.append(cross_entropy(own(inputs), targets).item())
         return values
 
-    def loop_gradients() -> list[torch.Tensor]:
+    def loop_gradients(own: torch.nn.Module = own, inputs: torch.Tensor = inputs) -> list[torch.Tensor]:
         gradients = []
-        for vector in vectors[:few]:
+        for vector in vectors[:few].to(inputs.dtype):
             vector_to_parameters(vector, own.parameters())
             own.zero_grad()
             cross_entropy(own(inputs), targets).backward()
@@ -105,7 +105,10 @@ def compare(name: str, repeat: int) -> list[dict[str, Any]]:
     ours = landscape.values(points)
     np.testing.assert_allclose(ours[:few], loop(), rtol=1e-5)
     slopes = landscape.gradients(points)[1]
-    np.testing.assert_allclose(slopes[:few], torch.stack(loop_gradients()).numpy(), atol=1e-4 * np.abs(slopes).max())
+    # In float32 a rectifier near its kink may fall to either side: the exact side is right as well.
+    loops = (loop_gradients(), loop_gradients(copy.deepcopy(module).double(), inputs.double()))
+    errors = [np.abs(slopes[:few] - torch.stack(loop).numpy()) for loop in loops]
+    assert np.minimum(*errors).max() <= 1e-4 * np.abs(slopes).max()
 
     rows = []
     for quantity, looped, mapped, ours_run in (
