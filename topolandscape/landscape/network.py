@@ -24,6 +24,7 @@ from topolandscape.landscape.links import (
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
 from topolandscape.landscape.passes import straight_paths
+from topolandscape.landscape.pure import name_of
 from topolandscape.structures import Floats, Minima, MinimaNetwork
 from topolandscape.structures.network import spanning_tree
 
@@ -71,8 +72,8 @@ def minima_network(
     pairs
         ``"all"``; ``"tree"``: every minimum with the lowest one; or pairs of rows (e, 2). They are joined first.
     start
-        Gives paths (b, k, p) from ends (b, p) and (b, p): `straight_paths`, or for example
-        ``functools.partial(bent_paths, by=0.3, seed=0)``.
+        Gives paths (b, k, p) from ends (b, p) and (b, p), for the first pairs: `straight_paths`,
+        ``functools.partial(bent_paths, by=0.3, seed=0)``, or ``paths_over_constant(landscape)``.
     points, steps, tolerance
         As for `lower_paths`.
     explore
@@ -177,7 +178,7 @@ def joining(
     begun = time.monotonic()
     settings: dict[str, Any] = {
         "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),
-        "start": getattr(start, "__name__", repr(start)),
+        "start": name_of(start),
         "points": points,
         "steps": steps,
         "tolerance": tolerance,

@@ -131,6 +131,17 @@ def bent_paths(starts: ArrayLike, ends: ArrayLike, k: int = 9, *, by: float, see
     return paths + 4 * place * (1 - place) * aside[:, None]
 
 
+def refined(paths: Floats, k: int) -> Floats:
+    """Return the same paths (b, k', p) through k points, k' or more: the new ones halve, third, ... long segments."""
+    lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2)
+    cuts = np.ones(lengths.shape, dtype=np.int64)
+    for _ in range(k - paths.shape[1]):
+        cuts[np.arange(len(cuts)), (lengths / cuts).argmax(axis=1)] += 1
+    positions = [np.concatenate([i + np.arange(n) / n for i, n in enumerate(own)]) for own in cuts]
+    ends = np.full((len(paths), 1), paths.shape[1] - 1.0)
+    return _on(paths, np.concatenate([np.reshape(positions, (len(paths), k - 1)), ends], axis=1))
+
+
 def highest_on(
     landscape: Landscape, paths: ArrayLike, *, tolerance: float = 1e-4, first: int = 4
 ) -> tuple[Floats, Floats]:
@@ -281,7 +292,8 @@ def lower_paths(
     disable = None if progress is None else not progress
     with tqdm(total=len(points) * steps, desc="bending paths", unit="steps", delay=1, disable=disable) as bar:
         for level, k in enumerate(points):
-            own = _spread(kept, None, k, emphasis)
+            # Where points are added all others stay, so that no path is higher than it was.
+            own = refined(kept, k) if kept.shape[1] <= k else _spread(kept, None, k, emphasis)
             kept = own.copy()
             best, top = highest_on(judge, own)
             if not curve:
