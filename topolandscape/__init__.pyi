@@ -33,6 +33,7 @@ from .landscape.sampling import sample_segment as sample_segment
 from .landscape.sampling import segment_maxima as segment_maxima
 from .landscape.starts import paths_over_constant as paths_over_constant
 from .landscape.symmetry import align as align
+from .landscape.symmetry import brought_together as brought_together
 from .landscape.symmetry import canonical as canonical
 from .landscape.symmetry import symmetry_of as symmetry_of
 from .structures import Barcode as Barcode

@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -96,9 +96,17 @@ def barcode(
     tolerance: Annotated[float, typer.Option(help="Minima: gradient norm of a stationary point.")] = 1e-5,
     max_evaluations: Annotated[int, typer.Option(help="Minima: gradients to polish each point with, at most.")] = 5000,
     merge: Annotated[float, typer.Option(help="Minima: relative distance within which points may be one.")] = 1e-2,
+    modulo_symmetry: Annotated[
+        bool,
+        typer.Option("--modulo-symmetry", help="Minima: take each as its copy most easily reached from the lowest."),
+    ] = False,
     pairs: Annotated[
         str, typer.Option(help="Minima: pairs to join: tree, those that can change a bar, or all.")
     ] = "tree",
+    start: Annotated[
+        str,
+        typer.Option(help="Minima: paths to begin with: straight, bent, or constant: over the constant predictor."),
+    ] = "straight",
     explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 2,
     seconds: Annotated[
         float | None, typer.Option(help="Minima: begin no new path after this time. [default: no limit]")
@@ -311,6 +319,7 @@ def _json_of_minima(run: Run) -> dict[str, Any]:
             }
             for row in range(network.trained)
         ],
+        "modulo_symmetry": known.provenance.get("modulo_symmetry"),
         "others": len(network) - network.trained,
         "diverged": _diverged(run),
         "bars": [
@@ -343,6 +352,8 @@ def _lines_of_minima(run: Run) -> Iterator[str]:
         yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
     if (descents := int(trained.minima.found.sum())) > len(trained):
         yield f"{descents} descents ended in {len(trained)} different points"
+    if "modulo_symmetry" in network.minima.provenance:
+        yield _modulo_symmetry(network.minima.provenance["modulo_symmetry"])
     if diverged := _diverged(run):
         rows = ", ".join(map(str, diverged))
         said = "descent diverged and is" if len(diverged) == 1 else "descents diverged and are"
@@ -353,6 +364,15 @@ def _lines_of_minima(run: Run) -> Iterator[str]:
         yield f"{weak.total()} of {len(trained)} are no strict minima: {counts}"
     if weak["far"] and not run.settings.get("weight_decay"):
         yield "where the loss falls towards infinity there is no minimum; --weight-decay 1e-3, say, makes one"
+
+
+def _modulo_symmetry(done: Mapping[str, Any]) -> str:
+    """Return in a line how minima were brought together."""
+    copies = Counter(done["copies"])
+    if len(copies) == 1 and "none found" in done["symmetry"]:
+        return "no symmetries of the network were found: minima are joined as they are"
+    ways = ", ".join(f"{copies[way]} by {way}" for way in ("weights", "activations"))
+    return f"modulo symmetry: of {copies.total()} minima brought to the lowest were {ways}, the others as they were"
 
 
 def _diverged(run: Run) -> list[int]:

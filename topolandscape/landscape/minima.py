@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,37 @@ def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, t
         raise ValueError(f"values have shape {losses.shape}; there are {len(at)} points, so they need ({len(at)},).")
     _check_merge(tolerance)
     return _merged(landscape, at, losses, noise_at(landscape, at, losses), tolerance)
+
+
+def merged(landscape: Landscape, minima: Minima, *, tolerance: float = 1e-2) -> Minima:
+    """Return minima of which those that are the same point are one: the one with the smallest gradient.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    minima
+        Any; of `brought_together`, for example, which lays copies on each other.
+    tolerance
+        As for `merge_equal`.
+
+    Returns
+    -------
+    Minima
+        In order of appearance, with as many descents found as all the points had that each stands for.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2, 1)
+    >>> points = [[1.0], [-1.0], [0.9999]]
+    >>> three = Minima(points, landscape.values(points), [0.0, 0.0, 1e-3], [[8.0]] * 3, [0] * 3, ["minimum"] * 3)
+    >>> two = merged(landscape, three)
+    >>> two.points.ravel().tolist(), two.found.tolist()
+    ([1.0, -1.0], [2, 1])
+    """
+    labels = merge_equal(landscape, minima.points, minima.values, tolerance=tolerance)
+    rows = [_best(np.flatnonzero(labels == label), minima.gradient_norm) for label in range(labels.max() + 1)]
+    return replace(minima.rows(rows), found=np.bincount(labels, weights=minima.found).astype(np.int64))
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
 # Places on a path at which its profile is evaluated, at least.
 _PLACES = 200
+# How far the middle of a path that starts bent lies from the segment, in lengths of the segment.
+_BENT = 1 / 3
 
 _Recorded = list[tuple[int, Floats, Floats]]
 
@@ -59,6 +61,10 @@ def by_minima(
     recipe, run, progress
         As for `run`.
     """
+    if recipe.start == "constant":
+        from topolandscape.landscape.starts import last_layer
+
+        last_layer(landscape)  # a module without a linear one is refused before anything is computed
     if "minima" not in run:
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
             ends = _descents(landscape, starts, recipe, run, progress)
@@ -197,17 +203,29 @@ def _network(landscape: Landscape, found: Minima, recipe: Recipe, run: Run, prog
             f"all {len(found)} descents diverged: their loss stopped being finite. Try a smaller learning rate in "
             "another folder."
         )
-    if len(rows) == 1:
-        network = _alone(found.rows(rows))
+    if "network" in run:
+        start: Minima | MinimaNetwork = run.load("network", MinimaNetwork)
+    else:
+        start = found.rows(rows)
+        if recipe.modulo_symmetry:
+            start = _modulo_symmetry(landscape, start, recipe)
+    if len(start) == 1:
+        network = start if isinstance(start, MinimaNetwork) else _alone(start)
         run.save("network", network)
         return network
-    start = run.load("network", MinimaNetwork) if "network" in run else found.rows(rows)
     pace = _Pace()
     for network in _joining(landscape, start, recipe, progress):
         if pace.is_due():
             pace.keep(partial(run.save, "network", network))
     run.save("network", network)
     return network
+
+
+def _modulo_symmetry(landscape: Landscape, minima: Minima, recipe: Recipe) -> Minima:
+    from topolandscape.landscape.minima import merged
+    from topolandscape.landscape.symmetry import brought_together
+
+    return merged(landscape, brought_together(landscape, minima, seed=recipe.seed), tolerance=recipe.merge)
 
 
 def _joining(
@@ -217,7 +235,7 @@ def _joining(
     from topolandscape.landscape.network import joining
 
     settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds")}
-    for network in joining(landscape, start, progress=progress, **settings):
+    for network in joining(landscape, start, start=_first_paths(landscape, recipe), progress=progress, **settings):
         _, total, verified = network.provenance["curve"][-1]
         _log.info(
             "round %d: bars of %.4g in all, %d of %d end at verified saddles; %d minima known",
@@ -228,6 +246,16 @@ def _joining(
             len(network),
         )
         yield network
+
+
+def _first_paths(landscape: Landscape, recipe: Recipe) -> Callable[..., Floats]:
+    """Return what makes the paths that are bent."""
+    from topolandscape.landscape.passes import bent_paths, straight_paths
+    from topolandscape.landscape.starts import paths_over_constant
+
+    if recipe.start == "constant":
+        return paths_over_constant(landscape)
+    return straight_paths if recipe.start == "straight" else partial(bent_paths, by=_BENT, seed=recipe.seed)
 
 
 def _alone(minimum: Minima) -> MinimaNetwork:

@@ -16,6 +16,7 @@ Nonfinite = Literal["raise", "infinite"]
 Method = Literal["adam", "sgd", "nesterov"]
 Schedule = Literal["cosine", "linear", "constant"]
 Pairs = Literal["tree", "all"]
+Start = Literal["straight", "bent", "constant"]
 
 # What a finished run may be asked anew with other values of: what it has computed until then stays.
 ANEW: Mapping[Route, tuple[str, ...]] = MappingProxyType(
@@ -28,7 +29,7 @@ ROUTES: Mapping[Route, tuple[str, ...]] = MappingProxyType(
     {
         "minima": (
             *("minima", "checkpoints", "method", "momentum", "schedule", "warm_up", "batch", "record_every"),
-            *("tolerance", "max_evaluations", "merge", "pairs", "explore", "seconds"),
+            *("tolerance", "max_evaluations", "merge", "modulo_symmetry", "pairs", "start", "explore", "seconds"),
         ),
         "sample": (
             *("region", "resolution", "margin", "points", "low", "high", "radius", "enlarge", "below", "starts"),
@@ -73,8 +74,14 @@ class Recipe:
         Gradient norm below which a point counts as stationary, and gradients that polishing may take for each point.
     merge
         Largest relative distance of two points that may be the same minimum; see `topolandscape.minima`.
+    modulo_symmetry
+        Replace each minimum by its copy that is most easily reached from the lowest one before they are joined, and
+        count copies as one minimum; see `topolandscape.brought_together`.
     pairs
         ``tree``: join pairs that can change a bar; ``all``: join all.
+    start
+        Of the paths between them: ``straight``; ``bent``, by a third of their length in random directions;
+        ``constant``: over networks whose prediction is the same for all rows, see `topolandscape.paths_over_constant`.
     explore
         Rounds in which other pairs are tried for the heaviest edges of the tree.
     seconds
@@ -147,7 +154,9 @@ class Recipe:
     tolerance: float = 1e-5
     max_evaluations: int = 5000
     merge: float = 1e-2
+    modulo_symmetry: bool = False
     pairs: Pairs = "tree"
+    start: Start = "straight"
     explore: int = 2
     seconds: float | None = None
     region: Region = "plane"
@@ -177,6 +186,7 @@ class Recipe:
             "method": get_args(Method),
             "schedule": get_args(Schedule),
             "pairs": get_args(Pairs),
+            "start": get_args(Start),
             "region": REGIONS,
             "connectivity": CONNECTIVITIES,
             "nonfinite": get_args(Nonfinite),

@@ -2,7 +2,7 @@
 
 Hidden units can be permuted; where the activation is odd their signs, and where it is positively homogeneous their
 scales can be changed, each time with the weights that read them. `symmetry_of` finds these from the traced module,
-`align` and `canonical` use them.
+`align`, `canonical` and `brought_together` use them.
 """
 
 from topolandscape.landscape.symmetry.balance import canonical as canonical
@@ -17,3 +17,4 @@ from topolandscape.landscape.symmetry.finding import symmetry_of as symmetry_of
 from topolandscape.landscape.symmetry.matching import align as align
 from topolandscape.landscape.symmetry.matching import align_by_activations as align_by_activations
 from topolandscape.landscape.symmetry.matching import distance as distance
+from topolandscape.landscape.symmetry.together import brought_together as brought_together
