@@ -111,6 +111,10 @@ def barcode(
     seconds: Annotated[
         float | None, typer.Option(help="Minima: begin no new path after this time. [default: no limit]")
     ] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(help="Minima: begin no new path after so many evaluations of one point. [default: no limit]"),
+    ] = None,
     region: Annotated[str, typer.Option(help=f"Sample: where: {', '.join(REGIONS)}.")] = "plane",
     resolution: Annotated[int, typer.Option(help="Sample: points along each axis of a plane or segment.")] = 101,
     margin: Annotated[float, typer.Option(help="Sample: reach of a plane or segment beyond its points.")] = 0.25,

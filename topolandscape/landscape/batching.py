@@ -118,6 +118,12 @@ class Engine:
         As `blocks`, the same data in blocks of more rows: a loop tries these too, since to it the caches count less
         and the calls of torch more.
 
+    Attributes
+    ----------
+    evaluations
+        How many vectors were evaluated so far: values, accuracies, gradients and Hessian products count alike, trials
+        not.
+
     Examples
     --------
     >>> from topolandscape.landscape.forms import Looped, Vmapped
@@ -125,6 +131,8 @@ class Engine:
     >>> engine = Engine([Vmapped(function), Looped(function)], lambda: [(0.5, 0.0), (0.5, 2.0)], count=2)
     >>> engine.values(np.array([[1.0], [2.0]]))
     array([1., 2.])
+    >>> engine.evaluations
+    2
     """
 
     def __init__(
@@ -161,6 +169,7 @@ class Engine:
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
+        self.evaluations = 0
 
     @property
     def device(self) -> torch.device:
@@ -339,6 +348,7 @@ class Engine:
         n = request.rows
         if n == 0:
             return
+        self.evaluations += n
         with self._prepared(request.kind), _bar(n, self.count, progress) as bar:
             decay = self.decay
             for blocks in self._groups():

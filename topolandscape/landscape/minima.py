@@ -245,6 +245,46 @@ def merged(landscape: Landscape, minima: Minima, *, tolerance: float = 1e-2) -> 
     return replace(minima.rows(rows), found=np.bincount(labels, weights=minima.found).astype(np.int64))
 
 
+def with_accuracies(landscape: Landscape, minima: Minima, *, test: Landscape | None = None) -> Minima:
+    """Return minima with the accuracies that are not known yet: of those met on the way between others.
+
+    Parameters
+    ----------
+    landscape
+        Of the data; its losses need not be of classes.
+    minima
+        Any.
+    test
+        The landscape of the same network on other data.
+
+    Returns
+    -------
+    Minima
+        Accuracies that were known are kept; where rows have no classes all stay unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> inputs, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 0])
+    >>> module = torch.nn.Linear(1, 2)
+    >>> landscape = Landscape.from_module(module, inputs, targets, loss=torch.nn.functional.cross_entropy)
+    >>> points = [[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+    >>> two = Minima(points, landscape.values(points), [0.0] * 2, [[1.0]] * 2, [0, 0], ["not examined"] * 2)
+    >>> with_accuracies(landscape, two).accuracy.tolist()
+    [0.5, 1.0]
+    """
+
+    def filled(known: Floats, on: Landscape | None) -> Floats:
+        result, rows = known.copy(), np.flatnonzero(np.isnan(known))
+        if on is not None and len(rows):
+            result[rows] = _accuracies(on, minima.points[rows])
+        return result
+
+    return replace(
+        minima, accuracy=filled(minima.accuracy, landscape), test_accuracy=filled(minima.test_accuracy, test)
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------
 # What a point is
 # --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from topolandscape.landscape.links import (
     strings,
 )
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.minima import merge_equal
+from topolandscape.landscape.minima import merge_equal, with_accuracies
 from topolandscape.landscape.passes import straight_paths
 from topolandscape.landscape.pure import name_of
 from topolandscape.structures import Floats, Minima, MinimaNetwork
@@ -59,6 +60,7 @@ def minima_network(
     max_evaluations: int = 5000,
     rounds: int = 40,
     seconds: float | None = None,
+    evaluations: int | None = None,
     progress: bool | None = None,
 ) -> MinimaNetwork:
     """Join minima by paths over the lowest passes that can be found.
@@ -89,18 +91,21 @@ def minima_network(
         Most rounds of refinement and new pairs.
     seconds
         Time after which nothing new is begun; what was found until then counts.
+    evaluations
+        Number of evaluations after which nothing new is begun: losses, gradients and Hessian products of one point
+        count alike. A result with such an end is the same on every machine, but for rounding.
     progress
         None: bars after one second when stderr is a terminal; True: also elsewhere; False: never.
 
     Returns
     -------
     MinimaNetwork
-        The given minima first, then those met on the way.
+        The given minima first, then those met on the way, with their accuracies where there are classes.
 
     Raises
     ------
     ValueError
-        There are fewer than two minima, or a pair does not exist.
+        There are fewer than two minima, or one at no finite loss, or a pair does not exist.
 
     Notes
     -----
@@ -134,9 +139,10 @@ def minima_network(
         max_evaluations=max_evaluations,
         rounds=rounds,
         seconds=seconds,
+        evaluations=evaluations,
         progress=progress,
     )
-    return network
+    return replace(network, minima=with_accuracies(landscape, network.minima))
 
 
 def joining(
@@ -154,6 +160,7 @@ def joining(
     max_evaluations: int = 5000,
     rounds: int = 40,
     seconds: float | None = None,
+    evaluations: int | None = None,
     progress: bool | None = None,
 ) -> Iterator[MinimaNetwork]:
     """Yield the network of `minima_network` after each round, better and better.
@@ -164,16 +171,16 @@ def joining(
         Any.
     minima
         Two or more; or a network yielded before, with which it then goes on to the same end.
-    pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds, seconds
+    pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds
         As for `minima_network`.
-    progress
-        As for `minima_network`.
+    seconds, evaluations, progress
+        As for `minima_network`; evaluations are counted from the minima on, the time from now on.
 
     Yields
     ------
     MinimaNetwork
         Complete, with barriers that are upper bounds. Its provenance has a row for each round ("curve"): seconds,
-        sum of the lengths of the bars of the given minima, and how many of these end at verified saddles.
+        sum of the lengths of the bars of the given minima, how many of these end at verified saddles, and evaluations.
     """
     begun = time.monotonic()
     settings: dict[str, Any] = {
@@ -190,15 +197,25 @@ def joining(
         "landscape": dict(landscape.description),
     }
     search = _Search(landscape, minima, settings, progress)
+    engine = landscape.engine
+    before = engine.evaluations
     if isinstance(minima, Minima):
         search.join(_pairs(pairs, minima), start)
+        search.evaluations += engine.evaluations - before
         search.note(begun)
         yield search.network()
     explored = isinstance(pairs, str) and pairs == "tree"
-    while search.round < rounds and not (seconds is not None and time.monotonic() - begun > seconds):
+    while (
+        search.round < rounds
+        and not (seconds is not None and time.monotonic() - begun > seconds)
+        and not (evaluations is not None and search.evaluations >= evaluations)
+    ):
+        # Others may evaluate between two rounds.
+        before = engine.evaluations
         if not (saddle and search.refine()) and not (explored and search.explore()):
             break
         search.round += 1
+        search.evaluations += engine.evaluations - before
         search.note(begun)
         yield search.network()
     if isinstance(minima, MinimaNetwork) and search.round == minima.provenance["round"]:
@@ -226,13 +243,19 @@ class _Search:
             raise ValueError(
                 f"there is {len(known)} minimum; a network needs at least two. Start more descents, or other ones."
             )
+        if not (finite := np.isfinite(known.values)).all():
+            row = int(finite.argmin())
+            raise ValueError(
+                f"the loss of minimum {row} is {known.values[row]}; paths need ends of finite loss. Leave such minima "
+                "out, by minima.rows(np.isfinite(minima.values))."
+            )
         self._minima = known
         self.trained = start.trained if isinstance(start, MinimaNetwork) else len(start)
         self._links: dict[Pair, Link] = {}
         self._left: dict[Pair, list[str]] = {}  # what can still be done with each link
         self._hopeful: list[Pair] = []  # links that are refined although they are in no way yet
         self._pairs_tried: set[Pair] = set()
-        self.round, self._explored = 0, 0
+        self.round, self._explored, self.evaluations = 0, 0, 0
         self._curve: list[list[float]] = []
         if isinstance(start, MinimaNetwork):
             state = start.provenance
@@ -245,6 +268,7 @@ class _Search:
             self._hopeful = [(a, b) for a, b in state["hopeful"]]
             self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
             self.round, self._explored = state["round"], state["explored"]
+            self.evaluations = state["evaluations"]
             self._curve = [list(row) for row in state["curve"]]
 
     # ---------------------------------------------------------------------------------------------- what is known
@@ -264,6 +288,7 @@ class _Search:
             provenance={
                 **self._settings,
                 "round": self.round,
+                "evaluations": self.evaluations,
                 "explored": self._explored,
                 "left": [self._left[pair] for pair in order],
                 "hopeful": self._hopeful,
@@ -285,7 +310,9 @@ class _Search:
             lowest[a] = min(lowest[a], lowest[b])
             component[component == b] = a
         before = self._curve[-1][0] if self._curve and self.round else 0.0
-        self._curve.append([max(before, time.monotonic() - begun), float(total), float(verified)])
+        self._curve.append(
+            [max(before, time.monotonic() - begun), float(total), float(verified), float(self.evaluations)]
+        )
 
     def _spanning(self) -> tuple[list[Pair], list[tuple[Pair, list[int]]]]:
         """Return the spanning tree, and for each bar of the given minima its highest link and the way over it."""

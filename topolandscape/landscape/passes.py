@@ -338,7 +338,10 @@ class _Strings:
         ends = landscape.values(paths[:, [0, -1]].reshape(-1, p), progress=False).reshape(b, 2)
         if not np.isfinite(ends).all():
             row, end = np.argwhere(~np.isfinite(ends))[0]
-            raise ValueError(f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}.")
+            raise ValueError(
+                f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}; a path needs ends "
+                "of finite loss. Leave it out."
+            )
         self.values = np.full((b, k), math.inf)
         self.values[:, [0, -1]] = ends
         self._memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def by_minima(
             run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
-        network = _network(landscape, found, recipe, run, progress).reduced()
+        network = _network(landscape, held_out, found, recipe, run, progress).reduced()
         for number, profile in enumerate(profiles(landscape, network)):
             run.save(f"profiles/{number:04d}", profile)
 
@@ -195,8 +196,12 @@ def _minima(
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _network(landscape: Landscape, found: Minima, recipe: Recipe, run: Run, progress: bool | None) -> MinimaNetwork:
+def _network(
+    landscape: Landscape, held_out: Landscape | None, found: Minima, recipe: Recipe, run: Run, progress: bool | None
+) -> MinimaNetwork:
     """Return the network of minima, gone on with from where it was, or begun."""
+    from topolandscape.landscape.minima import with_accuracies
+
     rows = [row for row, word in enumerate(found.stationary) if word != "diverged"]
     if not rows:
         raise ValueError(
@@ -217,6 +222,7 @@ def _network(landscape: Landscape, found: Minima, recipe: Recipe, run: Run, prog
     for network in _joining(landscape, start, recipe, progress):
         if pace.is_due():
             pace.keep(partial(run.save, "network", network))
+    network = replace(network, minima=with_accuracies(landscape, network.minima, test=held_out))
     run.save("network", network)
     return network
 
@@ -234,9 +240,9 @@ def _joining(
     """Yield ever better networks, and say how good they are."""
     from topolandscape.landscape.network import joining
 
-    settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds")}
+    settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds", "evaluations")}
     for network in joining(landscape, start, start=_first_paths(landscape, recipe), progress=progress, **settings):
-        _, total, verified = network.provenance["curve"][-1]
+        _, total, verified, _ = network.provenance["curve"][-1]
         _log.info(
             "round %d: bars of %.4g in all, %d of %d end at verified saddles; %d minima known",
             network.provenance["round"],

@@ -21,7 +21,7 @@ Start = Literal["straight", "bent", "constant"]
 # What a finished run may be asked anew with other values of: what it has computed until then stays.
 ANEW: Mapping[Route, tuple[str, ...]] = MappingProxyType(
     {
-        "minima": ("seconds",),
+        "minima": ("seconds", "evaluations"),
         "sample": ("neighbours", "connect", "edge_points", "connectivity", "nonfinite", "max_dim"),
     }
 )
@@ -29,7 +29,8 @@ ROUTES: Mapping[Route, tuple[str, ...]] = MappingProxyType(
     {
         "minima": (
             *("minima", "checkpoints", "method", "momentum", "schedule", "warm_up", "batch", "record_every"),
-            *("tolerance", "max_evaluations", "merge", "modulo_symmetry", "pairs", "start", "explore", "seconds"),
+            *("tolerance", "max_evaluations", "merge", "modulo_symmetry", "pairs", "start", "explore"),
+            *ANEW["minima"],
         ),
         "sample": (
             *("region", "resolution", "margin", "points", "low", "high", "radius", "enlarge", "below", "starts"),
@@ -62,7 +63,7 @@ class Recipe:
         Of the descents. Steps not given: 1000, or none from checkpoints. On the route ``sample`` the descents are
         those of Adam on the whole training data.
     minima
-        Route ``minima``, and so on to `seconds`: how many descents to start. None: 16, or as many as there are
+        Route ``minima``, and so on to `evaluations`: how many descents to start. None: 16, or as many as there are
         checkpoints.
     checkpoints
         Files of trained checkpoints of the model, from which to start instead.
@@ -87,6 +88,9 @@ class Recipe:
     seconds
         Time after which no new path is begun; what was found until then counts. Such a result depends on the speed
         of the machine. None: until nothing lower is found.
+    evaluations
+        Number of evaluations of the loss, its gradient or a Hessian product at one point after which no new path is
+        begun. None: until nothing lower is found.
     region
         Route ``sample``, and so on to `max_dim`: ``plane`` through three trained points; ``random``: plane along two
         random filter-normalised directions through a trained point; ``pca``: plane of the principal directions of a
@@ -159,6 +163,7 @@ class Recipe:
     start: Start = "straight"
     explore: int = 2
     seconds: float | None = None
+    evaluations: int | None = None
     region: Region = "plane"
     resolution: int = 101
     margin: float = 0.25
@@ -205,7 +210,8 @@ class Recipe:
         least = {
             **{"resolution": 2, "points": 2, "starts": 2, "neighbours": 1, "edge_points": 0, "max_dim": 0},
             **{"steps": 1 if self.route == "sample" else 0, "warm_up": 0, "batch": 1, "record_every": 1},
-            **{"tolerance": 0, "max_evaluations": 1, "merge": 0, "explore": 0, "seconds": 0},
+            **{"tolerance": 0, "max_evaluations": 1, "merge": 0, "explore": 0},
+            **{"seconds": 0, "evaluations": 0},
         }
         for name, bound in least.items():
             value = getattr(self, name)
