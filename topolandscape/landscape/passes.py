@@ -213,6 +213,8 @@ def lower_paths(
     method: Literal["string", "band"] = "string",
     emphasis: float = 2.0,
     memory: int = 20,
+    batch: int | None = None,
+    seed: int | np.random.Generator | None = None,
     judged_on: Landscape | None = None,
     progress: bool | None = None,
 ) -> Paths:
@@ -239,6 +241,11 @@ def lower_paths(
         inserted where the loss is highest and thinned where nothing happens).
     memory
         Number of differences from which the quasi-Newton steps are made.
+    batch
+        Rows of a mini-batch: paths are bent on the loss of so many rows of the data, on others every 20 steps. Highest
+        losses are taken on all. None: all rows.
+    seed
+        Of the mini-batches: a whole number or a numpy Generator.
     judged_on
         Landscape of the full data, where `landscape` has fewer rows: highest losses are taken there.
     progress
@@ -248,12 +255,13 @@ def lower_paths(
     -------
     Paths
         With the lowest highest loss that was seen, and the last number of points. The cost is one gradient a point
-        and step, and about four losses a point each 20 steps.
+        and step, of a mini-batch where there are some, and about four losses a point each 20 steps.
 
     Raises
     ------
     ValueError
-        A path starts where the loss is not finite.
+        A path starts or ends where the loss is not finite; mini-batches are asked for without a seed, or of a
+        landscape that has no rows.
 
     Notes
     -----
@@ -283,12 +291,16 @@ def lower_paths(
         raise ValueError(f"method is {method!r}; it needs to be string or band.")
     if not points or min(points) < 3:
         raise ValueError(f"points are {tuple(points)}; a path needs 3 points or more.")
+    if batch is not None and seed is None:
+        raise ValueError(f"batch is {batch} and seed is None; which rows are drawn needs a seed.")
     judge = landscape if judged_on is None else judged_on
+    random = np.random.default_rng(seed)
     curve: list[tuple[float, float]] = []
     converged = np.zeros(len(own), dtype=bool)
     spent = 0
     best, top = np.full(len(own), math.inf), own[:, 0].copy()
     kept = own
+    ends = _values_at_ends(judge, own)
     disable = None if progress is None else not progress
     with tqdm(total=len(points) * steps, desc="bending paths", unit="steps", delay=1, disable=disable) as bar:
         for level, k in enumerate(points):
@@ -305,12 +317,14 @@ def lower_paths(
                 going = np.flatnonzero(~converged)
                 if len(going) == 0:
                     break
+                if batch is not None and step % _CYCLE == 0:
+                    strings.on(landscape.subset(batch, seed=int(random.integers(2**63))))
                 strings.step(going)
                 spent += k - 2
                 bar.update()
                 if step % _CYCLE == _CYCLE - 1 or step == steps - 1:
                     found, where = highest_on(judge, strings.paths[going])
-                    base = np.maximum(strings.values[going, 0], strings.values[going, -1])
+                    base = np.maximum(*ends[going].T)
                     # From an infinite loss to a finite one is a gain without measure.
                     gain = np.where(np.isfinite(best[going]), best[going], np.finfo(float).max) - found
                     lower = gain > 0
@@ -332,18 +346,11 @@ class _Strings:
 
     def __init__(self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int) -> None:
         self.paths = paths.copy()
-        b, k, p = paths.shape
+        b, k, _ = paths.shape
         self._landscape = landscape
         self._method, self._emphasis = method, emphasis
-        ends = landscape.values(paths[:, [0, -1]].reshape(-1, p), progress=False).reshape(b, 2)
-        if not np.isfinite(ends).all():
-            row, end = np.argwhere(~np.isfinite(ends))[0]
-            raise ValueError(
-                f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}; a path needs ends "
-                "of finite loss. Leave it out."
-            )
         self.values = np.full((b, k), math.inf)
-        self.values[:, [0, -1]] = ends
+        self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
         self._memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
         self._pairs: list[tuple[Floats, Floats, Floats]] = []  # steps, changes of the force, 1 / their products
         self._taken = 0
@@ -351,6 +358,14 @@ class _Strings:
         self._last: tuple[Floats, Floats] | None = None
         length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
         self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
+
+    def on(self, landscape: Landscape) -> None:
+        """Go on on another landscape, of which nothing is remembered."""
+        self._landscape = landscape
+        self.values[:, [0, -1]] = _values_at_ends(landscape, self.paths)
+        self._pairs.clear()
+        self._taken, self._last = 0, None
+        self._scales[:] = 0.0
 
     def step(self, rows: Integers) -> None:
         """Move the inner points of some paths."""
@@ -431,6 +446,19 @@ class _Strings:
             steps, changes, inverse = (part[rows] for part in self._pairs[place])
             result += (share - inverse * _dot(changes, result))[:, None, None] * steps
         return result
+
+
+def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
+    """Return the losses at the ends of paths, (b, 2); raise where one is not finite."""
+    b, _, p = paths.shape
+    ends = landscape.values(paths[:, [0, -1]].reshape(-1, p), progress=False).reshape(b, 2)
+    if not np.isfinite(ends).all():
+        row, end = np.argwhere(~np.isfinite(ends))[0]
+        raise ValueError(
+            f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}; a path needs ends of "
+            "finite loss. Leave it out."
+        )
+    return ends
 
 
 def _dot(one: Floats, other: Floats) -> Floats:
