@@ -84,6 +84,58 @@ def test_from_a_model_through_its_minima_to_a_barcode(invoke):
 
 
 @pytest.mark.usefixtures("_same_plans")
+def test_from_the_constant_predictor_within_a_budget_and_on(invoke):
+    asked = [*MINIMA, "--start", "constant", "--out", "run"]
+    first = json.loads(invoke("barcode", *asked, "--evaluations", "0", "--json").stdout)
+    begun = tl.Run.open("run").load("network", tl.MinimaNetwork)
+    then = json.loads(invoke("barcode", *asked, "--json").stdout)
+    network = tl.Run.open("run").load("network", tl.MinimaNetwork)
+    assert then["settings"]["start"] == "constant"
+    assert begun.provenance["start"] == network.provenance["start"] == "over_constant"
+    assert (begun.provenance["round"], network.provenance["round"] > 0) == (0, True)
+    assert 0 < begun.provenance["evaluations"] < network.provenance["evaluations"]
+    assert then["modulo_symmetry"] is None
+    for one, other in zip(first["bars"][1:], then["bars"][1:], strict=False):
+        assert other["death"] <= one["death"]
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_copies_are_one_minimum_modulo_symmetry(invoke):
+    """The student has as many units as the teacher: its minima are copies of one."""
+    result = invoke("barcode", *MINIMA, "--modulo-symmetry", "--out", "run")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("mlp:2-2-1,tanh on teacher_student: MinimaNetwork(1 minimum, 0 passes)")
+    assert "3 descents ended in 1 point" in lines
+    assert "modulo symmetry, of 2 minima: 1 brought near by weights, 0 by activations, the others as they were" in lines
+    printed = json.loads(invoke("barcode", *MINIMA, "--modulo-symmetry", "--out", "run", "--json").stdout)
+    assert (printed["settings"]["modulo_symmetry"], len(printed["bars"])) == (True, 1)
+    assert sorted(printed["modulo_symmetry"]["copies"]) == ["as it was", "weights"]
+    assert printed["modulo_symmetry"]["symmetry"] == "Symmetry(2 units of linear1: permutations, signs)"
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_a_network_without_symmetries_says_so(invoke):
+    network = ["mlp:2-1-1", "teacher_student", "--weight-decay", "1e-3", "--minima", "2", "--steps", "20"]
+    result = invoke("barcode", *network, "--modulo-symmetry", "--start", "bent", "--evaluations", "0", "--merge", "0")
+    assert result.exit_code == 0, result.output
+    assert "no symmetries of the network were found: minima are joined as they are" in result.stdout.splitlines()
+    (folder,) = Path("runs").iterdir()
+    assert tl.Run.open(folder).load("network", tl.MinimaNetwork).provenance["start"] == "bent_paths"
+
+
+@pytest.mark.usefixtures("_same_plans")
+def test_a_last_layer_that_is_not_linear_is_refused_before_anything_is_computed(invoke):
+    Path("own.py").write_text(
+        "from torch.nn import Linear, Sequential, Tanh\ndef build(): return Sequential(Linear(2, 1), Tanh())\n"
+    )
+    result = invoke("barcode", "own.py:build", "teacher_student", "--start", "constant", "--out", "run")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "the last step of the module is 1 (Tanh); the way over the constant predictor needs" in result.stderr
+    assert "descents" not in tl.Run.open("run")
+
+
+@pytest.mark.usefixtures("_same_plans")
 def test_minima_that_no_path_joins(invoke, monkeypatch):
     def nothing(landscape, start, recipe, progress):
         yield tl.MinimaNetwork(start, [], [], [], [], [])

@@ -92,6 +92,8 @@ def test_dips_are_the_minima_along_a_path():
     first, second, third = dips(waves, paths, cuts=100)
     assert [number for number, _ in first] == [1, 2, 2]
     np.testing.assert_allclose([dip[0] for _, dip in first], [0.5, 1.5, 2.5], atol=0.02)
+    (at_a_point,) = dips(waves, measured(waves, [np.array([[0.1], [0.4], [0.5], [0.9]])]))
+    assert [(number, dip.tolist()) for number, dip in at_a_point] == [(2, [0.5])]
     # Ends are no dips, whatever lies beyond them.
     assert (second, third) == ([], [])
 
@@ -193,10 +195,11 @@ def assert_same(one, other):
 
 def test_a_search_goes_on_from_any_network_to_the_same_end(camel_minima):
     landscape, found = camel_minima
-    networks = list(joining(landscape, found, pairs=[[0, 1], [0, 2]], progress=False))
+    networks = list(joining(landscape, found, progress=False))
     assert len(networks) >= 3
+    assert networks[-1].provenance["hopeful"]
     for begun in networks:
-        *_, end = joining(landscape, begun, pairs=[[0, 1], [0, 2]], progress=False)
+        *_, end = joining(landscape, begun, progress=False)
         assert_same(end, networks[-1])
 
 

@@ -198,6 +198,12 @@ def test_a_finished_run_is_not_computed_again_and_goes_on_when_asked_for_more(wh
         run(Recipe(**SMALL, seconds=10.0), whole.path, progress=False)
 
 
+def test_a_run_that_a_budget_ended_goes_on_to_the_same_end(whole, tmp_path):
+    ended = run(Recipe(**SMALL, evaluations=0), tmp_path, progress=False)
+    assert ended.load("network", MinimaNetwork).provenance["round"] == 0
+    assert_same_result(run(Recipe(**SMALL), tmp_path, progress=False), whole)
+
+
 def test_a_network_that_is_there_is_gone_on_with(tmp_path, monkeypatch, whole):
     """What the search for passes yields is kept, and it begins from that."""
     first, last = whole.load("network", MinimaNetwork), whole.load("network", MinimaNetwork)
@@ -343,6 +349,8 @@ def test_a_network_drawn_at_random_is_the_same_when_the_run_goes_on():
         ({"method": "newton"}, "method is 'newton'; it must be one of adam, sgd, nesterov"),
         ({"schedule": "steps"}, "schedule is 'steps'; it must be one of cosine"),
         ({"pairs": "star"}, "pairs is 'star'; it must be one of tree, all"),
+        ({"start": "zigzag"}, "start is 'zigzag'; it must be one of straight, bent, constant"),
+        ({"evaluations": -1}, "evaluations is -1; it must be at least 0"),
         ({"tolerance": -1.0}, "tolerance is -1.0; it must be at least 0"),
         ({"tolerance": float("nan")}, "tolerance is nan; it must be at least 0"),
         ({"batch": 0}, "batch is 0; it must be at least 1"),

@@ -355,7 +355,8 @@ def _lines_of_minima(run: Run) -> Iterator[str]:
     if (groups := int(code.essential.sum())) > 1:
         yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
     if (descents := int(trained.minima.found.sum())) > len(trained):
-        yield f"{descents} descents ended in {len(trained)} different points"
+        where = f"{len(trained)} different points" if len(trained) > 1 else "1 point"
+        yield f"{descents} descents ended in {where}"
     if "modulo_symmetry" in network.minima.provenance:
         yield _modulo_symmetry(network.minima.provenance["modulo_symmetry"])
     if diverged := _diverged(run):
@@ -375,8 +376,10 @@ def _modulo_symmetry(done: Mapping[str, Any]) -> str:
     copies = Counter(done["copies"])
     if len(copies) == 1 and "none found" in done["symmetry"]:
         return "no symmetries of the network were found: minima are joined as they are"
-    ways = ", ".join(f"{copies[way]} by {way}" for way in ("weights", "activations"))
-    return f"modulo symmetry: of {copies.total()} minima brought to the lowest were {ways}, the others as they were"
+    return (
+        f"modulo symmetry, of {copies.total()} minima: {copies['weights']} brought near by weights, "
+        f"{copies['activations']} by activations, the others as they were"
+    )
 
 
 def _diverged(run: Run) -> list[int]:
