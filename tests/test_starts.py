@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from torch import nn
 
 import topolandscape as tl
@@ -230,3 +231,14 @@ def test_a_path_is_never_higher_with_more_points(points):
     lowered = lower_paths(hill, around, points=points, steps=1, progress=False)
     assert lowered.points.shape == (1, points[-1], 2)
     assert lowered.highest[0] < 1e-12
+
+
+def test_paths_of_many_points_are_bent_with_fewer():
+    hill = Landscape.from_function(lambda x: torch.exp(-2 * x[:, 1] - 4 * x[:, 0] ** 2) + 0.1 * x[:, 1] ** 2, 2)
+    start = tl.bent_paths([[-1.0, 0.0]], [[1.0, 0.0]], 40, by=0.5, seed=0)
+    lowered = lower_paths(hill, start, points=(9, 17), progress=False)
+    assert lowered.points.shape == (1, 17, 2)
+    assert np.array_equal(lowered.points[:, [0, -1]], start[:, [0, -1]])
+    # On the axis of symmetry the loss exp(-2 y) + 0.1 y^2 is lowest where y exp(2 y) = 10.
+    y = minimize_scalar(lambda y: np.exp(-2 * y) + 0.1 * y**2, bounds=(0, 3), method="bounded").x
+    assert lowered.highest[0] == pytest.approx(np.exp(-2 * y) + 0.1 * y**2, rel=1e-3)

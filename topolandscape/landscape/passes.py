@@ -154,8 +154,8 @@ def highest_on(
     paths
         Points joined by segments, shape (b, k, p).
     tolerance
-        Ends when smaller steps change the highest loss, and would do so again as a parabola tells, by less than this
-        share of its height above the higher end, or by no more than rounding.
+        Ends when smaller steps around the highest point, as a parabola tells, change the highest loss by less than
+        this share of its height above the higher end, or by no more than rounding.
     first
         Steps in which each segment is cut to begin with.
 
@@ -194,13 +194,8 @@ def highest_on(
         highest[going] = np.maximum(highest[going], found)
         floor = np.where(finite, base[going], 0.0)
         height = np.where(finite, highest[going], 0.0) - floor
-        centre = positions[rows, best]
-        rise, aside = _vertices(values, best)
-        # The last point has nothing beyond it.
-        rise = np.where(centre < k - 1, rise, 0.0)
-        missing = np.maximum(gain, rise)
-        left = finite & ((missing > np.maximum(tolerance * height, 1e-9 * np.abs(floor))) | (step > _STEP))
-        centre += aside * step
+        left = finite & ((gain > np.maximum(tolerance * height, 1e-9 * np.abs(floor))) | (step > _STEP))
+        centre = positions[rows, best] + step * _vertices(values, best)
         step /= 4
         if step < _SMALLEST_STEP:
             break
@@ -209,15 +204,14 @@ def highest_on(
     return highest, tops
 
 
-def _vertices(values: Floats, best: Integers) -> tuple[Floats, Floats]:
-    """Return how far the parabolas through the highest of values (b, m) and its neighbours rise above it, and where."""
+def _vertices(values: Floats, best: Integers) -> Floats:
+    """Return how far from the highest of values (b, m) parabolas through it and its neighbours are highest."""
     inner = np.clip(best, 1, values.shape[1] - 2)
     before, here, after = (values[np.arange(len(values)), inner + place] for place in (-1, 0, 1))
     with np.errstate(invalid="ignore"):
         slope, bend = (after - before) / 2, 2 * here - before - after
     known = (inner == best) & (bend > 0) & np.isfinite(bend)
-    slope, bend = np.where(known, slope, 0.0), np.where(known, bend, 1.0)
-    return slope**2 / (2 * bend), slope / bend
+    return np.where(known, slope, 0.0) / np.where(known, bend, 1.0)
 
 
 def lower_paths(
