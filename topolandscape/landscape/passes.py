@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.quasi_newton import History
 from topolandscape.structures import Floats, Integers
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -357,15 +359,13 @@ class _Strings:
 
     def __init__(self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int) -> None:
         self.paths = paths.copy()
-        b, k, _ = paths.shape
+        b, k, p = paths.shape
         self._landscape = landscape
         self._method, self._emphasis = method, emphasis
         self.values = np.full((b, k), math.inf)
         self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
-        self._memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
-        self._pairs: list[tuple[Floats, Floats, Floats]] = []  # steps, changes of the force, 1 / their products
-        self._taken = 0
-        self._scales = np.zeros(b)  # of the last pair: product by square of the change; 0 where there is none
+        memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
+        self._history = History(b, (k - 2) * p, memory, least=1e-6)
         self._last: tuple[Floats, Floats] | None = None
         length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
         self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
@@ -374,9 +374,8 @@ class _Strings:
         """Go on on another landscape, of which nothing is remembered."""
         self._landscape = landscape
         self.values[:, [0, -1]] = _values_at_ends(landscape, self.paths)
-        self._pairs.clear()
-        self._taken, self._last = 0, None
-        self._scales[:] = 0.0
+        self._history.forget(np.arange(len(self.paths)))
+        self._last = None
 
     def step(self, rows: Integers) -> None:
         """Move the inner points of some paths."""
@@ -388,22 +387,27 @@ class _Strings:
         gradients[lost] = 0.0
         self.values[rows, 1:-1] = np.where(lost, math.inf, values)
         tangents = _tangents(self.paths[rows], self.values[rows])
-        force = gradients - (gradients * tangents).sum(2, keepdims=True) * tangents
+        along = np.einsum("bkp,bkp->bk", gradients, tangents)
+        force = gradients - along[:, :, None] * tangents
         if self._method == "band":
             before, after = (np.linalg.norm(d, axis=2) for d in _steps(self.paths[rows]))
-            stiffness = np.abs((gradients * tangents).sum(2)).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
+            stiffness = np.abs(along).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
             force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
         here = self.paths[rows, 1:-1]
         if self._last is not None:
-            self._remember(here - self._last[0][rows], force - self._last[1][rows], rows)
+            steps, changes = here - self._last[0][rows], force - self._last[1][rows]
+            self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
             self._last[0][rows], self._last[1][rows] = here, force
         else:
             last = np.zeros((b, k - 2, p))
             last[rows] = force
             self._last = (self.paths[:, 1:-1].copy(), last)
-        move = -self._newton(force, rows)
+        move = -self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
+        largest = np.linalg.norm(force, axis=2).max(1)
+        first = np.where(self._history.is_empty(rows), 0.3 * self._radius[rows] / np.maximum(largest, 1e-300), 1.0)
+        move *= first[:, None, None]
         if self._method == "string":
-            move -= (move * tangents).sum(2, keepdims=True) * tangents
+            move -= np.einsum("bkp,bkp->bk", move, tangents)[:, :, None] * tangents
         size = np.linalg.norm(move, axis=2, keepdims=True)
         radius = self._radius[rows, None, None]
         move *= np.minimum(1.0, radius / np.maximum(size, 1e-300))
@@ -418,45 +422,9 @@ class _Strings:
         """Put some paths back where they were lowest, to go on in smaller steps without memory."""
         self.paths[rows] = paths[rows]
         self._radius[rows] /= 2
-        for _, _, inverse in self._pairs:
-            inverse[rows] = 0.0
-        self._scales[rows] = 0.0
+        self._history.forget(rows)
         if self._last is not None:
             self._last[0][rows] = paths[rows, 1:-1]
-
-    def _remember(self, steps: Floats, changes: Floats, rows: Integers) -> None:
-        """Keep the last step of some paths; a place of the memory is used by all of them, in turn."""
-        product = _dot(steps, changes)
-        squares = _dot(changes, changes)
-        useful = product > 1e-6 * np.sqrt(_dot(steps, steps) * squares)
-        self._scales[rows] = np.where(useful, product / np.where(useful, squares, 1.0), 0.0)
-        place = self._taken % self._memory
-        self._taken += 1
-        here = self.paths[:, 1:-1]
-        if place == len(self._pairs):
-            self._pairs.append((np.zeros_like(here), np.zeros_like(here), np.zeros(len(here))))
-        kept_steps, kept_changes, inverse = self._pairs[place]
-        inverse[:] = 0.0
-        kept_steps[rows], kept_changes[rows] = steps, changes
-        inverse[rows] = np.where(useful, 1 / np.where(useful, product, 1.0), 0.0)
-
-    def _newton(self, force: Floats, rows: Integers) -> Floats:
-        """Return the inverse of the estimated curvature times the forces (two-loop recursion, Nocedal 1980)."""
-        result = force.copy()
-        newest = [(self._taken - 1 - back) % self._memory for back in range(len(self._pairs))]
-        shares = []
-        for place in newest:
-            steps, changes, inverse = (part[rows] for part in self._pairs[place])
-            share = inverse * _dot(steps, result)
-            result -= share[:, None, None] * changes
-            shares.append(share)
-        largest = np.sqrt(np.einsum("bkp,bkp->bk", force, force)).max(1)
-        first = 0.3 * self._radius[rows] / np.maximum(largest, 1e-300)
-        result *= np.where(self._scales[rows] > 0, self._scales[rows], first)[:, None, None]
-        for place, share in zip(reversed(newest), reversed(shares), strict=True):
-            steps, changes, inverse = (part[rows] for part in self._pairs[place])
-            result += (share - inverse * _dot(changes, result))[:, None, None] * steps
-        return result
 
 
 def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
@@ -472,11 +440,6 @@ def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
     return ends
 
 
-def _dot(one: Floats, other: Floats) -> Floats:
-    """Return the inner products of paths."""
-    return np.einsum("bkp,bkp->b", one, other)
-
-
 def _steps(paths: Floats) -> tuple[Floats, Floats]:
     """Return the differences from the point before and to the point after, for all inner points."""
     differences = np.diff(paths, axis=1)
@@ -485,7 +448,6 @@ def _steps(paths: Floats) -> tuple[Floats, Floats]:
 
 def _tangents(paths: Floats, values: Floats) -> Floats:
     """Return unit tangents at the inner points, towards the higher neighbour (Henkelman and Jonsson 2000)."""
-    before, after = _steps(paths)
     low, here, high = values[:, :-2], values[:, 1:-1], values[:, 2:]
     with np.errstate(invalid="ignore"):
         up, down = np.abs(high - here), np.abs(low - here)
@@ -495,16 +457,14 @@ def _tangents(paths: Floats, values: Floats) -> Floats:
         behind = np.where(climbing, 0.0, np.where(falling, 1.0, np.where(high > low, least, most)))
     flat = ~(np.isfinite(ahead) & np.isfinite(behind)) | (ahead + behind == 0)
     ahead, behind = np.where(flat, 1.0, ahead), np.where(flat, 1.0, behind)
-    tangents = ahead[:, :, None] * after + behind[:, :, None] * before
-    return np.asarray(tangents / np.maximum(np.linalg.norm(tangents, axis=2, keepdims=True), 1e-300))
+    return _along(paths, behind, ahead)
 
 
 def _on(paths: Floats, positions: Floats) -> Floats:
     """Return the points at positions (b, m) on paths (b, k, p), counted in segments."""
-    segment = np.clip(positions.astype(np.int64), 0, paths.shape[1] - 2)
-    share = (positions - segment)[:, :, None]
-    rows = np.arange(len(paths))[:, None]
-    return np.asarray(paths[rows, segment] * (1 - share) + paths[rows, segment + 1] * share)
+    points = np.empty((*positions.shape, paths.shape[2]))
+    _interpolate(paths, positions, points)
+    return points
 
 
 def _spread(paths: Floats, values: Floats | None, k: int, emphasis: float) -> Floats:
@@ -528,3 +488,31 @@ def _spread(paths: Floats, values: Floats | None, k: int, emphasis: float) -> Fl
     spread = _on(paths, positions)
     spread[:, 0], spread[:, -1] = paths[:, 0], paths[:, -1]
     return spread
+
+
+@njit(cache=True, nogil=True)
+def _interpolate(paths, positions, points):  # type: ignore[no-untyped-def]
+    for row in range(len(paths)):
+        for place in range(positions.shape[1]):
+            segment = min(max(int(positions[row, place]), 0), paths.shape[1] - 2)
+            share = positions[row, place] - segment
+            points[row, place] = paths[row, segment] * (1 - share) + paths[row, segment + 1] * share
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _along(paths, behind, ahead):  # type: ignore[no-untyped-def]
+    """Return unit vectors along sums of the steps to the neighbours of inner points."""
+    b, k, p = paths.shape
+    tangents = np.empty((b, k - 2, p))
+    for row in range(b):
+        for place in range(k - 2):
+            tangent = tangents[row, place]
+            square = 0.0
+            for i in range(p):
+                here = paths[row, place + 1, i]
+                tangent[i] = ahead[row, place] * (paths[row, place + 2, i] - here) + behind[row, place] * (
+                    here - paths[row, place, i]
+                )
+                square += tangent[i] ** 2
+            tangent /= max(math.sqrt(square), 1e-300)
+    return tangents

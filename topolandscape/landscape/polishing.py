@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.quasi_newton import History
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.arrays import frozen, settle
 
 Mask = NDArray[np.bool_]
 
 # Pairs of steps and changes of the gradient that L-BFGS remembers.
-_MEMORY = 10
+MEMORY = 10
 # Armijo's condition, the weak one of Wolfe, and the approximate one of Hager and Zhang.
 _DECREASE, _SLOPE, _APPROXIMATE = 1e-4, 0.9, 0.1
 # L-BFGS gives way to Newton's method when so many trials have lowered neither the gradient norm by a tenth nor the
@@ -257,7 +258,7 @@ def dot(one: Floats, other: Floats) -> Floats:
 def _quasi_newton(task: _Task, allowed: int) -> None:
     """Go on by L-BFGS until each point has converged, stalled, or used what is allowed."""
     m, p = task.points.shape
-    history = History(m, p)
+    history = History(m, p, MEMORY)
     directions = -task.gradients
     slopes = dot(directions, task.gradients)
     # Longest steps along the directions.
@@ -300,49 +301,6 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         least[there[better]] = np.minimum(norms, least[there])[better]
         lowest[there[better]], waited[there[better]] = task.values[there[better]], 0
         stalled[there] |= (waited[there] > _PATIENCE) | ~(slopes[there] < 0)
-
-
-class History:
-    """The last steps of every point and how they changed its gradient: an inverse Hessian of low rank."""
-
-    def __init__(self, m: int, p: int) -> None:
-        self._steps, self._changes = np.zeros((m, _MEMORY, p)), np.zeros((m, _MEMORY, p))
-        self._weight = np.zeros((m, _MEMORY))  # 1 / (step . change); 0 where there is none yet
-        self._scale = np.ones(m)
-        self._next = np.zeros(m, dtype=np.int64)
-
-    def add(self, rows: Integers, steps: Floats, changes: Floats) -> None:
-        """Remember a step of each of some points, unless its curvature is not positive."""
-        product, square = dot(steps, changes), dot(changes, changes)
-        fit = product > 1e-10 * np.sqrt(square * dot(steps, steps))
-        rows, place = rows[fit], self._next[rows[fit]]
-        self._steps[rows, place], self._changes[rows, place] = steps[fit], changes[fit]
-        self._weight[rows, place] = 1 / product[fit]
-        self._scale[rows] = product[fit] / square[fit]
-        self._next[rows] = (place + 1) % _MEMORY
-
-    def forget(self, rows: Integers) -> None:
-        """Start anew with some points."""
-        self._weight[rows], self._scale[rows] = 0.0, 1.0
-
-    def is_empty(self, rows: Integers) -> Mask:
-        """Return for which of some points nothing is remembered."""
-        return ~(self._weight[rows] != 0).any(axis=1)
-
-    def times(self, rows: Integers, gradients: Floats) -> Floats:
-        """Return the inverse Hessian times the gradients of some points: the recursion of two loops."""
-        result = gradients.copy()
-        places = (self._next[rows] - 1 - np.arange(_MEMORY)[:, None]) % _MEMORY
-        shares = np.zeros((_MEMORY, len(rows)))
-        for i, place in enumerate(places):
-            shares[i] = self._weight[rows, place] * dot(self._steps[rows, place], result)
-            result -= shares[i][:, None] * self._changes[rows, place]
-        result *= self._scale[rows, None]
-        for i in reversed(range(_MEMORY)):
-            place = places[i]
-            back = self._weight[rows, place] * dot(self._changes[rows, place], result)
-            result += (shares[i] - back)[:, None] * self._steps[rows, place]
-        return result
 
 
 # --------------------------------------------------------------------------------------------------------------

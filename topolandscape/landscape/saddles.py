@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import History, dot, noise_at, steihaug
+from topolandscape.landscape.polishing import MEMORY, dot, noise_at, steihaug
+from topolandscape.landscape.quasi_newton import History
 from topolandscape.structures import Floats, Integers
 
 # Products for each point with which its direction of least curvature is looked for, at first and after each step.
@@ -165,7 +166,7 @@ class _Climb:
 
     def approach(self, steps: int) -> None:
         """Go downhill across the directions by L-BFGS without line search, and uphill along them."""
-        history = History(*self.points.shape)
+        history = History(*self.points.shape, MEMORY)
         noise = noise_at(self.landscape, self.points, self.values)
         close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
         for step in range(steps):

@@ -1,0 +1,120 @@
+"""Curvature from the last steps: the limited-memory quasi-Newton step of many points at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from topolandscape.landscape.workers import Rows, run_together
+from topolandscape.structures import Floats, Integers
+
+# Numbers of all points above which several threads share them out, and threads that do.
+_MANY, _THREADS = 2**16, 2
+
+
+class History:
+    """The last steps of every point and how they changed its gradient: an inverse Hessian of low rank.
+
+    Parameters
+    ----------
+    m, p
+        Number of points, and of their coordinates.
+    memory
+        Steps of a point that are remembered.
+    least
+        Cosine of the angle between a step and its change of the gradient below which the step is left out, since its
+        curvature is not positive or lost in rounding.
+
+    Notes
+    -----
+    The recursion of two loops (Nocedal 1980). Each point has its own steps, and is what it would be alone.
+
+    Examples
+    --------
+    Of a bowl with curvatures 1 and 4 two steps tell all:
+
+    >>> history = History(1, 2, 5)
+    >>> for step in ([1.0, 1.0], [1.0, -1.0]):
+    ...     history.add(np.array([0]), np.array([step]), np.array([step]) * [1.0, 4.0])
+    >>> history.times(np.array([0]), np.array([[1.0, 4.0]])).round(6).tolist()
+    [[1.0, 1.0]]
+    """
+
+    def __init__(self, m: int, p: int, memory: int, *, least: float = 1e-10) -> None:
+        self._steps, self._changes = np.zeros((m, memory, p)), np.zeros((m, memory, p))
+        self._weight = np.zeros((m, memory))  # 1 / (step . change); 0 where there is none yet
+        self._scale = np.ones(m)
+        self._next = np.zeros(m, dtype=np.int64)
+        self._least = least
+
+    def add(self, rows: Integers, steps: Floats, changes: Floats) -> None:
+        """Remember steps (n, p) of some points and the changes (n, p) of their gradients."""
+        _add(
+            rows,
+            np.ascontiguousarray(steps),
+            np.ascontiguousarray(changes),
+            self._least,
+            self._steps,
+            self._changes,
+            self._weight,
+            self._scale,
+            self._next,
+        )
+
+    def forget(self, rows: Integers) -> None:
+        """Start anew with some points."""
+        self._weight[rows], self._scale[rows] = 0.0, 1.0
+
+    def is_empty(self, rows: Integers) -> NDArray[np.bool_]:
+        """Return for which of some points nothing is remembered."""
+        return ~(self._weight[rows] != 0).any(axis=1)
+
+    def times(self, rows: Integers, gradients: Floats) -> Floats:
+        """Return the inverse Hessians of some points times gradients (n, p)."""
+        result = gradients.copy()
+        slices = Rows(len(rows), max(1, len(rows) // (4 * _THREADS)))
+
+        def work(_: int) -> None:
+            while (part := slices.take()) is not None:
+                _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
+
+        run_together(work, _THREADS if result.size > _MANY else 1, slices)
+        return result
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(one, other):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(one)):
+        total += one[i] * other[i]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(rows, steps, changes, least, kept_steps, kept_changes, weight, scale, following):  # type: ignore[no-untyped-def]
+    for i, row in enumerate(rows):
+        product, square = _dot(steps[i], changes[i]), _dot(changes[i], changes[i])
+        if product > least * np.sqrt(square * _dot(steps[i], steps[i])):
+            place = following[row]
+            kept_steps[row, place], kept_changes[row, place] = steps[i], changes[i]
+            weight[row, place], scale[row] = 1 / product, product / square
+            following[row] = (place + 1) % weight.shape[1]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _multiply(rows, steps, changes, weight, scale, following, result):  # type: ignore[no-untyped-def]
+    memory = weight.shape[1]
+    shares = np.zeros(memory)
+    for i, row in enumerate(rows):
+        vector = result[i]
+        for back in range(1, memory + 1):
+            place = (following[row] - back) % memory
+            if weight[row, place] != 0:
+                shares[place] = weight[row, place] * _dot(steps[row, place], vector)
+                vector -= shares[place] * changes[row, place]
+        vector *= scale[row]
+        for ahead in range(memory):
+            place = (following[row] + ahead) % memory
+            if weight[row, place] != 0:
+                vector += (shares[place] - weight[row, place] * _dot(changes[row, place], vector)) * steps[row, place]
