@@ -129,7 +129,7 @@ def freeze_norms(module: nn.Module, inputs: Tensor, targets: Tensor, *, steps: i
     """Fix what batch norm subtracts and divides by: mean and variance of all rows, in the network trained for a while.
 
     A new network divides by 1, so that its layers would not be normalised at all. All minima share the same numbers:
-    with those of each parameter vector's own the loss would be that of another network, where rows depend on each other.
+    with those of each parameter vector's own the loss of a row would depend on the other rows.
     """
     norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
     if not norms:
