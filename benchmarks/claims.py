@@ -10,6 +10,7 @@ docs/images/claims.png. What claims.json holds already is not computed again, un
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -158,7 +159,7 @@ def main() -> None:
 def measured(setting: Setting, seed: int, *, minima: int, seconds: float, training: float) -> dict[str, Any]:
     """Train networks from one seed, join them, and return the numbers of their barcode."""
     begun = time.perf_counter()
-    landscape = landscape_of(setting.model, weight_decay=setting.weight_decay)
+    landscape = shared_landscape(setting.model, setting.weight_decay)
     starts = tl.initial_points(landscape, minima, seed=seed)
     points = setting.train(landscape, starts, seed, training)
     if setting.weight_decay:
@@ -181,6 +182,12 @@ def measured(setting: Setting, seed: int, *, minima: int, seconds: float, traini
         "training_seconds": trained - begun,
         "seconds": time.perf_counter() - begun,
     }
+
+
+@functools.cache
+def shared_landscape(model: str, weight_decay: float) -> tl.Landscape:
+    """Return the landscape of a network; all seeds share it, and the plans that its loss engine has found."""
+    return landscape_of(model, weight_decay=weight_decay)
 
 
 def not_examined(landscape: tl.Landscape, points: Floats) -> tl.Minima:
@@ -260,10 +267,10 @@ def markdown(record: dict[str, Any]) -> str:
         "TO-score is the mean bar as a share of the range from the lowest loss to the constant predictor. Deaths are "
         "upper bounds, looser for larger networks, whose paths are bent for as long.",
         "",
-        f"Trained by *adam*: all rows, 1000 steps. *small*: momentum 0.9, mini-batches of {BATCH} rows, rate {SMALL:g}, "
-        f"{MANY_EPOCHS} epochs. *annealed*: the same, {EPOCHS} epochs, rate {LARGE:g} for a tenth of them, then falling "
-        f"to zero until half, then {SMALL:g}. With weight decay the ends are polished to minima; without it there are "
-        "none, and the ends count as they are.",
+        f"Trained by *adam*: all rows, 1000 steps. *small*: momentum 0.9, mini-batches of {BATCH} rows, rate "
+        f"{SMALL:g}, {MANY_EPOCHS} epochs. *annealed*: the same, {EPOCHS} epochs, rate {LARGE:g} for a tenth of them, "
+        f"then falling to zero until half, then {SMALL:g}. With weight decay the ends are polished to minima; without "
+        "it there are none, and the ends count as they are.",
         "",
         "| setting | network | weight decay | trained | seeds | mean bar | TO-score | lowest loss | mean loss "
         "| highest death / ceiling |",
@@ -277,8 +284,8 @@ def markdown(record: dict[str, Any]) -> str:
         ]
         deaths = column(results, name, "highest_death").max()
         lines.append(
-            f"| {name} | {setting.model} | {setting.weight_decay:g} | {setting.train.__name__} | {len(results[name])} | "
-            f"{' | '.join(numbers)} | {deaths:.3g} |"
+            f"| {name} | {setting.model} | {setting.weight_decay:g} | {setting.train.__name__} | "
+            f"{len(results[name])} | {' | '.join(numbers)} | {deaths:.3g} |"
         )
     lines += ["", "| claim | settings, in order | p (Jonckheere, exact) | |", "|---|---|--:|---|"]
     for claim in CLAIMS:
