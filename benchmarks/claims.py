@@ -302,7 +302,7 @@ def markdown(record: dict[str, Any]) -> str:
 def draw(results: dict[str, Any]) -> Figure:
     """Return the picture: mean bars of every seed, their mean and its interval, against width, depth and schedule."""
     figure = Figure(figsize=(9.2, 3.4), layout="constrained")
-    for ax, (label, claim) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    for ax, (label, claim) in zip(np.atleast_1d(figure.subplots(1, len(PANELS))), PANELS.items(), strict=True):
         places = np.arange(len(claim.settings))
         groups = [column(results, name, "mean_bar") for name in claim.settings]
         for place, group in zip(places, groups, strict=True):

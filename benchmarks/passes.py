@@ -13,7 +13,7 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,9 @@ from topolandscape.structures import Floats, Integers
 
 HERE = Path(__file__).parent
 PACKAGES = ("topolandscape", "torch", "numpy", "numba", "scipy")
-CASES = {"mlp:64-16-10,tanh": 16, "conv:1x8x8-8-8-8-10,tanh": 8, "ResNet with batch norm": 8}  # and how many minima
+# How many descents, and how many gradients the polishing of each may take: convolutions take a hundred times as long.
+CASES = {"mlp:64-16-10,tanh": (16, 5000), "conv:1x8x8-8-8-8-10,tanh": (8, 2000), "ResNet with batch norm": (8, 500)}
+OTHERS = (8, 2000)
 WEIGHT_DECAY = 1e-3
 POINTS, STEP = 15, 0.05  # of the plain string method
 FROZEN = (
@@ -59,8 +61,8 @@ def main() -> None:
     kept = arguments.output / "passes.json"
     cases = json.loads(kept.read_text())["cases"] if kept.exists() else {}
     for model in [arguments.model] if arguments.model else CASES:
-        descents = arguments.minima or CASES.get(model, 8)
-        cases[model] = compare(model, arguments.data, descents, arguments.seconds)
+        descents, evaluations = CASES.get(model, OTHERS)
+        cases[model] = compare(model, arguments.data, arguments.minima or descents, evaluations, arguments.seconds)
         for folder in (arguments.output, arguments.pictures):
             folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps({"cases": cases}, indent=2) + "\n")
@@ -69,11 +71,11 @@ def main() -> None:
     print(markdown(cases))
 
 
-def compare(model: str, data: str, descents: int, seconds: float) -> dict[str, Any]:
+def compare(model: str, data: str, descents: int, evaluations: int, seconds: float) -> dict[str, Any]:
     """Train minima, join them by every method, and return what came out."""
     landscape = landscape_of(model, data, weight_decay=WEIGHT_DECAY)
     start = time.perf_counter()
-    trained = tl.minima(landscape, descents, seed=0, progress=False)
+    trained = tl.minima(landscape, descents, seed=0, max_evaluations=evaluations, progress=False)
     training = time.perf_counter() - start
     trained = trained.rows([row for row, word in enumerate(trained.stationary) if word != "diverged"])
     print(f"{model}: {len(trained)} minima in {training:.0f} s", flush=True)
@@ -262,12 +264,7 @@ def quasi_newton(watch: Stopwatch, minima: tl.Minima, seconds: float, *, method:
     ends = star(minima)
     first, last = minima.points[ends[:, 0]], minima.points[ends[:, 1]]
     levels = (9, 17, 33)
-    trial = tl.straight_paths(first, last, levels[-1])[:, 1:-1].reshape(-1, minima.points.shape[1])
-    watch.pausing(lambda: watch.unwatched.gradients(trial, progress=False))
-    begun = time.perf_counter()
-    watch.pausing(lambda: watch.unwatched.gradients(trial, progress=False))
-    longest = (time.perf_counter() - begun) * sum(k - 2 for k in levels) / (levels[-1] - 2)  # a step at every level
-    steps = int(np.clip(seconds / longest // 20 * 20, 20, 400))
+    steps = affordable_steps(watch, minima, levels, seconds)
     paths = tl.lower_paths(
         watch.landscape, np.stack([first, last], axis=1), points=levels, steps=steps, method=method, progress=False
     )
@@ -280,11 +277,26 @@ def quasi_newton(watch: Stopwatch, minima: tl.Minima, seconds: float, *, method:
 
 
 def search(watch: Stopwatch, minima: tl.Minima, seconds: float) -> Found:
-    """Join them by the whole search, over saddles and the minima met on the way."""
-    *_, network = joining(watch.landscape, minima, seconds=seconds, progress=False)
+    """Join them by the whole search, over saddles and the minima met on the way; half the time is for these."""
+    steps = affordable_steps(watch, minima, (9, 17), seconds / 2)
+    *_, network = joining(watch.landscape, minima, steps=steps, seconds=seconds, progress=False)
     reduced = network.reduced()
     lengths, rows = bars(minima.values, reduced.ends, reduced.barriers)
     return Found(lengths, reduced.tops[rows], reduced.passes.count("verified saddle"), network.provenance["curve"])
+
+
+def affordable_steps(watch: Stopwatch, minima: tl.Minima, levels: Sequence[int], seconds: float) -> int:
+    """Return how many steps with each number of points the paths of the star can take in some time, 400 at most."""
+    ends = star(minima)
+    paths = tl.straight_paths(minima.points[ends[:, 0]], minima.points[ends[:, 1]], levels[-1])[:, 1:-1]
+
+    def spent() -> float:
+        start = time.perf_counter()
+        watch.unwatched.gradients(paths.reshape(-1, paths.shape[2]), progress=False)
+        return time.perf_counter() - start
+
+    one_of_each = watch.pausing(spent) * sum(k - 2 for k in levels) / (levels[-1] - 2)
+    return int(np.clip(seconds / one_of_each // 20 * 20, 20, 400))
 
 
 METHODS: dict[str, Callable[[Stopwatch, tl.Minima, float], Found]] = {

@@ -115,11 +115,14 @@ def test_passes_runs_from_options_to_files(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_claims_runs_and_computes_nothing_twice(monkeypatch, tmp_path):
+    compared = claims.CLAIMS[-1]
     small = {
-        name: claims.Setting("mlp:64-2-10,tanh", setting.weight_decay, setting.train)
-        for name, setting in claims.SETTINGS.items()
+        name: claims.Setting("mlp:64-2-10,tanh", decay, claims.annealed)
+        for name, decay in zip(compared.settings, (0.0, 1e-3), strict=True)
     }
     monkeypatch.setattr(claims, "SETTINGS", small)
+    monkeypatch.setattr(claims, "CLAIMS", (compared,))
+    monkeypatch.setattr(claims, "PANELS", {"learning rate": compared})
     options = ["--seeds", "2", "--minima", "2", "--seconds", "0", "--training", "0.05"]
     monkeypatch.setattr(sys, "argv", ["claims.py", *options, "--output", str(tmp_path), "--pictures", str(tmp_path)])
     claims.main()
