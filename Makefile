@@ -3,13 +3,14 @@
 # make slow    the tests that take longer
 # make check   format, lint, types, import contracts
 # make bench   the benchmarks, into benchmarks/results
+# make proofs  the experiments with passes and claims, which take more than an hour
 # make clean   remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow check bench wheel clean
+.PHONY: demo test slow check bench proofs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -29,6 +30,10 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/merge.py --max-size 1e7
 	$(BIN)/python benchmarks/losses.py
+
+proofs: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/passes.py
+	$(BIN)/python benchmarks/claims.py
 
 wheel: $(VENV)/installed-dev
 	rm -rf dist

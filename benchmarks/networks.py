@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 import topolandscape as tl
 
@@ -114,3 +115,34 @@ def network(name: str) -> nn.Module:
         return tl.zoo.network(name, seed=0).eval()
     torch.manual_seed(0)
     return _OWN[name]().eval()
+
+
+def landscape(name: str, data: str = "digits", *, weight_decay: float = 0.0) -> tl.Landscape:
+    """Return the landscape of a network on the training rows of a data set with classes."""
+    rows = tl.zoo.dataset(data)
+    module = network(name)
+    freeze_norms(module, torch.from_numpy(rows.inputs), torch.from_numpy(rows.targets))
+    return tl.Landscape.from_module(module, rows.inputs, rows.targets, loss=cross_entropy, weight_decay=weight_decay)
+
+
+def freeze_norms(module: nn.Module, inputs: Tensor, targets: Tensor, *, steps: int = 100) -> None:
+    """Fix what batch norm subtracts and divides by: mean and variance of all rows, in the network trained for a while.
+
+    A new network divides by 1, so that its layers would not be normalised at all. All minima share the same numbers:
+    with those of each parameter vector's own the loss of a row would depend on the other rows.
+    """
+    norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    if not norms:
+        return
+    module.train()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(module(inputs), targets).backward()
+        optimizer.step()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all that is seen: one pass
+    with torch.no_grad():
+        module(inputs)
+    module.eval()
