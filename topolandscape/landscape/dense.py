@@ -95,7 +95,7 @@ class Dense:
         count = len(vectors)
         values = torch.empty(count, dtype=torch.float64)
         gradients = vectors.new_empty(vectors.shape if sloped else (count, 0))
-        shape = (count, int(network.channels[-1]), len(targets.shares)) if kept else (0, 0, 0)
+        shape = (count, int(network.table["outer"][-1]), len(targets.shares)) if kept else (0, 0, 0)
         outputs = vectors.new_empty(shape)
         dense.sum_losses(
             as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy()
@@ -117,7 +117,7 @@ class Dense:
         if shape not in self._layers:
             self._layers[shape] = _layers(self._steps, shape)
         network = self._layers[shape]
-        outputs = int(network.channels[-1])
+        outputs = int(network.table["outer"][-1])
         shares = shares_of(rows, weights, inputs.device)
         classes, numbers = np.empty(0, np.int64), np.empty((0, 0), as_array(inputs[:0]).dtype)
         if self._of_classes:
@@ -132,7 +132,7 @@ class Dense:
                 raise NotImplementedError("targets that are not as many numbers as outputs")
             numbers = as_array(targets.T.to(inputs.dtype))
             shares = shares / outputs
-        lines = dense.lines_of(inputs.reshape(rows, int(network.channels[0]), int(network.positions[0])))
+        lines = dense.lines_of(inputs.reshape(rows, int(network.table["inner"][0]), int(network.table["before"][0])))
         return network, lines, dense.Targets(classes, numbers, as_array(shares))
 
 

@@ -33,25 +33,24 @@ _CACHE = 2**19
 
 
 class _Space(NamedTuple):
-    """How the rows are cut, and what lies where.
+    """How the rows are cut, and where the positions of layers come from.
 
     Attributes
     ----------
     tile, piece, length
         Rows in a tile, rows treated at once, and the step from line to line.
-    first
-        First line of the units of the inputs (which are elsewhere: 0), of each layer, and the end.
-    sums
-        First entry of the sums of each layer, and the end.
-    shares, nothing
-        Those of the layers, and zero, in the type of the vectors.
+    start, place, tap, shares
+        Those of the layers, the last in the type of the vectors.
+    nothing
+        Zero, in that type.
     """
 
     tile: int
     piece: int
     length: int
-    first: Integers
-    sums: Integers
+    start: Integers
+    place: Integers
+    tap: Integers
     shares: Floats
     nothing: float
 
@@ -123,204 +122,168 @@ def _move(tangent, data, rows, change, move):  # type: ignore[no-untyped-def]
 def _space(layers, rows, vectors, copies):  # type: ignore[no-untyped-def]
     """Return how the rows are cut so that so many copies of the units and two of their changes stay in the cache."""
     tile = TILE * REGISTER_BYTES // vectors.itemsize
-    first = np.zeros(len(layers.channels) + 1, np.int64)
-    sums = np.zeros(len(layers.channels), np.int64)
-    for layer in range(1, len(layers.channels)):
-        first[layer + 1] = first[layer] + layers.positions[layer] * layers.channels[layer] + 2
-        sums[layer] = sums[layer - 1] + _padded(layers.channels[layer]) * _others(layers, layer - 1)
-    lines = copies * (first[-1] + 2 * _most(layers))
+    lines = copies * (layers.lines + 2 * layers.most)
     tiles = (rows + tile - 1) // tile
     most = max(1, _CACHE // (lines * tile * vectors.itemsize))
     # As even as can be: a last piece of a few rows would cost as much as a tile.
     pieces = (tiles + most - 1) // most
     piece = (tiles + pieces - 1) // pieces * tile
     shares, nothing = layers.shares.astype(vectors.dtype), np.zeros(1, vectors.dtype)[0]
-    return _Space(tile, piece, _length(piece, vectors.itemsize), first, sums, shares, nothing)
-
-
-@njit
-def _padded(channels):  # type: ignore[no-untyped-def]
-    return (channels + ONES - 1) // ONES * ONES
-
-
-@njit
-def _others(layers, layer):  # type: ignore[no-untyped-def]
-    """Return how many lines the changes of a layer are correlated with."""
-    return (layers.patches.first[layer + 1] - layers.patches.first[layer]) * OTHERS
-
-
-@njit
-def _most(layers):  # type: ignore[no-untyped-def]
-    """Return the lines that the changes of any layer take, with those that are read behind them."""
-    return (layers.positions[1:] * layers.channels[1:]).max() + ONES
+    length = _length(piece, vectors.itemsize)
+    return _Space(tile, piece, length, layers.start, layers.place, layers.tap, shares, nothing)
 
 
 @njit
 def _buffers(layers, space, vectors, one):  # type: ignore[no-untyped-def]
     """Return units of all layers, with so much in the lines that are to be ones, and changes of two layers."""
-    units = np.zeros(space.first[-1] * space.length, vectors.dtype)
-    for layer in range(1, len(layers.channels)):
-        end = space.first[layer + 1] * space.length
-        units[end - space.length : end] = one
-    return units, np.zeros((2, _most(layers) * space.length), vectors.dtype)
+    units = np.zeros(layers.lines * space.length, vectors.dtype)
+    for layer in layers.table:
+        ones = (layer.units + layer.after * layer.outer + 1) * space.length
+        units[ones : ones + space.length] = one
+    return units, np.zeros((2, layers.most * space.length), vectors.dtype)
 
 
 @njit
-def _products(a, a_at, b, b_at, inner, c, c_at, lines, lists, layer, positions, begin):  # type: ignore[no-untyped-def]
-    """Write products, as `multiply` does, to the lines of each position."""
-    for p in range(positions):
-        own = lists.first[layer] + p
-        listed = (lists.start[own], lists.start[own + 1])
-        at, to = (b_at[0], b_at[1], inner * b_at[1]), (c_at[0] + p * lines * c_at[1], c_at[1])
-        multiply(a, a_at, b, at, c, to, lines, inner, lists.place, lists.tap, listed, begin)
-
-
-@njit
-def _send(vector, layers, layer, source, at, units, to, begin):  # type: ignore[no-untyped-def]
+def _send(vector, layer, space, source, at, units, to, begin):  # type: ignore[no-untyped-def]
     """Write products of the weight of a layer with units before it."""
-    outer, inner, taps = layers.channels[layer + 1], layers.channels[layer], layers.taps[layer]
-    weight, positions = (layers.weights[layer], inner * taps, taps, 1), layers.positions[layer + 1]
-    _products(vector, weight, source, at, inner, units, to, outer, layers.sources, layer, positions, begin)
+    inner, outer, start, place, tap = layer.inner, layer.outer, space.start, space.place, space.tap
+    weight, b_at = (layer.weight, inner * layer.taps, layer.taps, 1), (at[0], at[1], inner * at[1])
+    for p in range(layer.after):
+        listed = (start[layer.sources + p], start[layer.sources + p + 1])
+        c_at = (to[0] + p * outer * to[1], to[1])
+        multiply(vector, weight, source, b_at, units, c_at, outer, inner, place, tap, listed, begin)
 
 
 @njit
-def _return(vector, layers, layer, change, earlier, to, begin):  # type: ignore[no-untyped-def]
+def _return(vector, layer, space, change, earlier, to, begin):  # type: ignore[no-untyped-def]
     """Write products of the weight of a layer, transposed, with changes of its units."""
-    outer, inner, taps = layers.channels[layer + 1], layers.channels[layer], layers.taps[layer]
-    weight, positions = (layers.weights[layer], taps, inner * taps, 1), layers.positions[layer]
-    _products(vector, weight, change, to, outer, earlier, to, inner, layers.uses, layer, positions, begin)
+    inner, outer, start, place, tap = layer.inner, layer.outer, space.start, space.place, space.tap
+    weight, b_at = (layer.weight, layer.taps, inner * layer.taps, 1), (to[0], to[1], outer * to[1])
+    for p in range(layer.before):
+        listed = (start[layer.uses + p], start[layer.uses + p + 1])
+        c_at = (to[0] + p * inner * to[1], to[1])
+        multiply(vector, weight, change, b_at, earlier, c_at, inner, outer, place, tap, listed, begin)
 
 
 @njit
-def _units(layers, layer):  # type: ignore[no-untyped-def]
-    return layers.positions[layer] * layers.channels[layer]
-
-
-@njit
-def _forward(vector, layers, space, x, begin, used, units):  # type: ignore[no-untyped-def]
+def _forward(vector, table, space, x, begin, used, units):  # type: ignore[no-untyped-def]
     """Write the units of all layers, for `used` rows from `begin` on."""
     inputs = x.reshape(-1)
     for start in range(0, used, space.tile):
         source, at = inputs, (begin + start, x.shape[1])
-        for layer in range(len(layers.kinds)):
-            to = (space.first[layer + 1] * space.length + start, space.length)
-            if layers.kinds[layer] == PRODUCT:
-                _send(vector, layers, layer, source, at, units, to, layers.biases[layer])
-            elif layers.kinds[layer] == MEAN:
-                take_means(layers, layer, space, source, at, units, to)
+        for i in range(len(table)):
+            layer = table[i]
+            to = (layer.units * space.length + start, space.length)
+            if layer.kind == PRODUCT:
+                _send(vector, layer, space, source, at, units, to, layer.bias)
+            elif layer.kind == MEAN:
+                take_means(layer, space, source, at, units, to)
             else:
-                take_largest(layers, layer, space, source, at, units, to)
-            activate(layers.activations[layer], _units(layers, layer + 1), space.tile, space.nothing, units, to)
+                take_largest(layer, space, source, at, units, to)
+            activate(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to)
             source, at = units, to
 
 
 @njit
-def _forward_tangents(vector, direction, layers, space, x, begin, used, units, tangents):  # type: ignore[no-untyped-def]
+def _forward_tangents(vector, direction, table, space, x, begin, used, units, tangents):  # type: ignore[no-untyped-def]
     """Write the derivatives of the units of all layers along a direction."""
     inputs = x.reshape(-1)
     for start in range(0, used, space.tile):
         source, at = inputs, (begin + start, x.shape[1])
-        for layer in range(len(layers.kinds)):
-            to = (space.first[layer + 1] * space.length + start, space.length)
-            if layers.kinds[layer] == PRODUCT:
-                _send(direction, layers, layer, source, at, tangents, to, layers.biases[layer])
-                if layer:
-                    _send(vector, layers, layer, tangents, at, tangents, to, KEPT)
-            elif layers.kinds[layer] == MEAN:
-                take_means(layers, layer, space, tangents, at, tangents, to)
+        for i in range(len(table)):
+            layer = table[i]
+            to = (layer.units * space.length + start, space.length)
+            if layer.kind == PRODUCT:
+                _send(direction, layer, space, source, at, tangents, to, layer.bias)
+                if i:
+                    _send(vector, layer, space, tangents, at, tangents, to, KEPT)
+            elif layer.kind == MEAN:
+                take_means(layer, space, tangents, at, tangents, to)
             else:
-                follow_largest(layers, layer, space, units, at, to, tangents)
-            kind, count = layers.activations[layer], _units(layers, layer + 1)
-            pull_back(kind, count, space.tile, space.nothing, units, to, tangents, to)
+                follow_largest(layer, space, units, at, to, tangents)
+            pull_back(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to, tangents, to)
             source, at = units, to
 
 
 @njit
-def _correlate(layers, layer, space, x, begin, used, change, units, sums):  # type: ignore[no-untyped-def]
+def _correlate(layers, i, space, x, begin, used, change, units, sums):  # type: ignore[no-untyped-def]
     """Add the products of changes of a layer and units of the one before to the gradient in its parameters."""
-    source = units if layer else x.reshape(-1)
-    at = (space.first[layer] * space.length, space.length) if layer else (begin, x.shape[1])
-    count, patches = layers.channels[layer + 1], layers.patches
+    layer = layers.table[i]
+    source = units if i else x.reshape(-1)
+    at = (layer.source * space.length, space.length) if i else (begin, x.shape[1])
+    changes, to = (0, space.length, layer.outer * space.length), (layer.sums, layer.others)
+    groups = (layer.groups, layer.groups + layer.others // OTHERS)
+    registers = used * units.itemsize // REGISTER_BYTES
     add_correlations(
-        change,
-        (0, space.length, count * space.length),
-        source,
-        at,
-        sums,
-        (space.sums[layer], _others(layers, layer)),
-        count,
-        patches.lines,
-        patches.start,
-        (patches.first[layer], patches.first[layer + 1]),
-        used * units.itemsize // REGISTER_BYTES,
+        change, changes, source, at, sums, to, layer.outer, layers.patches, layers.groups, groups, registers
     )
 
 
 @njit
-def _unpool(layers, layer, space, start, units, change, earlier):  # type: ignore[no-untyped-def]
+def _unpool(layer, space, start, units, change, earlier):  # type: ignore[no-untyped-def]
     """Write the changes of the units before a layer of windows from those of its own, which may be used up."""
     to = (start, space.length)
-    if layers.kinds[layer] == MEAN:
-        spread_means(layers, layer, space, change, earlier, to)
+    if layer.kind == MEAN:
+        spread_means(layer, space, change, earlier, to)
     else:
-        at = (space.first[layer] * space.length + start, space.length)
-        own = (space.first[layer + 1] * space.length + start, space.length)
-        return_largest(layers, layer, space, units, at, own, change, earlier, to)
+        at = (layer.source * space.length + start, space.length)
+        own_at = (layer.units * space.length + start, space.length)
+        return_largest(layer, space, units, at, own_at, change, earlier, to)
 
 
 @njit
 def _backward(vector, layers, space, x, begin, used, units, changes, sums):  # type: ignore[no-untyped-def]
     """Add the gradient in the parameters to `sums`, given that in the outputs in changes[last layer % 2]."""
-    for layer in range(len(layers.kinds) - 1, -1, -1):
-        change, earlier = changes[layer % 2], changes[(layer + 1) % 2]
-        if layers.kinds[layer] == PRODUCT:
-            _correlate(layers, layer, space, x, begin, used, change, units, sums)
-        for start in range(0, used if layer else 0, space.tile):
-            at, to = (space.first[layer] * space.length + start, space.length), (start, space.length)
-            if layers.kinds[layer] == PRODUCT:
-                _return(vector, layers, layer, change, earlier, to, NOTHING)
+    for i in range(len(layers.table) - 1, -1, -1):
+        layer, change, earlier = layers.table[i], changes[i % 2], changes[(i + 1) % 2]
+        if layer.kind == PRODUCT:
+            _correlate(layers, i, space, x, begin, used, change, units, sums)
+        for start in range(0, used if i else 0, space.tile):
+            at, to = (layer.source * space.length + start, space.length), (start, space.length)
+            if layer.kind == PRODUCT:
+                _return(vector, layer, space, change, earlier, to, NOTHING)
             else:
-                _unpool(layers, layer, space, start, units, change, earlier)
-            kind, count = layers.activations[layer - 1], _units(layers, layer)
+                _unpool(layer, space, start, units, change, earlier)
+            kind, count = layers.table[i - 1].activation, layer.before * layer.inner
             pull_back(kind, count, space.tile, space.nothing, units, at, earlier, to)
 
 
 @njit
 def _backward_tangents(vector, direction, layers, space, x, begin, used, units, tangents, changes, moved, sums):  # type: ignore[no-untyped-def]
     """Add the derivative of the gradient along a direction to `sums`, given the gradient in the outputs and its own."""
-    for layer in range(len(layers.kinds) - 1, -1, -1):
-        change, earlier = changes[layer % 2], changes[(layer + 1) % 2]
-        move, earlier_move = moved[layer % 2], moved[(layer + 1) % 2]
-        if layers.kinds[layer] == PRODUCT:
-            _correlate(layers, layer, space, x, begin, used, move, units, sums)
-            if layer:
-                _correlate(layers, layer, space, x, begin, used, change, tangents, sums)
-        for start in range(0, used if layer else 0, space.tile):
-            at, to = (space.first[layer] * space.length + start, space.length), (start, space.length)
-            if layers.kinds[layer] == PRODUCT:
-                _return(vector, layers, layer, change, earlier, to, NOTHING)
-                _return(vector, layers, layer, move, earlier_move, to, NOTHING)
-                _return(direction, layers, layer, change, earlier_move, to, KEPT)
+    for i in range(len(layers.table) - 1, -1, -1):
+        layer, change, earlier = layers.table[i], changes[i % 2], changes[(i + 1) % 2]
+        move, earlier_move = moved[i % 2], moved[(i + 1) % 2]
+        if layer.kind == PRODUCT:
+            _correlate(layers, i, space, x, begin, used, move, units, sums)
+            if i:
+                _correlate(layers, i, space, x, begin, used, change, tangents, sums)
+        for start in range(0, used if i else 0, space.tile):
+            at, to = (layer.source * space.length + start, space.length), (start, space.length)
+            if layer.kind == PRODUCT:
+                _return(vector, layer, space, change, earlier, to, NOTHING)
+                _return(vector, layer, space, move, earlier_move, to, NOTHING)
+                _return(direction, layer, space, change, earlier_move, to, KEPT)
             else:
-                _unpool(layers, layer, space, start, units, change, earlier)
-                _unpool(layers, layer, space, start, units, move, earlier_move)
-            kind, count = layers.activations[layer - 1], _units(layers, layer)
+                _unpool(layer, space, start, units, change, earlier)
+                _unpool(layer, space, start, units, move, earlier_move)
+            kind, count = layers.table[i - 1].activation, layer.before * layer.inner
             pull_back_moved(kind, count, space.tile, space.nothing, units, tangents, at, earlier, earlier_move, to)
 
 
 @njit
-def _write_out(layers, space, sums, gradient):  # type: ignore[no-untyped-def]
+def _write_out(table, sums, gradient):  # type: ignore[no-untyped-def]
     """Write sums, in which each layer has its bias behind its weight, to where the parameters are in a vector."""
     gradient[:] = 0
-    for layer in range(len(layers.kinds)):
-        inner, taps, bias = layers.channels[layer], layers.taps[layer], layers.biases[layer]
-        for o in range(layers.channels[layer + 1] if layers.kinds[layer] == PRODUCT else 0):
-            at, weight = space.sums[layer] + o * _others(layers, layer), layers.weights[layer] + o * inner * taps
+    for layer in table:
+        inner, taps = layer.inner, layer.taps
+        for o in range(layer.outer if layer.kind == PRODUCT else 0):
+            at, weight = layer.sums + o * layer.others, layer.weight + o * inner * taps
             for tap in range(taps):
                 for i in range(inner):
                     gradient[weight + i * taps + tap] += sums[at + tap * inner + i]
-            if bias >= 0:
-                gradient[bias + o] += sums[at + inner * taps]
+            if layer.bias >= 0:
+                gradient[layer.bias + o] += sums[at + inner * taps]
 
 
 @njit
@@ -346,15 +309,15 @@ def sum_losses(vectors, layers, x, data, values, gradients, outputs):  # type: i
     vectors (c, p); x as from `lines_of`; data are `Targets`; values (c,), gradients (c, p) or (c, 0), outputs
     (c, outputs, rows) or (0, 0, 0).
     """
-    last, width, rows = len(layers.kinds) - 1, layers.channels[-1], len(data.shares)
-    kind, sloped = layers.activations[last], gradients.shape[1] > 0
+    last, rows, sloped = len(layers.table) - 1, len(data.shares), gradients.shape[1] > 0
+    first, kind, width = layers.table[last].units, layers.table[last].activation, layers.table[last].outer
     space = _space(layers, rows, vectors, 1)
     tile, length, nothing = space.tile, space.length, space.nothing
     units, changes = _buffers(layers, space, vectors, 1)
-    at, to = (space.first[last + 1] * length, length), (0, length)
-    result = _lines(units, space.first[last + 1], width, length)
+    at, to = (first * length, length), (0, length)
+    result = _lines(units, first, width, length)
     change = _lines(changes[last % 2], 0, width, length)
-    sums = np.zeros(space.sums[-1] if sloped else 0, vectors.dtype)
+    sums = np.zeros(layers.sums if sloped else 0, vectors.dtype)
     for v in range(len(vectors)):
         vector = vectors[v]
         sums[:] = 0
@@ -363,7 +326,7 @@ def sum_losses(vectors, layers, x, data, values, gradients, outputs):  # type: i
             count = min(space.piece, rows - begin)
             used = (count + tile - 1) // tile * tile
             own = slice(begin, begin + count)
-            _forward(vector, layers, space, x, begin, used, units)
+            _forward(vector, layers.table, space, x, begin, used, units)
             if len(outputs):
                 outputs[v, :, own] = result[:, :count]
             values[v] += _loss(result, data, own, change, sloped)
@@ -372,24 +335,24 @@ def sum_losses(vectors, layers, x, data, values, gradients, outputs):  # type: i
                 pull_back(kind, width, used, nothing, units, at, changes[last % 2], to)
                 _backward(vector, layers, space, x, begin, used, units, changes, sums)
         if sloped:
-            _write_out(layers, space, sums, gradients[v])
+            _write_out(layers.table, sums, gradients[v])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sum_products(vectors, directions, layers, x, data, products):  # type: ignore[no-untyped-def]
     """Write the Hessian of the mean loss at each vector times the same row of the directions (Pearlmutter 1994)."""
-    last, width, rows = len(layers.kinds) - 1, layers.channels[-1], len(data.shares)
-    kind = layers.activations[last]
+    last, rows = len(layers.table) - 1, len(data.shares)
+    first, kind, width = layers.table[last].units, layers.table[last].activation, layers.table[last].outer
     space = _space(layers, rows, vectors, 2)
     tile, length, nothing = space.tile, space.length, space.nothing
     units, changes = _buffers(layers, space, vectors, 1)
     tangents, moved = _buffers(layers, space, vectors, 0)
-    at, to = (space.first[last + 1] * length, length), (0, length)
-    result = _lines(units, space.first[last + 1], width, length)
-    tangent = _lines(tangents, space.first[last + 1], width, length)
+    at, to = (first * length, length), (0, length)
+    result = _lines(units, first, width, length)
+    tangent = _lines(tangents, first, width, length)
     change = _lines(changes[last % 2], 0, width, length)
     move = _lines(moved[last % 2], 0, width, length)
-    sums = np.zeros(space.sums[-1], vectors.dtype)
+    sums = np.zeros(layers.sums, vectors.dtype)
     for v in range(len(vectors)):
         vector, direction = vectors[v], directions[v]
         sums[:] = 0
@@ -397,12 +360,12 @@ def sum_products(vectors, directions, layers, x, data, products):  # type: ignor
             count = min(space.piece, rows - begin)
             used = (count + tile - 1) // tile * tile
             own = slice(begin, begin + count)
-            _forward(vector, layers, space, x, begin, used, units)
-            _forward_tangents(vector, direction, layers, space, x, begin, used, units, tangents)
+            _forward(vector, layers.table, space, x, begin, used, units)
+            _forward_tangents(vector, direction, layers.table, space, x, begin, used, units, tangents)
             _loss(result, data, own, change, True)
             _move(tangent, data, own, change, move)
             _weigh(change, data.shares[own], used, nothing)
             _weigh(move, data.shares[own], used, nothing)
             pull_back_moved(kind, width, used, nothing, units, tangents, at, changes[last % 2], moved[last % 2], to)
             _backward_tangents(vector, direction, layers, space, x, begin, used, units, tangents, changes, moved, sums)
-        _write_out(layers, space, sums, products[v])
+        _write_out(layers.table, sums, products[v])

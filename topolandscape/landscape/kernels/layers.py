@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topolandscape.landscape.kernels.convolution import Geometry, meetings
-from topolandscape.landscape.kernels.products import OTHERS
+from topolandscape.landscape.kernels.products import ONES, OTHERS
 from topolandscape.landscape.pooling import Windows
 from topolandscape.structures import Floats, Integers
 
@@ -46,148 +46,140 @@ class Layer(NamedTuple):
     activation: int = 0
 
 
-class Lists(NamedTuple):
-    """A list of other positions for each position of each layer.
-
-    Attributes
-    ----------
-    first
-        Where the positions of each layer begin in `start`, (layers,).
-    start
-        First entry of each list, and the end of the last one of a layer.
-    place, tap
-        Entries: the other position, and the tap of the kernel between the two.
-    """
-
-    first: Integers
-    start: Integers
-    place: Integers
-    tap: Integers
-
-
-class Patches(NamedTuple):
-    """What each entry of a weight, and at last the bias, meets: groups of `OTHERS` of them, tap by tap.
-
-    Attributes
-    ----------
-    first
-        First group of each layer, and the end.
-    start
-        First entry of each group, and the end.
-    lines
-        Entries (1 + `OTHERS`), flat: a position of the layer, and the lines before it that it meets there.
-    """
-
-    first: Integers
-    start: Integers
-    lines: Integers
-
-
 class Layers(NamedTuple):
     """The layers of a network.
 
     Attributes
     ----------
-    kinds, weights, biases, activations
-        As in `Layer`, (layers,).
-    channels, positions
-        Of the inputs and of each layer, (layers + 1,).
-    taps
-        Of the kernels, (layers,).
-    sources
-        The positions before it of which each position is made.
-    uses
-        The positions that a product makes of each of the ones before it.
+    table
+        A record for each layer, (layers,): kind, activation, weight and bias as in `Layer`; inner and outer, the
+        channels before it and its own; before and after, the positions before it and its own; taps of its kernel;
+        sources, its first list of those that tell of which positions each of its own is made; uses, the first of those
+        that tell what a product makes of each position before it; groups, its first group of patches, and others, the
+        lines in all of them; source and units, the first lines of the units before it and of its own; sums, the first
+        entry of its correlations.
+    start, place, tap
+        Lists: the first entry of each, and the end; positions, and the taps of the kernel that lead there.
     shares
-        Of the mean over each list of `sources`: one over the size of the window.
-    patches
-        For the gradient in the weights.
+        What each entry of a list counts in a mean, (lists,).
+    groups, patches
+        Groups of `OTHERS` of what the entries of a weight, tap by tap, and at last the bias, meet: the first row of
+        each, and the end; rows (1 + `OTHERS`), flat, of a position of the layer and of the lines before it.
+    lines, most, sums
+        Lines of all units, and of the most that one layer has; entries of all correlations.
     """
 
-    kinds: Integers
-    weights: Integers
-    biases: Integers
-    activations: Integers
-    channels: Integers
-    positions: Integers
-    taps: Integers
-    sources: Lists
-    uses: Lists
+    table: Any
+    start: Integers
+    place: Integers
+    tap: Integers
     shares: Floats
-    patches: Patches
+    groups: Integers
+    patches: Integers
+    lines: int
+    most: int
+    sums: int
 
 
 def layers_of(channels: int, positions: int, parts: Sequence[Layer]) -> Layers:
     """Return the tables of a network, given the channels and positions of its inputs."""
-    all_channels, all_positions, taps = [channels], [positions], []
-    sources, uses, patches, shares = [], [], [], []
+    records: list[dict[str, int]] = []
+    found: list[_Met] = []
+    lists = groups = source = lines = sums = most = 0
     for part in parts:
-        if isinstance(part.places, Geometry):
-            found = meetings(part.places)
-            sources.append(found.by_output)
-            uses.append(found.by_input)
-            patches.append(_patches(all_channels[-1], all_positions[-1], found.by_tap))
-            shares.append(np.ones(len(found.by_output[0])))
-            taps.append(len(found.by_tap))
-            all_positions.append(len(found.by_output[0]) - 1)
-        else:
-            entries = part.places.entries
-            inside = entries >= 0
-            start = np.concatenate([[0], np.cumsum(inside.sum(1))])
-            sources.append((start, entries[inside], np.zeros(start[-1], np.int64)))
-            uses.append(_NONE)
-            patches.append((np.zeros(1, np.int64), np.empty((0, 1 + OTHERS), np.int64)))
-            shares.append(np.append(1 / part.places.sizes, 1.0))
-            taps.append(0)
-            all_positions.append(len(entries))
-        all_channels.append(part.channels)
+        met = _of_product(channels, part.places) if isinstance(part.places, Geometry) else _of_windows(part.places)
+        after, others = len(met.sources.start) - 1, OTHERS * (len(met.groups) - 1)
+        records.append(
+            {
+                "kind": part.kind,
+                "activation": part.activation,
+                "weight": part.weight,
+                "bias": part.bias,
+                "inner": channels,
+                "outer": part.channels,
+                "before": positions,
+                "after": after,
+                "taps": met.taps,
+                "sources": lists,
+                "uses": lists + len(met.sources.start),
+                "groups": groups,
+                "others": others,
+                "source": source,
+                "units": lines,
+                "sums": sums,
+            }
+        )
+        found.append(met)
+        channels, positions, source = part.channels, after, lines
+        lists += len(met.sources.start) + len(met.uses.start)
+        groups += len(met.groups)
+        lines += after * channels + 2  # one of zeros and one of ones
+        sums += -(-channels // ONES) * ONES * others
+        most = max(most, after * channels + ONES)
+    both = [one for met in found for one in (met.sources, met.uses)]
     return Layers(
-        *(_integers([part[at] for part in parts]) for at in (0, 3, 4, 5)),
-        _integers(all_channels),
-        _integers(all_positions),
-        _integers(taps),
-        _joined(sources),
-        _joined(uses),
-        np.concatenate(shares),
-        _all_patches(patches),
+        np.array([tuple(record.values()) for record in records], [(name, np.int64) for name in records[0]]),
+        _joined([one.start for one in both]),
+        np.concatenate([one.place for one in both]),
+        np.concatenate([one.tap for one in both]),
+        np.concatenate([met.shares for met in found]),
+        _joined([met.groups for met in found]),
+        np.concatenate([met.patches for met in found]).ravel(),
+        lines,
+        most,
+        sums,
     )
 
 
-def _integers(numbers: Any) -> Integers:
-    return np.asarray(numbers, np.int64)
+class _Lists(NamedTuple):
+    start: Integers  # first entry of each, and the end
+    place: Integers
+    tap: Integers
 
 
-_NONE = (np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+class _Met(NamedTuple):
+    sources: _Lists
+    uses: _Lists
+    shares: Floats
+    groups: Integers  # first row of each, and the end
+    patches: Integers
+    taps: int
 
 
-def _joined(lists: Sequence[tuple[Integers, Integers, Integers]]) -> Lists:
-    """Return the lists (start, place, tap) of all layers one after the other."""
-    starts, places, taps = zip(*lists, strict=True)
-    first = np.cumsum([0, *map(len, starts[:-1])])
-    before = np.cumsum([0, *map(len, places[:-1])])
-    start = [_integers(own) + shift for own, shift in zip(starts, before, strict=True)]
-    return Lists(first, np.concatenate(start), np.concatenate(places), np.concatenate(taps))
+def _of_product(channels: int, geometry: Geometry) -> _Met:
+    found = meetings(geometry)
+    # The line behind the units is one of zeros, for the padding; then comes one of ones, which the bias meets.
+    nothing, one = (channels * math.prod(geometry.positions) + i for i in range(2))
+    by_tap = found.by_tap[:, None]
+    met = np.where(by_tap < 0, nothing, by_tap * channels + np.arange(channels)[:, None]).reshape(-1, by_tap.shape[2])
+    bias, rest = (np.full((count, met.shape[1]), line) for count, line in ((1, one), (-(len(met) + 1) % OTHERS, nothing)))
+    lines = np.concatenate([met, bias, rest]).reshape(-1, OTHERS, met.shape[1]).transpose(0, 2, 1)
+    group, place = np.nonzero((lines != nothing).any(2))
+    return _Met(
+        sources := _Lists(*found.by_output),
+        uses := _Lists(*found.by_input),
+        np.ones(len(sources.start) + len(uses.start)),
+        np.searchsorted(group, np.arange(len(lines) + 1)),
+        np.column_stack([place, lines[group, place]]),
+        len(by_tap),
+    )
 
 
-def _patches(channels: int, positions: int, by_tap: Integers) -> tuple[Integers, Integers]:
-    """Return the first entry of each group and the end, and the entries (any, 1 + OTHERS).
-
-    The line behind the units is one of zeros, for the padding; then comes one of ones, which the bias meets.
-    """
-    nothing, one = channels * positions, channels * positions + 1
-    met = np.where(by_tap < 0, nothing, by_tap * channels)[:, None] + np.arange(channels)[:, None]
-    met = np.where(by_tap[:, None] < 0, nothing, met).reshape(-1, by_tap.shape[1])
-    bias = np.full((1, met.shape[1]), one)
-    rest = np.full((-(len(met) + 1) % OTHERS, met.shape[1]), nothing)
-    groups = np.concatenate([met, bias, rest]).reshape(-1, OTHERS, met.shape[1]).transpose(0, 2, 1)
-    group, place = np.nonzero((groups != nothing).any(2))
-    start = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(groups)))])
-    return start, np.column_stack([place, groups[group, place]])
+def _of_windows(windows: Windows) -> _Met:
+    inside = windows.entries >= 0
+    start = np.concatenate([[0], np.cumsum(inside.sum(1))])
+    none = np.empty(0, np.int64)
+    return _Met(
+        _Lists(start, windows.entries[inside], np.zeros(start[-1], np.int64)),
+        _Lists(np.zeros(1, np.int64), none, none),
+        np.concatenate([1 / windows.sizes, np.zeros(2)]),
+        np.zeros(1, np.int64),
+        np.empty((0, 1 + OTHERS), np.int64),
+        0,
+    )
 
 
-def _all_patches(patches: Sequence[tuple[Integers, Integers]]) -> Patches:
-    starts, lines = zip(*patches, strict=True)
-    before = np.cumsum([0, *map(len, lines)])
-    start = [own[:-1] + shift for own, shift in zip(starts, before[:-1], strict=True)]
-    first = np.cumsum([0, *map(len, start)])
-    return Patches(first, np.concatenate([*start, before[-1:]]), np.concatenate(lines).ravel())
+def _joined(starts: Sequence[Integers]) -> Integers:
+    """Return the first entries of lists that come one after the other."""
+    before = np.cumsum([0, *(int(start[-1]) for start in starts)])
+    return np.concatenate([start.astype(np.int64) + shift for start, shift in zip(starts, before, strict=False)])

@@ -93,80 +93,81 @@ def clear(count, tile, nothing, block, at):  # type: ignore[no-untyped-def]
 
 
 @njit
-def take_means(layers, layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
+def take_means(layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
     """Write the mean over each window."""
-    lists, channels, tile = layers.sources, layers.channels[layer], space.tile
-    clear(layers.positions[layer + 1] * channels, tile, space.nothing, units, to)
-    for p in range(layers.positions[layer + 1]):
-        own = lists.first[layer] + p
+    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
+    clear(layer.after * channels, tile, space.nothing, units, to)
+    for p in range(layer.after):
+        own = layer.sources + p
+        share = shares[own]
         for c in range(channels):
             mean = _line(units, to, p * channels + c, tile)
-            for entry in range(lists.start[own], lists.start[own + 1]):
-                found = _line(source, at, lists.place[entry] * channels + c, tile)
+            for entry in range(start[own], start[own + 1]):
+                found = _line(source, at, place[entry] * channels + c, tile)
                 for r in range(tile):
                     mean[r] += found[r]
-            share = space.shares[own]
             for r in range(tile):
                 mean[r] *= share
 
 
 @njit
-def spread_means(layers, layer, space, changes, earlier, to):  # type: ignore[no-untyped-def]
+def spread_means(layer, space, changes, earlier, to):  # type: ignore[no-untyped-def]
     """Write the changes of the units before from those of the means."""
-    lists, channels, tile = layers.sources, layers.channels[layer], space.tile
-    clear(layers.positions[layer] * channels, tile, space.nothing, earlier, to)
-    for p in range(layers.positions[layer + 1]):
-        own = lists.first[layer] + p
+    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
+    clear(layer.before * channels, tile, space.nothing, earlier, to)
+    for p in range(layer.after):
+        own = layer.sources + p
+        share = shares[own]
         for c in range(channels):
-            change, share = _line(changes, to, p * channels + c, tile), space.shares[own]
-            for entry in range(lists.start[own], lists.start[own + 1]):
-                found = _line(earlier, to, lists.place[entry] * channels + c, tile)
+            change = _line(changes, to, p * channels + c, tile)
+            for entry in range(start[own], start[own + 1]):
+                found = _line(earlier, to, place[entry] * channels + c, tile)
                 for r in range(tile):
                     found[r] += share * change[r]
 
 
 @njit
-def take_largest(layers, layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
+def take_largest(layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
     """Write the largest entry of each window; a NaN is larger than all."""
-    lists, channels, tile = layers.sources, layers.channels[layer], space.tile
-    for p in range(layers.positions[layer + 1]):
-        own = lists.first[layer] + p
+    channels, tile, start, place = layer.inner, space.tile, space.start, space.place
+    for p in range(layer.after):
+        own = layer.sources + p
         for c in range(channels):
             best = _line(units, to, p * channels + c, tile)
             best[:] = -np.inf
-            for entry in range(lists.start[own], lists.start[own + 1]):
-                found = _line(source, at, lists.place[entry] * channels + c, tile)
+            for entry in range(start[own], start[own + 1]):
+                found = _line(source, at, place[entry] * channels + c, tile)
                 for r in range(tile):
                     best[r] = best[r] if found[r] <= best[r] or best[r] != best[r] else found[r]
 
 
 @njit
-def follow_largest(layers, layer, space, units, at, to, tangents):  # type: ignore[no-untyped-def]
+def follow_largest(layer, space, units, at, to, tangents):  # type: ignore[no-untyped-def]
     """Write the tangents of the largest entries, of equal ones that of the first."""
-    lists, channels, tile = layers.sources, layers.channels[layer], space.tile
-    clear(layers.positions[layer + 1] * channels, tile, space.nothing, tangents, to)
-    for p in range(layers.positions[layer + 1]):
-        own = lists.first[layer] + p
+    channels, tile, start, place = layer.inner, space.tile, space.start, space.place
+    clear(layer.after * channels, tile, space.nothing, tangents, to)
+    for p in range(layer.after):
+        own = layer.sources + p
         for c in range(channels):
             best, result = _line(units, to, p * channels + c, tile), _line(tangents, to, p * channels + c, tile)
-            for entry in range(lists.start[own + 1] - 1, lists.start[own] - 1, -1):
-                line = lists.place[entry] * channels + c
+            for entry in range(start[own + 1] - 1, start[own] - 1, -1):
+                line = place[entry] * channels + c
                 found, tangent = _line(units, at, line, tile), _line(tangents, at, line, tile)
                 for r in range(tile):
                     result[r] = tangent[r] if found[r] == best[r] else result[r]
 
 
 @njit
-def return_largest(layers, layer, space, units, at, own_at, changes, earlier, to):  # type: ignore[no-untyped-def]
+def return_largest(layer, space, units, at, own_at, changes, earlier, to):  # type: ignore[no-untyped-def]
     """Write the changes of the units before, of equal ones the first, from those of the largest, which are used up."""
-    lists, channels, tile, nothing = layers.sources, layers.channels[layer], space.tile, space.nothing
-    clear(layers.positions[layer] * channels, tile, nothing, earlier, to)
-    for p in range(layers.positions[layer + 1]):
-        own = lists.first[layer] + p
+    channels, tile, start, place, nothing = layer.inner, space.tile, space.start, space.place, space.nothing
+    clear(layer.before * channels, tile, nothing, earlier, to)
+    for p in range(layer.after):
+        own = layer.sources + p
         for c in range(channels):
             best, change = _line(units, own_at, p * channels + c, tile), _line(changes, to, p * channels + c, tile)
-            for entry in range(lists.start[own], lists.start[own + 1]):
-                line = lists.place[entry] * channels + c
+            for entry in range(start[own], start[own + 1]):
+                line = place[entry] * channels + c
                 found, result = _line(units, at, line, tile), _line(earlier, to, line, tile)
                 for r in range(tile):
                     result[r] += change[r] if found[r] == best[r] else nothing
