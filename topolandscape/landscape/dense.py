@@ -97,9 +97,7 @@ class Dense:
         gradients = vectors.new_empty(vectors.shape if sloped else (count, 0))
         shape = (count, int(network.table["outer"][-1]), len(targets.shares)) if kept else (0, 0, 0)
         outputs = vectors.new_empty(shape)
-        dense.sum_losses(
-            as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy()
-        )
+        dense.sum_losses(as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy())
         return values, gradients, outputs
 
     def _read(self, vectors: Tensor, data: Any) -> tuple[Layers, np.ndarray, dense.Targets]:
@@ -204,9 +202,7 @@ def _convolution(dimensions: int) -> _Rule:
         places = Geometry(positions, kernel, steps, around, gaps, 1)
         if min(places.outputs) < 1 or math.prod(places.outputs) * math.prod(weight.shape[1:]) > _MOST_MEETINGS:
             raise NotWide("a convolution of too few or too many positions")
-        return before.after(
-            Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias)), places.outputs
-        )
+        return before.after(Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias)), places.outputs)
 
     return rule
 
@@ -272,6 +268,9 @@ def _activation(kind: int) -> _Rule:
     def rule(before: _Units, inplace: bool = False) -> _Units:
         if not before.layers or before.layers[-1].activation:
             raise NotWide("an activation that does not follow a layer")
+        if before.layers[-1].kind == LARGEST and ACTIVATIONS[kind] != "relu":
+            # On the way back the largest entry is known by being equal, as what a rectifier lets pass still is.
+            raise NotWide("another activation of largest entries than a rectifier")
         return before._replace(layers=(*before.layers[:-1], before.layers[-1]._replace(activation=kind)))
 
     return rule
@@ -337,11 +336,7 @@ _RULES: dict[Any, _Rule] = {
         for dimensions in (1, 2, 3)
         for target in spellings(name.format(dimensions))
     },
-    **{
-        target: _reshape(target)
-        for name in ("flatten", "unflatten", "view", "reshape")
-        for target in spellings(name)
-    },
+    **{target: _reshape(target) for name in ("flatten", "unflatten", "view", "reshape") for target in spellings(name)},
 }
 
 

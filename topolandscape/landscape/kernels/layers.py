@@ -152,7 +152,9 @@ def _of_product(channels: int, geometry: Geometry) -> _Met:
     nothing, one = (channels * math.prod(geometry.positions) + i for i in range(2))
     by_tap = found.by_tap[:, None]
     met = np.where(by_tap < 0, nothing, by_tap * channels + np.arange(channels)[:, None]).reshape(-1, by_tap.shape[2])
-    bias, rest = (np.full((count, met.shape[1]), line) for count, line in ((1, one), (-(len(met) + 1) % OTHERS, nothing)))
+    bias, rest = (
+        np.full((count, met.shape[1]), line) for count, line in ((1, one), (-(len(met) + 1) % OTHERS, nothing))
+    )
     lines = np.concatenate([met, bias, rest]).reshape(-1, OTHERS, met.shape[1]).transpose(0, 2, 1)
     group, place = np.nonzero((lines != nothing).any(2))
     return _Met(
