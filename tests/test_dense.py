@@ -74,12 +74,97 @@ MODULES = {
 }
 
 
+class Written(nn.Module):
+    """Convolutions as they are written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 2, padding=1), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.one(x.view(-1, 1, 5, 6)).tanh()
+        x = torch.max_pool2d(x, (2, 1)).relu_()
+        return self.out(self.two(x).mean(dim=(-1, 2)))
+
+
+class Again(nn.Module):
+    """The same convolution twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same, self.out = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(48, 2)
+
+    def forward(self, x):
+        x = torch.tanh(self.same(torch.tanh(self.same(x))))
+        return self.out(x.reshape(x.size(0), -1))
+
+
+torch.manual_seed(0)
+# And the shape of a row of inputs.
+CONVOLUTIONS = {
+    "of the zoo": (tl.zoo.network("conv:1x4x5-3-9-2"), (20,)),
+    "of the zoo, flattened": (tl.zoo.network("conv:2x3x3-4-3,tanh,nobias,flatten"), (18,)),
+    "strides and dilation": (
+        nn.Sequential(
+            nn.Conv2d(2, 3, 3, stride=2, padding=(1, 0)),
+            nn.Tanh(),
+            nn.Conv2d(3, 11, 2, dilation=(1, 2), bias=False),
+            nn.Sigmoid(),
+            nn.Flatten(),
+            nn.Linear(33, 4),
+        ),
+        (2, 7, 8),
+    ),
+    "one dimension": (
+        nn.Sequential(nn.Conv1d(3, 5, 4, padding=2, bias=False), nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(50, 3)),
+        (3, 9),
+    ),
+    "three dimensions": (
+        nn.Sequential(
+            nn.Conv3d(1, 2, 2), nn.Sigmoid(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 5), nn.Linear(5, 3)
+        ),
+        (1, 3, 4, 3),
+    ),
+    "largest entries": (
+        nn.Sequential(
+            nn.Conv2d(1, 5, 3, padding="same"),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, stride=1, dilation=(2, 1)),
+            nn.Conv2d(5, 6, (1, 2), padding="valid"),
+            nn.AdaptiveMaxPool2d((1, None)),
+            nn.Flatten(),
+            nn.Linear(12, 3),
+        ),
+        (1, 5, 7),
+    ),
+    "means": (
+        nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=2),
+            nn.AvgPool2d(3, 2, padding=1),
+            nn.Tanh(),
+            nn.AvgPool2d(2, 1, padding=1, ceil_mode=True, count_include_pad=False),
+            nn.Conv2d(3, 4, 2),
+            nn.AdaptiveAvgPool2d((1, 2)),
+            nn.ReLU(),
+            nn.AvgPool2d((1, 2), divisor_override=3),
+            nn.Flatten(),
+        ),
+        (1, 4, 5),
+    ),
+    "a kernel as large as the image": (nn.Sequential(nn.Conv2d(2, 3, (3, 4)), nn.Flatten(1)), (2, 3, 4)),
+    "written by hand": (Written(), (30,)),
+    "a convolution used twice": (Again(), (3, 4, 4)),
+}
+MODULES |= {name: module for name, (module, _) in CONVOLUTIONS.items()}
+SHAPES = {"flattened": (3, 4), **{name: shape for name, (_, shape) in CONVOLUTIONS.items()}}
+
+
 def data_of(module, rows, *, loss):
     generator = torch.Generator().manual_seed(rows)
-    first = next(part for part in module.modules() if isinstance(part, nn.Linear))
-    inputs = torch.randn(rows, first.in_features, generator=generator, dtype=torch.float64)
-    if module is MODULES["flattened"]:
-        inputs = inputs.unflatten(1, (3, 4))
+    name = next((name for name, other in MODULES.items() if other is module), "")
+    shape = SHAPES.get(name) or (next(part for part in module.modules() if isinstance(part, nn.Linear)).in_features,)
+    inputs = torch.randn(rows, *shape, generator=generator, dtype=torch.float64)
     outputs = module.double()(inputs).shape[1]
     if loss is F.cross_entropy:
         return inputs, torch.randint(outputs, (rows,), generator=generator)
@@ -114,7 +199,8 @@ def test_the_dense_form_is_a_loop_to_rounding(name, rows, loss):
 def test_rows_that_do_not_fit_the_cache_are_treated_in_pieces():
     module = chain(9, 300, 300, 4, activation=nn.ReLU)
     landscape, points = landscape_of(module, 1000)
-    layers = landscape.engine._forms[0]["dense"]._layers
+    form = landscape.engine._forms[0]["dense"]
+    (layers,) = form._layers.values()
     assert dense._space(layers, 1000, points, 1).piece < 500
     expected, slopes = landscape.engine.gradients(points, form="loop")
     found, found_slopes = landscape.engine.gradients(points, form="dense")
@@ -151,13 +237,26 @@ def test_accuracies_and_weights_of_rows():
         assert share == pytest.approx(float((won * weights).sum() / weights.sum()), rel=1e-7)
 
 
-def test_losses_that_are_not_finite_are_so_in_the_dense_form_too():
-    landscape, points = landscape_of(MODULES["relu"], 30)
+@pytest.mark.parametrize("name", ["relu", "largest entries", "means"])
+def test_losses_that_are_not_finite_are_so_in_the_dense_form_too(name):
+    landscape, points = landscape_of(MODULES[name], 30)
     points[1] *= 1e200
     expected = landscape.engine.values(points, form="loop")
     found = landscape.engine.values(points, form="dense")
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], rtol=1e-12)
+
+
+def test_of_equal_entries_of_a_window_the_first_counts():
+    module = nn.Sequential(nn.Conv1d(1, 1, 2, bias=False), nn.MaxPool1d(3), nn.Flatten()).double()
+    inputs = torch.tensor([[[0.0, 1.0, 0.0, 1.0]], [[1.0, 2.0, -1.0, 4.0]]], dtype=torch.float64)
+    landscape = tl.Landscape.from_module(module, inputs, torch.zeros(2, 1), loss=F.mse_loss, dtype="float64")
+    ones = np.ones((1, 2))
+    # The largest sums of neighbours are 0 + 1 = 1 + 0, and 1 + 2 = -1 + 4.
+    _, slopes = landscape.engine.gradients(ones, form="dense")
+    np.testing.assert_allclose(slopes, [[3.0 * 1, 1.0 * 1 + 3.0 * 2]], rtol=1e-15)
+    curved = landscape.engine.products(ones, np.array([[1.0, 0.0]]), form="dense")
+    np.testing.assert_allclose(curved, [[1.0, 2.0]], rtol=1e-15)
 
 
 def test_results_do_not_depend_on_how_many_vectors_go_at_once():
@@ -180,25 +279,61 @@ class Branched(nn.Module):
         return x + self.layer(x)
 
 
+class Halved(nn.Module):
+    """A mean over the lines of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        return self.layer(x).mean(2).flatten(1)
+
+
+def convolved(*layers):
+    return nn.Sequential(*layers, nn.Flatten())
+
+
 @pytest.mark.parametrize(
-    ("module", "loss"),
+    ("module", "shape", "loss"),
     [
-        (chain(3, 4, 2, activation=nn.GELU), F.cross_entropy),
-        (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), F.cross_entropy),
-        (Branched(), F.cross_entropy),
-        (nn.Sequential(nn.Tanh(), nn.Linear(3, 2)), F.cross_entropy),
-        (chain(3, 4, 2), F.l1_loss),
-        (chain(3, 4, 2), nn.CrossEntropyLoss(label_smoothing=0.1)),
+        (chain(3, 4, 2, activation=nn.GELU), (3,), F.cross_entropy),
+        (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3,), F.cross_entropy),
+        (Branched(), (3,), F.cross_entropy),
+        (nn.Sequential(nn.Tanh(), nn.Linear(3, 2)), (3,), F.cross_entropy),
+        (chain(3, 4, 2), (3,), F.l1_loss),
+        (chain(3, 4, 2), (3,), nn.CrossEntropyLoss(label_smoothing=0.1)),
+        (chain(3, 4, 2), (5, 3), F.cross_entropy),
+        (convolved(nn.Conv2d(2, 4, 2, groups=2)), (2, 2, 2), F.cross_entropy),
+        (convolved(nn.Conv2d(2, 4, 2, padding="same")), (2, 1, 1), F.cross_entropy),
+        (convolved(nn.Conv2d(2, 4, 2, padding=1, padding_mode="circular")), (2, 2, 2), F.cross_entropy),
+        (convolved(nn.Conv2d(2, 4, 2)), (2, 3, 2), F.cross_entropy),
+        (convolved(nn.AvgPool2d(2), nn.Conv2d(2, 4, 1)), (2, 2, 2), F.cross_entropy),
+        (convolved(nn.Conv2d(2, 4, 1), nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 2, 2)), (2, 2, 2), F.cross_entropy),
+        (convolved(nn.Conv1d(2, 4, 1), nn.MaxPool1d(2), nn.Tanh()), (2, 2), F.cross_entropy),
+        (Halved(), (2, 3, 1), F.cross_entropy),
     ],
 )
-def test_what_is_not_dense_is_left_to_other_forms(module, loss):
+def test_what_is_not_dense_is_left_to_other_forms(module, shape, loss):
     blocks = []
     start = 0
     for name, parameter in module.named_parameters():
         blocks.append(Block(name, slice(start, start + parameter.numel()), tuple(parameter.shape)))
         start += parameter.numel()
     with pytest.raises(NotWide):
-        Dense(Model(module, tuple(blocks), frozenset()), loss)
+        Dense(Model(module, tuple(blocks), frozenset()), loss).values(
+            torch.zeros(1, start), (torch.zeros(4, *shape), torch.zeros(4, dtype=torch.int64))
+        )
+
+
+def test_another_form_is_taken_where_the_dense_one_cannot():
+    module = convolved(nn.Conv2d(2, 4, 2, groups=2), nn.Tanh()).double()
+    inputs = torch.randn(20, 2, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    targets = torch.arange(20) % 4
+    landscape = tl.Landscape.from_module(copy.deepcopy(module), inputs, targets, loss=F.cross_entropy, dtype="float64")
+    assert "dense" not in landscape.engine.forms()
+    expected = float(F.cross_entropy(module(inputs).detach(), targets))
+    assert landscape.values(landscape.point[None])[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_fixed_parameter_is_left_to_other_forms():
@@ -224,41 +359,58 @@ def test_targets_that_torch_leaves_out_are_left_to_other_forms():
 
 
 @njit
-def multiply(a, b, c, lines, inner, tile, transposed):
-    a_at = (0, 1, lines) if transposed else (0, inner, 1)
-    products.add_product(a, a_at, b, (0, tile), c, (0, tile), lines, inner)
+def multiply(a, b, c, lines, inner, taps, tile, transposed, place, tap, begin):
+    # Entries of a: first those of each line to start from, then (lines, inner, taps), or (inner, lines, taps).
+    a_at = (lines, taps, lines * taps, 1) if transposed else (lines, inner * taps, taps, 1)
+    b_at, listed = (0, tile, inner * tile), (1, len(place))
+    products.multiply(a, a_at, b, b_at, c, (0, tile), lines, inner, place, tap, listed, begin)
 
 
 @njit
-def correlate(a, b, c, lines, others, length, width, registers):
-    products.add_correlations(a, (0, length), b, (0, length), c, (0, width), lines, others, registers)
+def correlate(a, b, c, lines, length, width, patches, start, registers):
+    a_at, groups = (0, length, lines * length), (1, len(start) - 1)
+    products.add_correlations(a, a_at, b, (0, length), c, (0, width), lines, patches, start, groups, registers)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("begin", [0, products.NOTHING, products.KEPT])
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(0, 30), st.booleans(), st.integers(0, 9))
-def test_products_are_those_of_numpy(dtype, lines, inner, transposed, seed):
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(1, 3), st.integers(0, 4), st.booleans(), st.integers(0, 9))
+def test_products_are_those_of_numpy(begin, dtype, lines, inner, taps, listed, transposed, seed):
     rng = np.random.default_rng(seed)
     tile = products.TILE * REGISTER_BYTES // np.dtype(dtype).itemsize
-    a = rng.integers(-8, 9, (inner, lines) if transposed else (lines, inner)).astype(dtype)
-    b, c = (rng.integers(-8, 9, (count, tile)).astype(dtype) for count in (inner, lines))
-    expected = c + (a.T if transposed else a) @ b
-    multiply(a.ravel(), b.ravel(), c.ravel(), lines, inner, tile, transposed)
+    first = rng.integers(-8, 9, lines).astype(dtype)
+    a = rng.integers(-8, 9, (inner, lines, taps) if transposed else (lines, inner, taps)).astype(dtype)
+    b, c = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((3, inner, tile), (lines, tile)))
+    place, tap = rng.integers(0, 3, 1 + listed), rng.integers(0, taps, 1 + listed)  # the first is not of the list
+    expected = {0: np.repeat(first[:, None], tile, 1), products.NOTHING: np.zeros_like(c), products.KEPT: c}[begin]
+    for one, other in zip(place[1:], tap[1:], strict=True):
+        own = a[..., other]
+        expected = expected + (own.T if transposed else own) @ b[one]
+    entries = np.concatenate([first, a.ravel()])
+    multiply(entries, b.ravel(), c.ravel(), lines, inner, taps, tile, transposed, place, tap, begin)
     np.testing.assert_array_equal(c, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 13), st.integers(1, 13), st.integers(0, 5), st.integers(0, 9))
-def test_correlations_are_those_of_numpy(dtype, lines, others, registers, seed):
+@given(st.integers(1, 13), st.lists(st.integers(0, 4), max_size=3), st.integers(0, 5), st.integers(0, 9))
+def test_correlations_are_those_of_numpy(dtype, lines, sizes, registers, seed):
     rng = np.random.default_rng(seed)
-    high, width = (-(-count // products.ONES) * products.ONES for count in (lines, others))
-    length = registers * REGISTER_BYTES // np.dtype(dtype).itemsize
-    a, b = (rng.integers(-8, 9, (count, length)).astype(dtype) for count in (high, width))
+    high = -(-lines // products.ONES) * products.ONES
+    length, width = registers * REGISTER_BYTES // np.dtype(dtype).itemsize, len(sizes) * products.OTHERS
+    a = rng.integers(-8, 9, (3 * lines + high, length)).astype(dtype)  # three places
+    b = rng.integers(-8, 9, (7, length)).astype(dtype)
     c = rng.integers(-8, 9, (high, width)).astype(dtype)
-    expected = (c + a @ b.T)[:lines, :others]
-    correlate(a.ravel(), b.ravel(), c.ravel(), lines, others, length, width, registers)
-    np.testing.assert_array_equal(c[:lines, :others], expected)
+    start = np.cumsum([0, 1, *sizes])  # the first is none of the groups
+    patches = np.column_stack([rng.integers(0, 3, start[-1]), rng.integers(0, 7, (start[-1], products.OTHERS))])
+    expected = c.copy()
+    for group in range(len(sizes)):
+        for place, *met in patches[start[group + 1] : start[group + 2]]:
+            own = slice(group * products.OTHERS, (group + 1) * products.OTHERS)
+            expected[:, own] += a[place * lines : place * lines + high] @ b[met].T
+    correlate(a.ravel(), b.ravel(), c.ravel(), lines, length, width, patches.ravel(), start, registers)
+    np.testing.assert_array_equal(c[:lines], expected[:lines])
 
 
 @njit(error_model="numpy")

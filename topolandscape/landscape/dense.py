@@ -1,32 +1,35 @@
-"""The dense form: fully connected networks, compiled from the inputs to the loss and back.
+"""The dense form: layers one after the other, compiled from the inputs to the loss and back.
 
-For modules that are nothing but linear layers, with activations whose derivative is known from their result in between,
-under cross-entropy or the squared error, on the processor. All else raises `NotWide`, or at the data
-`NotImplementedError`, and the engine takes another form.
+For modules that are nothing but linear layers and convolutions, with windows of pooling, and with activations whose
+derivative is known from their result, in between, under cross-entropy or the squared error, on the processor. All else
+raises `NotWide`, or at the data `NotImplementedError`, and the engine takes another form.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from topolandscape.landscape import layers
 from topolandscape.landscape.kernels import dense
+from topolandscape.landscape.kernels.convolution import Geometry
+from topolandscape.landscape.kernels.layers import ACTIVATIONS, LARGEST, MEAN, PRODUCT, Layer, Layers, layers_of
 from topolandscape.landscape.kernels.losses import shares_of
 from topolandscape.landscape.kernels.registers import as_array, is_compiled
-from topolandscape.landscape.pure import Loss, Model
+from topolandscape.landscape.pooling import Windows
+from topolandscape.landscape.pure import Block, Loss, Model
 from topolandscape.landscape.stacked import NotWide, spellings
 from topolandscape.landscape.tracing import parameter_name, program
 from topolandscape.landscape.wide import first_names, is_plain, share_right
 
-_LINEAR = F.linear
-_FLATTEN = frozenset(spellings("flatten"))
-_ACTIVATIONS: dict[Any, int] = {
-    target: row for row, name in enumerate(dense.ACTIVATIONS) if row for target in spellings(name)
-}
+# Entries of weights times positions that they meet, beyond which the tables of a convolution are too long.
+_MOST_MEETINGS = 2**22
 
 
 class Dense:
@@ -60,7 +63,8 @@ class Dense:
         self._of_classes = is_plain(loss, F.cross_entropy, nn.CrossEntropyLoss)
         if not self._of_classes and not is_plain(loss, F.mse_loss, nn.MSELoss):
             raise NotWide("a loss that is not compiled")
-        self._layers, self._flattens = _layers(model)
+        self._steps = _steps(model)
+        self._layers: dict[torch.Size, Layers] = {}
 
     def values(self, vectors: Tensor, data: Any) -> Tensor:
         """Return the values (c,) at `vectors` (c, p)."""
@@ -72,10 +76,10 @@ class Dense:
 
     def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
         """Return the Hessian at each of `vectors` (c, p), or at one (p,), times the same row of `directions` (c, p)."""
-        lines, targets = self._read(vectors, data)
+        network, lines, targets = self._read(vectors, data)
         products = torch.empty_like(directions, memory_format=torch.contiguous_format)
         at = as_array(vectors.expand_as(directions))
-        dense.sum_products(at, as_array(directions), self._layers, lines, targets, products.numpy())
+        dense.sum_products(at, as_array(directions), network, lines, targets, products.numpy())
         return products
 
     def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
@@ -87,30 +91,31 @@ class Dense:
         self, vectors: Tensor, data: Any, *, sloped: bool = False, kept: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the values (c,), where `sloped` the gradients (c, p), and where `kept` the outputs (c, out, rows)."""
-        lines, targets = self._read(vectors, data)
+        network, lines, targets = self._read(vectors, data)
         count = len(vectors)
         values = torch.empty(count, dtype=torch.float64)
         gradients = vectors.new_empty(vectors.shape if sloped else (count, 0))
-        shape = (count, int(self._layers.widths[-1]), len(targets.shares)) if kept else (0, 0, 0)
+        shape = (count, int(network.table["outer"][-1]), len(targets.shares)) if kept else (0, 0, 0)
         outputs = vectors.new_empty(shape)
-        dense.sum_losses(
-            as_array(vectors), self._layers, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy()
-        )
+        dense.sum_losses(as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy())
         return values, gradients, outputs
 
-    def _read(self, vectors: Tensor, data: Any) -> tuple[np.ndarray, dense.Targets]:
-        """Return a block of data as the compiled loops take it."""
+    def _read(self, vectors: Tensor, data: Any) -> tuple[Layers, np.ndarray, dense.Targets]:
+        """Return the layers and a block of data as the compiled loops take them."""
         inputs, targets, weights = data if len(data) == 3 else (*data, None)
-        rows, outputs = len(targets), int(self._layers.widths[-1])
-        if self._flattens and isinstance(inputs, Tensor):
-            inputs = inputs.flatten(1)
+        rows = len(targets)
         if (
             not isinstance(inputs, Tensor)
-            or inputs.shape != (rows, int(self._layers.widths[0]))
+            or inputs.shape[:1] != (rows,)
             or inputs.dtype != vectors.dtype
             or not is_compiled(vectors)
         ):
-            raise NotImplementedError("inputs that are not one line a row")
+            raise NotImplementedError("inputs that are not numbers of each row")
+        shape = inputs.shape[1:]
+        if shape not in self._layers:
+            self._layers[shape] = _layers(self._steps, shape)
+        network = self._layers[shape]
+        outputs = int(network.table["outer"][-1])
         shares = shares_of(rows, weights, inputs.device)
         classes, numbers = np.empty(0, np.int64), np.empty((0, 0), as_array(inputs[:0]).dtype)
         if self._of_classes:
@@ -125,56 +130,251 @@ class Dense:
                 raise NotImplementedError("targets that are not as many numbers as outputs")
             numbers = as_array(targets.T.to(inputs.dtype))
             shares = shares / outputs
-        return dense.lines_of(inputs), dense.Targets(classes, numbers, as_array(shares))
+        lines = dense.lines_of(inputs.reshape(rows, int(network.table["inner"][0]), int(network.table["before"][0])))
+        return network, lines, dense.Targets(classes, numbers, as_array(shares))
 
 
-def _layers(model: Model) -> tuple[dense.Layers, bool]:
-    """Return the layers of a module, and whether it flattens its inputs first."""
-    traced = program(model.module, {_LINEAR, *_ACTIVATIONS, *_FLATTEN}, ())
+# --------------------------------------------------------------------------------------------------------------
+# From a module to layers
+# --------------------------------------------------------------------------------------------------------------
+
+
+class _Units(NamedTuple):
+    """What is known of the units on their way.
+
+    Attributes
+    ----------
+    shape
+        Torch's, without the rows.
+    channels, positions
+        Those of the last layer, flattened or not.
+    layers
+        So far.
+    """
+
+    shape: tuple[int, ...]
+    channels: int = 0
+    positions: tuple[int, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+    def after(self, layer: Layer, positions: tuple[int, ...], shape: tuple[int, ...] | None = None) -> _Units:
+        """Return the units of a layer that follows."""
+        return _Units(
+            (layer.channels, *positions) if shape is None else shape, layer.channels, positions, (*self.layers, layer)
+        )
+
+
+_Rule = Callable[..., _Units]
+
+
+def _linear(before: _Units, weight: Block, bias: Block | None = None) -> _Units:
+    """Take all positions, as a convolution does whose kernel is as large as they are."""
+    if len(before.shape) != 1 or len(weight.shape) != 2 or weight.shape[1] != before.shape[0]:
+        raise NotWide("a linear layer that does not fit")
+    positions = before.positions or (1,)
+    ones, zeros = (1,) * len(positions), (0,) * len(positions)
+    places = Geometry(positions, positions, ones, zeros, ones, 1)
+    layer = Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias))
+    return before.after(layer, ones, (layer.channels,))
+
+
+def _convolution(dimensions: int) -> _Rule:
+    def rule(
+        before: _Units,
+        weight: Block,
+        bias: Block | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> _Units:
+        positions = _positions(before, dimensions)
+        kernel = weight.shape[2:]
+        if groups != 1 or len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
+            raise NotWide("a convolution in groups, or that does not fit")
+        steps, gaps = (layers.for_each(value, dimensions) for value in (stride, dilation))
+        if padding == "same":
+            missing = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+            if any(total % 2 for total in missing):
+                raise NotWide("padding on one side")
+            padding = tuple(total // 2 for total in missing)
+        around = layers.for_each(0 if padding == "valid" else padding, dimensions)
+        places = Geometry(positions, kernel, steps, around, gaps, 1)
+        if min(places.outputs) < 1 or math.prod(places.outputs) * math.prod(weight.shape[1:]) > _MOST_MEETINGS:
+            raise NotWide("a convolution of too few or too many positions")
+        return before.after(Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias)), places.outputs)
+
+    return rule
+
+
+def _average_pool(dimensions: int) -> _Rule:
+    def rule(
+        before: _Units,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> _Units:
+        positions = _positions(before, dimensions)
+        windows = layers.moved_windows(positions, kernel_size, stride, padding, 1, ceil=ceil_mode)
+        if divisor_override is not None:
+            windows = windows._replace(sizes=np.full(len(windows.entries), float(divisor_override)))
+        return _pooled(before, MEAN, windows if count_include_pad or divisor_override else _filled(windows))
+
+    return rule
+
+
+def _maximum_pool(dimensions: int) -> _Rule:
+    def rule(
+        before: _Units,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> _Units:
+        if return_indices:
+            raise NotWide("pooling that gives indices")
+        positions = _positions(before, dimensions)
+        windows = layers.moved_windows(positions, kernel_size, stride, padding, dilation, ceil=ceil_mode)
+        return _pooled(before, LARGEST, windows)
+
+    return rule
+
+
+def _adaptive_pool(kind: int, dimensions: int) -> _Rule:
+    def rule(before: _Units, output_size: Any, return_indices: bool = False) -> _Units:
+        if return_indices:
+            raise NotWide("pooling that gives indices")
+        return _pooled(before, kind, layers.parted_windows(_positions(before, dimensions), output_size))
+
+    return rule
+
+
+def _mean(before: _Units, dim: Any = None, keepdim: bool = False) -> _Units:
+    """Take the mean over all positions."""
+    positions = _positions(before, len(before.shape) - 1)
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    if sorted(at % (len(positions) + 2) for at in dims) != list(range(2, len(positions) + 2)):
+        raise NotWide("a mean that is not over all positions")
+    after = _pooled(before, MEAN, layers.parted_windows(positions, 1))
+    return after if keepdim else after._replace(shape=(after.channels,))
+
+
+def _activation(kind: int) -> _Rule:
+    def rule(before: _Units, inplace: bool = False) -> _Units:
+        if not before.layers or before.layers[-1].activation:
+            raise NotWide("an activation that does not follow a layer")
+        if before.layers[-1].kind == LARGEST and ACTIVATIONS[kind] != "relu":
+            # On the way back the largest entry is known by being equal, as what a rectifier lets pass still is.
+            raise NotWide("another activation of largest entries than a rectifier")
+        return before._replace(layers=(*before.layers[:-1], before.layers[-1]._replace(activation=kind)))
+
+    return rule
+
+
+def _reshape(target: Any) -> _Rule:
+    def rule(before: _Units, *arguments: Any, **options: Any) -> _Units:
+        empty = torch.empty(_ROWS, *before.shape, device="meta")
+        function = getattr(torch.Tensor, target) if isinstance(target, str) else target
+        rows, *shape = function(empty, *arguments, **options).shape
+        if rows != _ROWS or (before.layers and tuple(shape) != (math.prod(before.shape),)):
+            raise NotWide("a shape that is not that of the inputs or flat")
+        return before._replace(shape=tuple(shape))
+
+    return rule
+
+
+# So many rows are no size of anything else.
+_ROWS = 2**31 - 1
+
+
+def _positions(before: _Units, dimensions: int) -> tuple[int, ...]:
+    """Return the positions of units in so many dimensions."""
+    if len(before.shape) != dimensions + 1 or dimensions == 0:
+        raise NotWide(f"{dimensions} dimensions of units of {len(before.shape) - 1}")
+    return before.shape[1:]
+
+
+def _pooled(before: _Units, kind: int, windows: Windows) -> _Units:
+    if not before.layers:
+        raise NotWide("pooling that does not follow a layer")
+    return before.after(Layer(kind, before.channels, windows), windows.shape)
+
+
+def _filled(windows: Windows) -> Windows:
+    """Return windows that count only what is not in the padding."""
+    return windows._replace(sizes=(windows.entries >= 0).sum(1).astype(np.float64))
+
+
+def _start(block: Block | None) -> int:
+    return -1 if block is None else block.entries.start
+
+
+_OF_DIMENSIONS: dict[str, Callable[[int], _Rule]] = {
+    "conv{}d": _convolution,
+    "avg_pool{}d": _average_pool,
+    "max_pool{}d": _maximum_pool,
+    "adaptive_avg_pool{}d": lambda dimensions: _adaptive_pool(MEAN, dimensions),
+    "adaptive_max_pool{}d": lambda dimensions: _adaptive_pool(LARGEST, dimensions),
+}
+_RULES: dict[Any, _Rule] = {
+    F.linear: _linear,
+    **dict.fromkeys(spellings("mean"), _mean),
+    **{
+        target: _activation(row)
+        for row, name in enumerate(ACTIVATIONS)
+        if row
+        for target in (*spellings(name), *spellings(f"{name}_"))
+    },
+    **{
+        target: rule(dimensions)
+        for name, rule in _OF_DIMENSIONS.items()
+        for dimensions in (1, 2, 3)
+        for target in spellings(name.format(dimensions))
+    },
+    **{target: _reshape(target) for name in ("flatten", "unflatten", "view", "reshape") for target in spellings(name)},
+}
+
+
+def _steps(model: Model) -> list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]]:
+    """Return what a module does to its inputs, one step after the other: rules and their arguments."""
     first = first_names(model.module)
     blocks = {block.name: block for block in model.blocks}
-    names: dict[Any, str] = {}
+    known: dict[fx.Node, Any] = {}
     before: fx.Node | None = None
-    widths: list[int] = []
-    weights: list[int] = []
-    biases: list[int] = []
-    activations: list[int] = []
-    flattens = False
-    for step in traced.steps:
+    steps = []
+    for step in program(model.module, {*_RULES, "size"}, ()).steps:
         node = step.node
         if node.op == "get_attr":
-            names[node] = first.get(parameter_name(node.target), "")
-            if names[node] not in blocks:
+            known[node] = blocks.get(first.get(parameter_name(node.target), ""))
+            if known[node] is None:
                 raise NotWide("a parameter that does not vary")
-            continue
-        if node.op == "placeholder":
+        elif node.op == "placeholder":
             before = node
-            continue
-        if node.op == "output":
-            if node.args != (before,) or not weights:
+        elif node.op == "output":
+            if node.args != (before,):
                 raise NotWide("outputs that are not those of the last layer")
-            break
-        if not node.args or node.args[0] is not before:
+        elif node.target == "size" and node.args[1:] == (0,):
+            known[node] = _ROWS
+        elif node.target not in _RULES or not node.args or node.args[0] is not before:
             raise NotWide("a branch")
-        if node.target in _FLATTEN:
-            given = {"start_dim": 0, "end_dim": -1, **dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False))}
-            if weights or flattens or given | dict(node.kwargs) != {"start_dim": 1, "end_dim": -1}:
-                raise NotWide("something flattened that is not the inputs")
-            flattens = True
-        elif node.target is _LINEAR:
-            given = dict(zip(("weight", "bias"), node.args[1:], strict=False)) | dict(node.kwargs)
-            weight = blocks[names[given["weight"]]]
-            bias = given.get("bias")
-            widths = widths or [weight.shape[1]]
-            if widths[-1] != weight.shape[1]:
-                raise NotWide("layers that do not fit")
-            widths.append(weight.shape[0])
-            weights.append(weight.entries.start)
-            biases.append(-1 if bias is None else blocks[names[bias]].entries.start)
-            activations.append(0)
         else:
-            if not weights or activations[-1] or node.kwargs.get("inplace"):
-                raise NotWide("an activation that does not follow a layer")
-            activations[-1] = _ACTIVATIONS[node.target]
-        before = node
-    return dense.Layers(*(np.array(column, np.int64) for column in (widths, weights, biases, activations))), flattens
+            arguments = fx.map_arg((node.args[1:], node.kwargs), known.__getitem__)
+            steps.append((_RULES[node.target], *arguments))
+            before = node
+    return steps
+
+
+def _layers(steps: list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]], shape: tuple[int, ...]) -> Layers:
+    """Return the layers for inputs of a shape."""
+    units = _Units(tuple(shape))
+    for rule, arguments, options in steps:
+        units = rule(units, *arguments, **options)
+    if not units.layers or len(units.shape) != 1 or math.prod(units.positions) != 1:
+        raise NotWide("outputs that are not those of a layer")
+    positions = math.prod(units.layers[0].places.positions)
+    return layers_of(math.prod(shape) // positions, positions, units.layers)

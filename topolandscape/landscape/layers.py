@@ -117,14 +117,14 @@ def convolution_of(dimensions: int) -> Rule:
         if not input.rows or input.ndim != dimensions + 2 or weight.rows or weight.ndim != dimensions + 2:
             raise NotWide(f"a convolution of {input.ndim} dimensions by {weight.ndim}")
         kernel = weight.shape[2:]
-        steps, gaps = _tuple(stride, dimensions), _tuple(dilation, dimensions)
+        steps, gaps = for_each(stride, dimensions), for_each(dilation, dimensions)
         x = input.tensor
         if padding == "same":
             missing = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
             x = F.pad(x, (0, 0, *(side for total in reversed(missing) for side in (0, total % 2))))
             around = tuple(total // 2 for total in missing)
         else:
-            around = _tuple(0 if padding == "valid" else padding, dimensions)
+            around = for_each(0 if padding == "valid" else padding, dimensions)
         if math.prod(kernel) == groups == 1 and not any(around):
             for axis, step in enumerate(steps, 2):
                 x = x[(slice(None),) * axis + (slice(None, None, step),)]
@@ -146,7 +146,8 @@ def convolution_of(dimensions: int) -> Rule:
     return rule
 
 
-def _tuple(value: Any, length: int) -> tuple[int, ...]:
+def for_each(value: Any, length: int) -> tuple[int, ...]:
+    """Return numbers for so many dimensions, given as many, or one for all."""
     if isinstance(value, int):
         return (value,) * length
     return tuple(value) * length if len(value) == 1 else tuple(value)
@@ -289,7 +290,7 @@ def average_pool(dimensions: int) -> Rule:
         if not _is_compiled(input):
             more = () if dimensions == 1 else (divisor_override,)
             return other(input, kernel_size, stride, padding, ceil_mode, count_include_pad, *more)
-        windows = _moved(input, dimensions, kernel_size, stride, padding, 1, ceil=ceil_mode)
+        windows = moved_windows(input.shape[-dimensions:], kernel_size, stride, padding, 1, ceil=ceil_mode)
         sizes = windows.sizes if count_include_pad else None
         if divisor_override is not None:
             sizes = np.full(len(windows.entries), float(divisor_override))
@@ -315,7 +316,7 @@ def maximum_pool(dimensions: int) -> Rule:
             raise NotWide("pooling that gives indices")
         if not _is_compiled(input):
             return other(input, kernel_size, stride, padding, dilation, ceil_mode)
-        windows = _moved(input, dimensions, kernel_size, stride, padding, dilation, ceil=ceil_mode)
+        windows = moved_windows(input.shape[-dimensions:], kernel_size, stride, padding, dilation, ceil=ceil_mode)
         return input.but(pooling.largest(input.tensor, windows)[0])
 
     return rule
@@ -330,9 +331,7 @@ def adaptive_pool(kind: str, dimensions: int) -> Rule:
             raise NotWide("pooling that gives indices")
         if not _is_compiled(input):
             return other(input, output_size)
-        positions = input.shape[-dimensions:]
-        asked = zip(_tuple(output_size, dimensions), positions, strict=True)
-        windows = pooling.parted(positions, tuple(whole if size is None else size for size, whole in asked))
+        windows = parted_windows(input.shape[-dimensions:], output_size)
         if kind == "avg":
             return input.but(pooling.mean(input.tensor, windows))
         return input.but(pooling.largest(input.tensor, windows)[0])
@@ -344,13 +343,19 @@ def _is_compiled(x: Stacked) -> bool:
     return x.rows and pooling.is_compiled(x.tensor)
 
 
-def _moved(
-    x: Stacked, dimensions: int, kernel: Any, stride: Any, padding: Any, dilation: Any, *, ceil: bool
+def moved_windows(
+    positions: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, *, ceil: bool
 ) -> pooling.Windows:
-    sizes = _tuple(kernel, dimensions)
-    steps = _tuple(stride, dimensions) if stride else sizes
-    around, gaps = _tuple(padding, dimensions), _tuple(dilation, dimensions)
-    return pooling.moved(tuple(x.shape[-dimensions:]), sizes, steps, around, gaps, ceil=ceil)
+    """Return the windows of a kernel that moves over positions, by torch's arguments."""
+    sizes, around, gaps = (for_each(value, len(positions)) for value in (kernel, padding, dilation))
+    steps = for_each(stride, len(positions)) if stride else sizes
+    return pooling.moved(positions, sizes, steps, around, gaps, ceil=ceil)
+
+
+def parted_windows(positions: tuple[int, ...], output_size: Any) -> pooling.Windows:
+    """Return the windows of adaptive pooling; None leaves a dimension as it is."""
+    asked = zip(for_each(output_size, len(positions)), positions, strict=True)
+    return pooling.parted(positions, tuple(whole if size is None else size for size, whole in asked))
 
 
 # --------------------------------------------------------------------------------------------------------------

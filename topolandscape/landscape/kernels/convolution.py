@@ -97,7 +97,7 @@ def convolution(
     return stacked.unflatten(1, (len(weight), -1)).movedim(0, -1)
 
 
-class _Geometry(NamedTuple):
+class Geometry(NamedTuple):
     positions: tuple[int, ...]  # of the inputs
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -124,7 +124,7 @@ def _geometry(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
-) -> _Geometry:
+) -> Geometry:
     dimensions = len(stride)
     if not (1 <= dimensions <= 3 and len(padding) == len(dilation) == dimensions):
         raise ValueError(
@@ -151,7 +151,7 @@ def _geometry(
     for name, other in (("weight", weight), ("bias", bias)):
         if other is not None and (other.dtype, other.device) != (x.dtype, x.device):
             raise TypeError(f"got x in {x.dtype} on {x.device}, {name} in {other.dtype} on {other.device}; convert one")
-    geometry = _Geometry(
+    geometry = Geometry(
         tuple(x.shape[2:-1]), tuple(weight.shape[3:]), tuple(stride), tuple(padding), tuple(dilation), groups
     )
     if min(*weight.shape[1:], *geometry.positions, *geometry.outputs) < 1:
@@ -162,7 +162,7 @@ def _geometry(
     return geometry
 
 
-class _Meetings(NamedTuple):
+class Meetings(NamedTuple):
     """Where a position of the outputs meets one of the inputs through a tap of the kernel, listed in three ways."""
 
     by_output: tuple[Integers, Integers, Integers]  # first entry of each position and the end, input position, tap
@@ -171,14 +171,14 @@ class _Meetings(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _meetings(geometry: _Geometry) -> _Meetings:
+def meetings(geometry: Geometry) -> Meetings:
     outputs, taps = (np.indices(shape).reshape(len(shape), 1, -1).T for shape in (geometry.outputs, geometry.kernel))
     at = outputs * geometry.stride + taps.transpose(1, 0, 2) * geometry.dilation - np.array(geometry.padding)
     inside = ((at >= 0) & (at < geometry.positions)).all(2)
     steps = np.cumprod((1, *geometry.positions[:0:-1]))[::-1]
     source = np.where(inside, at @ steps, -1)
     output, tap = np.nonzero(inside)
-    return _Meetings(
+    return Meetings(
         _listed(output, source[inside], tap, len(source)),
         _listed(source[inside], output, tap, math.prod(geometry.positions)),
         np.ascontiguousarray(source.T),
@@ -196,7 +196,7 @@ class _Outputs(Function):
     """The convolution."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         taps = math.prod(geometry.kernel)
@@ -205,7 +205,7 @@ class _Outputs(Function):
             weight,
             weight.new_zeros(weight.shape[:2]) if bias is None else bias,
             (taps, weight.shape[2] * taps, taps),
-            _meetings(geometry).by_output,
+            meetings(geometry).by_output,
             geometry.groups,
         )
         return result.view(*weight.shape[:2], *geometry.outputs, x.shape[-1])
@@ -226,7 +226,7 @@ class _InputGradient(Function):
     """The gradient in `x`, for each vector."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, outputs_bar: Tensor, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, outputs_bar: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(weight, outputs_bar)
         ctx.geometry = geometry
         taps = math.prod(geometry.kernel)
@@ -236,7 +236,7 @@ class _InputGradient(Function):
             weight,
             weight.new_zeros(len(weight), inputs),
             (taps, taps, weight.shape[2] * taps),
-            _meetings(geometry).by_input,
+            meetings(geometry).by_input,
             geometry.groups,
         )
         return result.view(len(weight), inputs, *geometry.positions, outputs_bar.shape[-1])
@@ -256,12 +256,12 @@ class _WeightGradient(Function):
     """The gradient in `weight`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, outputs_bar: Tensor, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, outputs_bar: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, outputs_bar)
         ctx.geometry = geometry
         inputs = x.shape[1] // geometry.groups
         result = x.new_zeros(*outputs_bar.shape[:2], inputs * math.prod(geometry.kernel))
-        by_tap = _meetings(geometry).by_tap
+        by_tap = meetings(geometry).by_tap
         _correlate(_lines(x), _lines(outputs_bar), by_tap, geometry.groups, result.numpy())
         return result.view(*outputs_bar.shape[:2], inputs, *geometry.kernel)
 

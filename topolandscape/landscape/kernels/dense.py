@@ -1,4 +1,4 @@
-"""Fully connected networks from the inputs to the loss and back, one parameter vector after the other.
+"""Networks of layers one after the other, from the inputs to the loss and back, one parameter vector after the other.
 
 What one vector needs on its way stays in the cache, and nothing is returned to Python before all vectors are done.
 Lines are units, along them lie the rows of data, so that a layer is a small matrix times a matrix of many columns.
@@ -12,57 +12,46 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from topolandscape.landscape.kernels.functions import sigmoid, tanh
+from topolandscape.landscape.kernels.layers import MEAN, PRODUCT
 from topolandscape.landscape.kernels.losses import cross_entropy_of_one, move_softmax, squared_error_of_one
-from topolandscape.landscape.kernels.products import ONES, TILE, add_correlations, add_product
+from topolandscape.landscape.kernels.products import KEPT, NOTHING, ONES, OTHERS, TILE, add_correlations, multiply
 from topolandscape.landscape.kernels.registers import REGISTER_BYTES
+from topolandscape.landscape.kernels.units import (
+    activate,
+    follow_largest,
+    pull_back,
+    pull_back_moved,
+    return_largest,
+    spread_means,
+    take_largest,
+    take_means,
+)
 from topolandscape.structures import Floats, Integers
 
-ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid")
-_IDENTITY, _RELU, _TANH, _SIGMOID = range(4)
 # What the units of one vector may take, with their gradients, so that a core's second cache holds them.
 _CACHE = 2**19
 
 
-class Layers(NamedTuple):
-    """The layers of a network: sizes, and where their parameters are in a vector.
-
-    Attributes
-    ----------
-    widths
-        Units of the inputs and of each layer, (layers + 1,).
-    weights, biases
-        First entry of the weight (out, in) and of the bias (out,) of each layer, -1 for no bias, (layers,).
-    activations
-        Row in `ACTIVATIONS` of what follows each layer, (layers,).
-    """
-
-    widths: Integers
-    weights: Integers
-    biases: Integers
-    activations: Integers
-
-
 class _Space(NamedTuple):
-    """How the rows are cut, and what lies where.
+    """How the rows are cut, and where the positions of layers come from.
 
     Attributes
     ----------
     tile, piece, length
         Rows in a tile, rows treated at once, and the step from line to line.
-    first
-        First line of the units of the inputs (which are elsewhere: 0), of each layer, and the end.
-    sums
-        First entry of the sums of each layer, and the end.
+    start, place, tap, shares
+        Those of the layers, the last in the type of the vectors.
     nothing
-        Zero, in the type of the vectors.
+        Zero, in that type.
     """
 
     tile: int
     piece: int
     length: int
-    first: Integers
-    sums: Integers
+    start: Integers
+    place: Integers
+    tap: Integers
+    shares: Floats
     nothing: float
 
 
@@ -85,13 +74,13 @@ class Targets(NamedTuple):
 
 
 def lines_of(inputs: Tensor) -> np.ndarray:
-    """Return inputs (rows, inputs) as lines of whole tiles, a line of ones, and lines up to a multiple."""
-    rows, count = inputs.shape
+    """Return inputs (rows, channels, positions) as lines of whole tiles, and lines of zeros and ones."""
+    rows, channels, positions = inputs.shape
     itemsize = inputs.element_size()
     tile = TILE * REGISTER_BYTES // itemsize
-    lines = inputs.new_zeros(_even(count + 1), _length(-(-rows // tile) * tile, itemsize))
-    lines[:count, :rows] = inputs.T
-    lines[count, :rows] = 1
+    lines = inputs.new_zeros(positions * channels + 2, _length(-(-rows // tile) * tile, itemsize))
+    lines[:-2, :rows].view(positions, channels, rows).copy_(inputs.permute(2, 1, 0))
+    lines[-1, :rows] = 1
     return lines.numpy()
 
 
@@ -99,13 +88,9 @@ def lines_of(inputs: Tensor) -> np.ndarray:
 # Compiled
 # --------------------------------------------------------------------------------------------------------------
 
-# Units of a layer, flat, in lines: its own, then a line of ones, whose correlations are the gradient in the bias, then
-# lines up to a multiple of `ONES`. Changes are gradients in the units, tangents derivatives along a direction.
-
-
-@njit
-def _even(count):  # type: ignore[no-untyped-def]
-    return (count + ONES - 1) // ONES * ONES
+# Behind the units of a layer come a line of zeros and one of ones, whose correlations are the gradient in the bias.
+# Changes are gradients in the units, tangents derivatives along a direction. A block is so many lines of one tile of a
+# flat array; `at` or `to` is its first entry and the step from line to line.
 
 
 @njit
@@ -137,191 +122,168 @@ def _move(tangent, data, rows, change, move):  # type: ignore[no-untyped-def]
 def _space(layers, rows, vectors, copies):  # type: ignore[no-untyped-def]
     """Return how the rows are cut so that so many copies of the units and two of their changes stay in the cache."""
     tile = TILE * REGISTER_BYTES // vectors.itemsize
-    first = np.zeros(len(layers.widths) + 1, np.int64)
-    sums = np.zeros(len(layers.widths), np.int64)
-    for layer in range(1, len(layers.widths)):
-        first[layer + 1] = first[layer] + _even(layers.widths[layer] + 1)
-        sums[layer] = sums[layer - 1] + _even(layers.widths[layer]) * _even(layers.widths[layer - 1] + 1)
-    lines = copies * (first[-1] + 2 * _even(layers.widths[1:].max()))
+    lines = copies * (layers.lines + 2 * layers.most)
     tiles = (rows + tile - 1) // tile
     most = max(1, _CACHE // (lines * tile * vectors.itemsize))
     # As even as can be: a last piece of a few rows would cost as much as a tile.
     pieces = (tiles + most - 1) // most
     piece = (tiles + pieces - 1) // pieces * tile
-    return _Space(tile, piece, _length(piece, vectors.itemsize), first, sums, np.zeros(1, vectors.dtype)[0])
+    shares, nothing = layers.shares.astype(vectors.dtype), np.zeros(1, vectors.dtype)[0]
+    length = _length(piece, vectors.itemsize)
+    return _Space(tile, piece, length, layers.start, layers.place, layers.tap, shares, nothing)
 
 
 @njit
 def _buffers(layers, space, vectors, one):  # type: ignore[no-untyped-def]
-    """Return units of all layers, with so much in the line that is to be ones, and changes of two layers."""
-    units = np.zeros(space.first[-1] * space.length, vectors.dtype)
-    for layer in range(1, len(layers.widths)):
-        ones = (space.first[layer] + layers.widths[layer]) * space.length
+    """Return units of all layers, with so much in the lines that are to be ones, and changes of two layers."""
+    units = np.zeros(layers.lines * space.length, vectors.dtype)
+    for layer in layers.table:
+        ones = (layer.units + layer.after * layer.outer + 1) * space.length
         units[ones : ones + space.length] = one
-    return units, np.zeros((2, _even(layers.widths[1:].max()) * space.length), vectors.dtype)
-
-
-# A block is so many lines of one tile of a flat array; `at` is its first entry and the step from line to line.
+    return units, np.zeros((2, layers.most * space.length), vectors.dtype)
 
 
 @njit
-def _activate(kind, count, tile, nothing, units, at):  # type: ignore[no-untyped-def]
-    for i in range(count if kind != _IDENTITY else 0):
-        unit = _line(units, at, i, tile)
-        if kind == _RELU:
-            for r in range(tile):
-                unit[r] = nothing if unit[r] < nothing else unit[r]
-        elif kind == _TANH:
-            for r in range(tile):
-                unit[r] = tanh(unit[r])
-        elif kind == _SIGMOID:
-            for r in range(tile):
-                unit[r] = sigmoid(unit[r])
+def _send(vector, layer, space, source, at, units, to, begin):  # type: ignore[no-untyped-def]
+    """Write products of the weight of a layer with units before it."""
+    inner, outer, start, place, tap = layer.inner, layer.outer, space.start, space.place, space.tap
+    weight, b_at = (layer.weight, inner * layer.taps, layer.taps, 1), (at[0], at[1], inner * at[1])
+    for p in range(layer.after):
+        listed = (start[layer.sources + p], start[layer.sources + p + 1])
+        c_at = (to[0] + p * outer * to[1], to[1])
+        multiply(vector, weight, source, b_at, units, c_at, outer, inner, place, tap, listed, begin)
 
 
 @njit
-def _line(block, at, i, tile):  # type: ignore[no-untyped-def]
-    start = at[0] + i * at[1]
-    return block[start : start + tile]
+def _return(vector, layer, space, change, earlier, to, begin):  # type: ignore[no-untyped-def]
+    """Write products of the weight of a layer, transposed, with changes of its units."""
+    inner, outer, start, place, tap = layer.inner, layer.outer, space.start, space.place, space.tap
+    weight, b_at = (layer.weight, layer.taps, inner * layer.taps, 1), (to[0], to[1], outer * to[1])
+    for p in range(layer.before):
+        listed = (start[layer.uses + p], start[layer.uses + p + 1])
+        c_at = (to[0] + p * inner * to[1], to[1])
+        multiply(vector, weight, change, b_at, earlier, c_at, inner, outer, place, tap, listed, begin)
 
 
 @njit
-def _pull_back(kind, count, tile, nothing, units, at, changes, to):  # type: ignore[no-untyped-def]
-    """Multiply changes with the derivative of the activation, which its result tells."""
-    one = nothing + np.int8(1)
-    for i in range(count if kind != _IDENTITY else 0):
-        unit, change = _line(units, at, i, tile), _line(changes, to, i, tile)
-        if kind == _RELU:
-            for r in range(tile):
-                change[r] = change[r] if unit[r] > nothing else nothing
-        elif kind == _TANH:
-            for r in range(tile):
-                change[r] *= (one - unit[r]) * (one + unit[r])
-        elif kind == _SIGMOID:
-            for r in range(tile):
-                change[r] *= unit[r] * (one - unit[r])
-
-
-@njit
-def _pull_back_moved(kind, count, tile, nothing, units, tangents, at, changes, moved, to):  # type: ignore[no-untyped-def]
-    """Do the same to changes, and to their derivatives along a direction."""
-    one = nothing + np.int8(1)
-    _pull_back(kind, count, tile, nothing, units, at, moved, to)
-    for i in range(count):
-        unit, tangent = _line(units, at, i, tile), _line(tangents, at, i, tile)
-        change, move = _line(changes, to, i, tile), _line(moved, to, i, tile)
-        if kind == _TANH:
-            for r in range(tile):
-                move[r] -= change[r] * tangent[r] * (unit[r] + unit[r])
-        elif kind == _SIGMOID:
-            for r in range(tile):
-                move[r] += change[r] * tangent[r] * (one - unit[r] - unit[r])
-    _pull_back(kind, count, tile, nothing, units, at, changes, to)
-
-
-@njit
-def _fill(count, tile, nothing, vector, bias, units, at):  # type: ignore[no-untyped-def]
-    """Write the bias, the entries of a vector from there on, or zeros where it is -1, to a block."""
-    for i in range(count):
-        number = nothing if bias < 0 else vector[bias + i]
-        unit = _line(units, at, i, tile)
-        for r in range(tile):
-            unit[r] = number
-
-
-@njit
-def _forward(vector, layers, space, x, begin, used, units):  # type: ignore[no-untyped-def]
+def _forward(vector, table, space, x, begin, used, units):  # type: ignore[no-untyped-def]
     """Write the units of all layers, for `used` rows from `begin` on."""
-    tile, nothing, inputs = space.tile, space.nothing, x.reshape(-1)
-    for start in range(0, used, tile):
+    inputs = x.reshape(-1)
+    for start in range(0, used, space.tile):
         source, at = inputs, (begin + start, x.shape[1])
-        for layer in range(len(layers.weights)):
-            count, inner = layers.widths[layer + 1], layers.widths[layer]
-            to = (space.first[layer + 1] * space.length + start, space.length)
-            _fill(count, tile, nothing, vector, layers.biases[layer], units, to)
-            add_product(vector, (layers.weights[layer], inner, 1), source, at, units, to, count, inner)
-            _activate(layers.activations[layer], count, tile, nothing, units, to)
+        for i in range(len(table)):
+            layer = table[i]
+            to = (layer.units * space.length + start, space.length)
+            if layer.kind == PRODUCT:
+                _send(vector, layer, space, source, at, units, to, layer.bias)
+            elif layer.kind == MEAN:
+                take_means(layer, space, source, at, units, to)
+            else:
+                take_largest(layer, space, source, at, units, to)
+            activate(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to)
             source, at = units, to
 
 
 @njit
-def _forward_tangents(vector, direction, layers, space, x, begin, used, units, tangents):  # type: ignore[no-untyped-def]
+def _forward_tangents(vector, direction, table, space, x, begin, used, units, tangents):  # type: ignore[no-untyped-def]
     """Write the derivatives of the units of all layers along a direction."""
-    tile, nothing, inputs = space.tile, space.nothing, x.reshape(-1)
-    for start in range(0, used, tile):
+    inputs = x.reshape(-1)
+    for start in range(0, used, space.tile):
         source, at = inputs, (begin + start, x.shape[1])
-        for layer in range(len(layers.weights)):
-            count, inner = layers.widths[layer + 1], layers.widths[layer]
-            to = (space.first[layer + 1] * space.length + start, space.length)
-            step = (layers.weights[layer], inner, 1)
-            _fill(count, tile, nothing, direction, layers.biases[layer], tangents, to)
-            add_product(direction, step, source, at, tangents, to, count, inner)
-            if layer:
-                add_product(vector, step, tangents, at, tangents, to, count, inner)
-            _pull_back(layers.activations[layer], count, tile, nothing, units, to, tangents, to)
+        for i in range(len(table)):
+            layer = table[i]
+            to = (layer.units * space.length + start, space.length)
+            if layer.kind == PRODUCT:
+                _send(direction, layer, space, source, at, tangents, to, layer.bias)
+                if i:
+                    _send(vector, layer, space, tangents, at, tangents, to, KEPT)
+            elif layer.kind == MEAN:
+                take_means(layer, space, tangents, at, tangents, to)
+            else:
+                follow_largest(layer, space, units, at, to, tangents)
+            pull_back(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to, tangents, to)
             source, at = units, to
 
 
 @njit
-def _correlate(layers, layer, space, x, begin, used, change, units, sums):  # type: ignore[no-untyped-def]
+def _correlate(layers, i, space, x, begin, used, change, units, sums):  # type: ignore[no-untyped-def]
     """Add the products of changes of a layer and units of the one before to the gradient in its parameters."""
-    source = units if layer else x.reshape(-1)
-    at = (space.first[layer] * space.length, space.length) if layer else (begin, x.shape[1])
-    count, inner = layers.widths[layer + 1], layers.widths[layer] + 1
+    layer = layers.table[i]
+    source = units if i else x.reshape(-1)
+    at = (layer.source * space.length, space.length) if i else (begin, x.shape[1])
+    changes, to = (0, space.length, layer.outer * space.length), (layer.sums, layer.others)
+    groups = (layer.groups, layer.groups + layer.others // OTHERS)
     registers = used * units.itemsize // REGISTER_BYTES
-    to = (space.sums[layer], _even(inner))
-    add_correlations(change, (0, space.length), source, at, sums, to, count, inner, registers)
+    add_correlations(
+        change, changes, source, at, sums, to, layer.outer, layers.patches, layers.groups, groups, registers
+    )
+
+
+@njit
+def _unpool(layer, space, start, units, change, earlier):  # type: ignore[no-untyped-def]
+    """Write the changes of the units before a layer of windows from those of its own, which may be used up."""
+    to = (start, space.length)
+    if layer.kind == MEAN:
+        spread_means(layer, space, change, earlier, to)
+    else:
+        at = (layer.source * space.length + start, space.length)
+        own_at = (layer.units * space.length + start, space.length)
+        return_largest(layer, space, units, at, own_at, change, earlier, to)
 
 
 @njit
 def _backward(vector, layers, space, x, begin, used, units, changes, sums):  # type: ignore[no-untyped-def]
     """Add the gradient in the parameters to `sums`, given that in the outputs in changes[last layer % 2]."""
-    tile, nothing = space.tile, space.nothing
-    for layer in range(len(layers.weights) - 1, -1, -1):
-        count, inner, weight = layers.widths[layer + 1], layers.widths[layer], layers.weights[layer]
-        change, earlier = changes[layer % 2], changes[(layer + 1) % 2]
-        _correlate(layers, layer, space, x, begin, used, change, units, sums)
-        for start in range(0, used if layer else 0, tile):
-            at, to = (space.first[layer] * space.length + start, space.length), (start, space.length)
-            _fill(inner, tile, nothing, vector, -1, earlier, to)
-            add_product(vector, (weight, 1, inner), change, to, earlier, to, inner, count)
-            _pull_back(layers.activations[layer - 1], inner, tile, nothing, units, at, earlier, to)
+    for i in range(len(layers.table) - 1, -1, -1):
+        layer, change, earlier = layers.table[i], changes[i % 2], changes[(i + 1) % 2]
+        if layer.kind == PRODUCT:
+            _correlate(layers, i, space, x, begin, used, change, units, sums)
+        for start in range(0, used if i else 0, space.tile):
+            at, to = (layer.source * space.length + start, space.length), (start, space.length)
+            if layer.kind == PRODUCT:
+                _return(vector, layer, space, change, earlier, to, NOTHING)
+            else:
+                _unpool(layer, space, start, units, change, earlier)
+            kind, count = layers.table[i - 1].activation, layer.before * layer.inner
+            pull_back(kind, count, space.tile, space.nothing, units, at, earlier, to)
 
 
 @njit
 def _backward_tangents(vector, direction, layers, space, x, begin, used, units, tangents, changes, moved, sums):  # type: ignore[no-untyped-def]
     """Add the derivative of the gradient along a direction to `sums`, given the gradient in the outputs and its own."""
-    tile, nothing = space.tile, space.nothing
-    for layer in range(len(layers.weights) - 1, -1, -1):
-        count, inner, weight = layers.widths[layer + 1], layers.widths[layer], layers.weights[layer]
-        change, earlier = changes[layer % 2], changes[(layer + 1) % 2]
-        move, earlier_move = moved[layer % 2], moved[(layer + 1) % 2]
-        _correlate(layers, layer, space, x, begin, used, move, units, sums)
-        if layer:
-            _correlate(layers, layer, space, x, begin, used, change, tangents, sums)
-        for start in range(0, used if layer else 0, tile):
-            at, to = (space.first[layer] * space.length + start, space.length), (start, space.length)
-            _fill(inner, tile, nothing, vector, -1, earlier, to)
-            _fill(inner, tile, nothing, vector, -1, earlier_move, to)
-            add_product(vector, (weight, 1, inner), change, to, earlier, to, inner, count)
-            add_product(vector, (weight, 1, inner), move, to, earlier_move, to, inner, count)
-            add_product(direction, (weight, 1, inner), change, to, earlier_move, to, inner, count)
-            kind = layers.activations[layer - 1]
-            _pull_back_moved(kind, inner, tile, nothing, units, tangents, at, earlier, earlier_move, to)
+    for i in range(len(layers.table) - 1, -1, -1):
+        layer, change, earlier = layers.table[i], changes[i % 2], changes[(i + 1) % 2]
+        move, earlier_move = moved[i % 2], moved[(i + 1) % 2]
+        if layer.kind == PRODUCT:
+            _correlate(layers, i, space, x, begin, used, move, units, sums)
+            if i:
+                _correlate(layers, i, space, x, begin, used, change, tangents, sums)
+        for start in range(0, used if i else 0, space.tile):
+            at, to = (layer.source * space.length + start, space.length), (start, space.length)
+            if layer.kind == PRODUCT:
+                _return(vector, layer, space, change, earlier, to, NOTHING)
+                _return(vector, layer, space, move, earlier_move, to, NOTHING)
+                _return(direction, layer, space, change, earlier_move, to, KEPT)
+            else:
+                _unpool(layer, space, start, units, change, earlier)
+                _unpool(layer, space, start, units, move, earlier_move)
+            kind, count = layers.table[i - 1].activation, layer.before * layer.inner
+            pull_back_moved(kind, count, space.tile, space.nothing, units, tangents, at, earlier, earlier_move, to)
 
 
 @njit
-def _write_out(layers, space, sums, gradient):  # type: ignore[no-untyped-def]
-    """Write sums, in which each layer has its bias beside its weight, to where the parameters are in a vector."""
+def _write_out(table, sums, gradient):  # type: ignore[no-untyped-def]
+    """Write sums, in which each layer has its bias behind its weight, to where the parameters are in a vector."""
     gradient[:] = 0
-    for layer in range(len(layers.weights)):
-        inner = layers.widths[layer]
-        for o in range(layers.widths[layer + 1]):
-            at = space.sums[layer] + o * _even(inner + 1)
-            for i in range(inner):
-                gradient[layers.weights[layer] + o * inner + i] += sums[at + i]
-            if layers.biases[layer] >= 0:
-                gradient[layers.biases[layer] + o] += sums[at + inner]
+    for layer in table:
+        inner, taps = layer.inner, layer.taps
+        for o in range(layer.outer if layer.kind == PRODUCT else 0):
+            at, weight = layer.sums + o * layer.others, layer.weight + o * inner * taps
+            for tap in range(taps):
+                for i in range(inner):
+                    gradient[weight + i * taps + tap] += sums[at + tap * inner + i]
+            if layer.bias >= 0:
+                gradient[layer.bias + o] += sums[at + inner * taps]
 
 
 @njit
@@ -347,15 +309,15 @@ def sum_losses(vectors, layers, x, data, values, gradients, outputs):  # type: i
     vectors (c, p); x as from `lines_of`; data are `Targets`; values (c,), gradients (c, p) or (c, 0), outputs
     (c, outputs, rows) or (0, 0, 0).
     """
-    last, width, rows = len(layers.weights) - 1, layers.widths[-1], len(data.shares)
-    kind, sloped = layers.activations[last], gradients.shape[1] > 0
+    last, rows, sloped = len(layers.table) - 1, len(data.shares), gradients.shape[1] > 0
+    first, kind, width = layers.table[last].units, layers.table[last].activation, layers.table[last].outer
     space = _space(layers, rows, vectors, 1)
     tile, length, nothing = space.tile, space.length, space.nothing
     units, changes = _buffers(layers, space, vectors, 1)
-    at, to = (space.first[last + 1] * length, length), (0, length)
-    result = _lines(units, space.first[last + 1], width, length)
+    at, to = (first * length, length), (0, length)
+    result = _lines(units, first, width, length)
     change = _lines(changes[last % 2], 0, width, length)
-    sums = np.zeros(space.sums[-1] if sloped else 0, vectors.dtype)
+    sums = np.zeros(layers.sums if sloped else 0, vectors.dtype)
     for v in range(len(vectors)):
         vector = vectors[v]
         sums[:] = 0
@@ -364,33 +326,33 @@ def sum_losses(vectors, layers, x, data, values, gradients, outputs):  # type: i
             count = min(space.piece, rows - begin)
             used = (count + tile - 1) // tile * tile
             own = slice(begin, begin + count)
-            _forward(vector, layers, space, x, begin, used, units)
+            _forward(vector, layers.table, space, x, begin, used, units)
             if len(outputs):
                 outputs[v, :, own] = result[:, :count]
             values[v] += _loss(result, data, own, change, sloped)
             if sloped:
                 _weigh(change, data.shares[own], used, nothing)
-                _pull_back(kind, width, used, nothing, units, at, changes[last % 2], to)
+                pull_back(kind, width, used, nothing, units, at, changes[last % 2], to)
                 _backward(vector, layers, space, x, begin, used, units, changes, sums)
         if sloped:
-            _write_out(layers, space, sums, gradients[v])
+            _write_out(layers.table, sums, gradients[v])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sum_products(vectors, directions, layers, x, data, products):  # type: ignore[no-untyped-def]
     """Write the Hessian of the mean loss at each vector times the same row of the directions (Pearlmutter 1994)."""
-    last, width, rows = len(layers.weights) - 1, layers.widths[-1], len(data.shares)
-    kind = layers.activations[last]
+    last, rows = len(layers.table) - 1, len(data.shares)
+    first, kind, width = layers.table[last].units, layers.table[last].activation, layers.table[last].outer
     space = _space(layers, rows, vectors, 2)
     tile, length, nothing = space.tile, space.length, space.nothing
     units, changes = _buffers(layers, space, vectors, 1)
     tangents, moved = _buffers(layers, space, vectors, 0)
-    at, to = (space.first[last + 1] * length, length), (0, length)
-    result = _lines(units, space.first[last + 1], width, length)
-    tangent = _lines(tangents, space.first[last + 1], width, length)
+    at, to = (first * length, length), (0, length)
+    result = _lines(units, first, width, length)
+    tangent = _lines(tangents, first, width, length)
     change = _lines(changes[last % 2], 0, width, length)
     move = _lines(moved[last % 2], 0, width, length)
-    sums = np.zeros(space.sums[-1], vectors.dtype)
+    sums = np.zeros(layers.sums, vectors.dtype)
     for v in range(len(vectors)):
         vector, direction = vectors[v], directions[v]
         sums[:] = 0
@@ -398,12 +360,12 @@ def sum_products(vectors, directions, layers, x, data, products):  # type: ignor
             count = min(space.piece, rows - begin)
             used = (count + tile - 1) // tile * tile
             own = slice(begin, begin + count)
-            _forward(vector, layers, space, x, begin, used, units)
-            _forward_tangents(vector, direction, layers, space, x, begin, used, units, tangents)
+            _forward(vector, layers.table, space, x, begin, used, units)
+            _forward_tangents(vector, direction, layers.table, space, x, begin, used, units, tangents)
             _loss(result, data, own, change, True)
             _move(tangent, data, own, change, move)
             _weigh(change, data.shares[own], used, nothing)
             _weigh(move, data.shares[own], used, nothing)
-            _pull_back_moved(kind, width, used, nothing, units, tangents, at, changes[last % 2], moved[last % 2], to)
+            pull_back_moved(kind, width, used, nothing, units, tangents, at, changes[last % 2], moved[last % 2], to)
             _backward_tangents(vector, direction, layers, space, x, begin, used, units, tangents, changes, moved, sums)
-        _write_out(layers, space, sums, products[v])
+        _write_out(layers.table, sums, products[v])

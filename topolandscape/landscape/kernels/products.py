@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from topolandscape.landscape.kernels.registers import (
@@ -14,6 +15,7 @@ from topolandscape.landscape.kernels.registers import (
     emit_add,
     emit_fused,
     emit_load,
+    emit_number,
     emit_repeat,
     emit_store,
     lanes,
@@ -26,57 +28,68 @@ TILE = 3
 _HIGHEST = 8 if REGISTER_BYTES == 64 else 4
 # Inner products kept at once: of so many lines with so many others.
 ONES, OTHERS = (4, 4) if REGISTER_BYTES == 64 else (4, 2)
+# What sums may start from that are no entries of a.
+NOTHING, KEPT = -1, -2
 
 
 @njit
-def add_product(a, a_at, b, b_at, c, c_at, lines, inner):  # type: ignore[no-untyped-def]
-    """Add the product of a (lines, inner) and b (inner, one tile) to c (lines, one tile).
+def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin):  # type: ignore[no-untyped-def]
+    """Write to c (lines, one tile) sums over listed places and taps of a[tap] (lines, inner) times b[place] (inner, one tile).
 
-    All three are flat. a_at is the first entry, the step from line to line and the step along a line; b_at and c_at
-    are the first entry and the step from line to line. Lines are shared out evenly among the passes over b.
+    All three are flat. a_at is the first entry and the steps from line to line, along a line, and from tap to tap; b_at
+    the first entry and the steps from line to line and from place to place; c_at the first entry and the step from line
+    to line. Entries listed[0] to listed[1] of place and tap are the list. The sums start from the entries `begin`,
+    begin + 1, ... of a, one a line, or from `NOTHING`, or from what is `KEPT` in c.
+
+    Lines are shared out evenly among the passes over b.
     """
     passes = (lines + _HIGHEST - 1) // _HIGHEST
     first = 0
     for at in range(passes):
         last = lines * (at + 1) // passes
-        a_now = (a_at[0] + first * a_at[1], a_at[1], a_at[2])
+        a_now = (a_at[0] + first * a_at[1], a_at[1], a_at[2], a_at[3])
         c_now = (c_at[0] + first * c_at[1], c_at[1])
+        start = begin if begin < 0 else begin + first
         height = last - first
         if height == 8:
-            _add_block(8, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(8, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 7:
-            _add_block(7, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(7, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 6:
-            _add_block(6, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(6, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 5:
-            _add_block(5, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(5, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 4:
-            _add_block(4, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(4, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 3:
-            _add_block(3, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(3, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         elif height == 2:
-            _add_block(2, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(2, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         else:
-            _add_block(1, a, a_now, b, b_at, c, c_now, inner)
+            _multiply(1, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
         first = last
 
 
 @njit
-def add_correlations(a, a_at, b, b_at, c, c_at, lines, others, registers):  # type: ignore[no-untyped-def]
-    """Add to c (lines, others) the inner products of lines of a with lines of b, over so many registers.
+def add_correlations(a, a_at, b, b_at, c, c_at, lines, patches, start, groups, registers):  # type: ignore[no-untyped-def]
+    """Add to c (lines, others) the inner products of lines of a with other lines of b, over places and so many registers.
 
-    All three are flat; a_at, b_at and c_at are the first entry and the step from line to line. Lines up to the next
-    multiple of `ONES` in a and of `OTHERS` in b are read, and as many are written in c.
+    All three are flat. a_at is the first entry and the steps from line to line and from place to place; b_at and c_at
+    are the first entry and the step from line to line. The others come in groups of `OTHERS`: entries start[group] to
+    start[group + 1] of patches (entries, 1 + OTHERS) are a place in a, and the lines of b that it meets there. Lines up
+    to the next multiple of `ONES` are read in a and written in c.
     """
     for i in range(0, lines, ONES):
-        for j in range(0, others, OTHERS):
+        for group in range(groups[0], groups[1]):
             _add_correlations(
                 a,
-                (a_at[0] + i * a_at[1], a_at[1]),
+                (a_at[0] + i * a_at[1], a_at[1], a_at[2]),
                 b,
-                (b_at[0] + j * b_at[1], b_at[1]),
+                b_at,
                 c,
-                (c_at[0] + i * c_at[1] + j, c_at[1]),
+                (c_at[0] + i * c_at[1] + (group - groups[0]) * OTHERS, c_at[1]),
+                patches,
+                (start[group], start[group + 1]),
                 registers,
             )
 
@@ -85,71 +98,143 @@ def add_correlations(a, a_at, b, b_at, c, c_at, lines, others, registers):  # ty
 # What the compiler is given
 # --------------------------------------------------------------------------------------------------------------
 
+_TWO, _THREE, _FOUR = (types.UniTuple(types.intp, count) for count in (2, 3, 4))
+
 
 @intrinsic(prefer_literal=True)
-def _add_block(typing: Any, height: Any, a: Any, a_at: Any, b: Any, b_at: Any, c: Any, c_at: Any, inner: Any) -> Any:
-    """Add a product of so many lines as in `add_product`, with all sums in registers."""
+def _multiply(
+    typing: Any,
+    height: Any,
+    a: Any,
+    a_at: Any,
+    b: Any,
+    b_at: Any,
+    c: Any,
+    c_at: Any,
+    inner: Any,
+    place: Any,
+    tap: Any,
+    listed: Any,
+    begin: Any,
+) -> Any:
+    """Write so many lines as in `multiply`, with all sums in registers."""
     if not isinstance(height, types.IntegerLiteral):
         return None
     lines = range(height.literal_value)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, a_kind, _, b_kind, _, c_kind, _, _ = signature.args
-        _, a, a_at, b, b_at, c, c_at, inner = arguments
+        _, a_kind, _, b_kind, _, c_kind, _, _, place_kind, tap_kind, _, _ = signature.args
+        _, a, a_at, b, b_at, c, c_at, inner, place, tap, listed, begin = arguments
         length = lanes(a_kind.dtype)
-        a_first, a_line, a_step = (builder.extract_value(a_at, i) for i in range(3))
-        b_first, b_line = (builder.extract_value(b_at, i) for i in range(2))
-        c_first, c_line = (builder.extract_value(c_at, i) for i in range(2))
-        factors = [_ahead(builder, a_first, a_line, i) for i in lines]
+        a_first, a_line, a_step, a_tap = cgutils.unpack_tuple(builder, a_at)
+        b_first, b_line, b_place = cgutils.unpack_tuple(builder, b_at)
+        c_first, c_line = cgutils.unpack_tuple(builder, c_at)
+        first, last = cgutils.unpack_tuple(builder, listed)
         targets = [
             _ahead(builder, _ahead(builder, c_first, c_line, i), None, j * length) for i in lines for j in range(TILE)
         ]
 
-        def body(k: Any, sums: list[Any]) -> list[Any]:
-            line = builder.add(b_first, builder.mul(k, b_line))
-            columns = [
-                emit_load(context, builder, b_kind, b, _ahead(builder, line, None, j * length)) for j in range(TILE)
-            ]
-            along = builder.mul(k, a_step)
-            result = []
-            for i in lines:
-                factor = emit_repeat(context, builder, a_kind, a, builder.add(factors[i], along))
-                result += [emit_fused(builder, factor, columns[j], sums[i * TILE + j]) for j in range(TILE)]
-            return result
+        def along_list(entry: Any, sums: list[Any]) -> list[Any]:
+            place_now = emit_number(context, builder, place_kind, place, entry)
+            tap_now = emit_number(context, builder, tap_kind, tap, entry)
+            b_now = builder.add(b_first, builder.mul(place_now, b_place))
+            a_now = builder.add(a_first, builder.mul(tap_now, a_tap))
+            factors = [_ahead(builder, a_now, a_line, i) for i in lines]
 
-        sums = [emit_load(context, builder, c_kind, c, at) for at in targets]
-        for at, register in zip(targets, _emit_loop(builder, inner, sums, body), strict=True):
+            def along_line(k: Any, sums: list[Any]) -> list[Any]:
+                line = builder.add(b_now, builder.mul(k, b_line))
+                columns = [
+                    emit_load(context, builder, b_kind, b, _ahead(builder, line, None, j * length)) for j in range(TILE)
+                ]
+                along = builder.mul(k, a_step)
+                result = []
+                for i in lines:
+                    factor = emit_repeat(context, builder, a_kind, a, builder.add(factors[i], along))
+                    result += [emit_fused(builder, factor, columns[j], sums[i * TILE + j]) for j in range(TILE)]
+                return result
+
+            return _emit_loop(builder, ir.Constant(inner.type, 0), inner, sums, along_line)
+
+        sums = _emit_start(context, builder, (a_kind, a), (c_kind, c), targets, begin)
+        for at, register in zip(targets, _emit_loop(builder, first, last, sums, along_list), strict=True):
             emit_store(context, builder, c_kind, register, c, at)
         return context.get_dummy_value()
 
-    three, two = types.UniTuple(types.intp, 3), types.UniTuple(types.intp, 2)
-    return types.void(height, a, three, b, two, c, two, types.intp), build
+    return types.void(height, a, _FOUR, b, _THREE, c, _TWO, types.intp, place, tap, _TWO, types.intp), build
+
+
+def _emit_start(context: Any, builder: Any, a: Any, c: Any, targets: list[Any], begin: Any) -> list[Any]:
+    """Emit what the sums of `multiply` start from."""
+    kept, fresh, after = (builder.append_basic_block(name) for name in ("kept", "fresh", "after"))
+    builder.cbranch(builder.icmp_signed("==", begin, ir.Constant(begin.type, KEPT)), kept, fresh)
+    builder.position_at_end(kept)
+    old = [emit_load(context, builder, *c, at) for at in targets]
+    builder.branch(after)
+    builder.position_at_end(fresh)
+    is_nothing = builder.icmp_signed("==", begin, ir.Constant(begin.type, NOTHING))
+    entry = builder.select(is_nothing, ir.Constant(begin.type, 0), begin)
+    new = []
+    for i in range(len(targets) // TILE):
+        at = builder.select(is_nothing, entry, _ahead(builder, entry, None, i))
+        number = emit_repeat(context, builder, *a, at)
+        new += [builder.select(is_nothing, ir.Constant(number.type, None), number)] * TILE
+    builder.branch(after)
+    builder.position_at_end(after)
+    sums = [builder.phi(register.type) for register in old]
+    for phi, one, other in zip(sums, old, new, strict=True):
+        phi.add_incoming(one, kept)
+        phi.add_incoming(other, fresh)
+    return sums
 
 
 @intrinsic
-def _add_correlations(typing: Any, a: Any, a_at: Any, b: Any, b_at: Any, c: Any, c_at: Any, registers: Any) -> Any:
+def _add_correlations(
+    typing: Any,
+    a: Any,
+    a_at: Any,
+    b: Any,
+    b_at: Any,
+    c: Any,
+    c_at: Any,
+    patches: Any,
+    listed: Any,
+    registers: Any,
+) -> Any:
     """Add the inner products of `ONES` lines of a with `OTHERS` lines of b as in `add_correlations`."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a_kind, _, b_kind, _, c_kind, _, _ = signature.args
-        a, a_at, b, b_at, c, c_at, registers = arguments
+        a_kind, _, b_kind, _, c_kind, _, patches_kind, _, _ = signature.args
+        a, a_at, b, b_at, c, c_at, patches, listed, registers = arguments
         length = lanes(a_kind.dtype)
-        a_first, a_line = (builder.extract_value(a_at, i) for i in range(2))
-        b_first, b_line = (builder.extract_value(b_at, i) for i in range(2))
-        c_first, c_line = (builder.extract_value(c_at, i) for i in range(2))
-        ones = [_ahead(builder, a_first, a_line, i) for i in range(ONES)]
-        others = [_ahead(builder, b_first, b_line, j) for j in range(OTHERS)]
+        a_first, a_line, a_place = cgutils.unpack_tuple(builder, a_at)
+        b_first, b_line = cgutils.unpack_tuple(builder, b_at)
+        c_first, c_line = cgutils.unpack_tuple(builder, c_at)
+        first, last = cgutils.unpack_tuple(builder, listed)
 
-        def body(k: Any, sums: list[Any]) -> list[Any]:
-            along = builder.mul(k, ir.Constant(k.type, length))
-            left = [emit_load(context, builder, a_kind, a, builder.add(at, along)) for at in ones]
-            right = [emit_load(context, builder, b_kind, b, builder.add(at, along)) for at in others]
-            return [
-                emit_fused(builder, left[i], right[j], sums[i * OTHERS + j]) for i in range(ONES) for j in range(OTHERS)
-            ]
+        def along_list(entry: Any, sums: list[Any]) -> list[Any]:
+            row = builder.mul(entry, ir.Constant(entry.type, 1 + OTHERS))
+            place, *met = (
+                emit_number(context, builder, patches_kind, patches, _ahead(builder, row, None, i))
+                for i in range(1 + OTHERS)
+            )
+            a_now = builder.add(a_first, builder.mul(place, a_place))
+            ones = [_ahead(builder, a_now, a_line, i) for i in range(ONES)]
+            others = [builder.add(b_first, builder.mul(line, b_line)) for line in met]
+
+            def along_lines(k: Any, sums: list[Any]) -> list[Any]:
+                along = builder.mul(k, ir.Constant(k.type, length))
+                left = [emit_load(context, builder, a_kind, a, builder.add(at, along)) for at in ones]
+                right = [emit_load(context, builder, b_kind, b, builder.add(at, along)) for at in others]
+                return [
+                    emit_fused(builder, left[i], right[j], sums[i * OTHERS + j])
+                    for i in range(ONES)
+                    for j in range(OTHERS)
+                ]
+
+            return _emit_loop(builder, ir.Constant(registers.type, 0), registers, sums, along_lines)
 
         nothing = ir.Constant(ir.VectorType(context.get_value_type(a_kind.dtype), length), None)
-        sums = _emit_loop(builder, registers, [nothing] * (ONES * OTHERS), body)
+        sums = _emit_loop(builder, first, last, [nothing] * (ONES * OTHERS), along_list)
         sums += [nothing] * (-len(sums) % length)
         totals = [_emit_totals(builder, sums[at : at + length]) for at in range(0, len(sums), length)]
         for i in range(ONES):
@@ -160,8 +245,7 @@ def _add_correlations(typing: Any, a: Any, a_at: Any, b: Any, b_at: Any, c: Any,
                 emit_add(context, builder, c_kind, found, c, at)
         return context.get_dummy_value()
 
-    two = types.UniTuple(types.intp, 2)
-    return types.void(a, two, b, two, c, two, types.intp), build
+    return types.void(a, _THREE, b, _TWO, c, _TWO, patches, _TWO, types.intp), build
 
 
 def _ahead(builder: Any, at: Any, step: Any, times: int) -> Any:
@@ -171,22 +255,23 @@ def _ahead(builder: Any, at: Any, step: Any, times: int) -> Any:
     return builder.add(at, builder.mul(step, ir.Constant(step.type, times)))
 
 
-def _emit_loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-    """Emit a loop in which k counts from 0 and `body` makes new values of old ones; return the last values."""
+def _emit_loop(
+    builder: Any, first: Any, last: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """Emit a loop in which k goes from `first` to `last` and `body` makes new values of old; return the last values."""
     before = builder.basic_block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
     builder.branch(head)
     builder.position_at_end(head)
-    k = builder.phi(count.type)
+    k = builder.phi(first.type)
     values = [builder.phi(value.type) for value in start]
-    builder.cbranch(builder.icmp_signed("<", k, count), inside, after)
+    builder.cbranch(builder.icmp_signed("<", k, last), inside, after)
     builder.position_at_end(inside)
     changed = body(k, values)
-    following = builder.add(k, ir.Constant(count.type, 1))
+    following = builder.add(k, ir.Constant(first.type, 1))
     end = builder.basic_block
     builder.branch(head)
-    first = [ir.Constant(count.type, 0), *start]
-    for phi, at_first, later in zip([k, *values], first, [following, *changed], strict=True):
+    for phi, at_first, later in zip([k, *values], [first, *start], [following, *changed], strict=True):
         phi.add_incoming(at_first, before)
         phi.add_incoming(later, end)
     builder.position_at_end(after)

@@ -69,9 +69,14 @@ def emit_store(context: Any, builder: Any, kind: Any, register: Any, array: Any,
     builder.store(register, pointer, align=kind.dtype.bitwidth // 8)
 
 
+def emit_number(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Emit one number of an array of numba type `kind`."""
+    return builder.load(_pointer(context, builder, kind, array, index))
+
+
 def emit_repeat(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
     """Emit a register that repeats one number of an array of numba type `kind`."""
-    number = builder.load(_pointer(context, builder, kind, array, index))
+    number = emit_number(context, builder, kind, array, index)
     nothing = ir.Constant(ir.VectorType(number.type, lanes(kind.dtype)), ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, nothing, places([0] * lanes(kind.dtype)))
