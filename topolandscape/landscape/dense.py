@@ -32,6 +32,11 @@ from topolandscape.landscape.wide import first_names, is_plain, share_right
 _MOST_MEETINGS = 2**22
 
 
+_Block = tuple[Layers, np.ndarray, dense.Targets]
+# What blocks of data may take that are kept as the compiled loops take them.
+_KEPT_BYTES = 2**26
+
+
 class Dense:
     """One vector after the other, without a return to Python.
 
@@ -65,6 +70,7 @@ class Dense:
             raise NotWide("a loss that is not compiled")
         self._steps = _steps(model)
         self._layers: dict[torch.Size, Layers] = {}
+        self._blocks: dict[Any, tuple[Any, _Block]] = {}
 
     def values(self, vectors: Tensor, data: Any) -> Tensor:
         """Return the values (c,) at `vectors` (c, p)."""
@@ -100,8 +106,21 @@ class Dense:
         dense.sum_losses(as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy())
         return values, gradients, outputs
 
-    def _read(self, vectors: Tensor, data: Any) -> tuple[Layers, np.ndarray, dense.Targets]:
-        """Return the layers and a block of data as the compiled loops take them."""
+    def _read(self, vectors: Tensor, data: Any) -> _Block:
+        """Return the layers and a block of data as the compiled loops take them; the last blocks are kept so."""
+        parts = [part for part in data if part is not None]
+        if any(not isinstance(part, Tensor) or part.is_inference() for part in parts):
+            return self._made(vectors, data)
+        key = (vectors.dtype, *((part.data_ptr(), part._version, part.shape, part.stride()) for part in parts))
+        found = self._blocks.get(key)
+        if found is None:
+            # With the tensors beside it no others can come to lie in their place.
+            found = self._blocks[key] = (data, self._made(vectors, data))
+            if sum(block[1].nbytes for _, block in list(self._blocks.values())) > _KEPT_BYTES:
+                self._blocks = {}
+        return found[1]
+
+    def _made(self, vectors: Tensor, data: Any) -> _Block:
         inputs, targets, weights = data if len(data) == 3 else (*data, None)
         rows = len(targets)
         if (

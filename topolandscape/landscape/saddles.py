@@ -166,7 +166,7 @@ class _Climb:
 
     def approach(self, steps: int) -> None:
         """Go downhill across the directions by L-BFGS without line search, and uphill along them."""
-        history = History(*self.points.shape, MEMORY)
+        history = History(len(self.points), self.points.shape[1], MEMORY)
         noise = noise_at(self.landscape, self.points, self.values)
         close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
         for step in range(steps):
