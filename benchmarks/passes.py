@@ -351,14 +351,17 @@ def half_way(row: dict[str, Any], case: dict[str, Any]) -> list[str]:
     if not before:
         return []
     seconds, total, verified = before[-1]
-    mean = total / (case["minima"] - 1)
-    return [f"| {row['method']}, half the time | {total:.4g} | {mean:.3g} | | {seconds:.3g} | | {verified:.0f} | |"]
+    others = case["minima"] - 1
+    return [
+        f"| {row['method']}, half the time | {total:.4g} | {total / others:.3g} | | {seconds:.3g} | | "
+        f"{verified:.0f} of {others} | |"
+    ]
 
 
 def draw(cases: dict[str, Any]) -> Figure:
     """Return the picture: for every case the sum of bars against seconds, one curve a method, named at its end."""
-    figure = Figure(figsize=(6.4 * len(cases), 4.4), layout="constrained")
-    for ax, (model, case) in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases.items(), strict=True):
+    figure = Figure(figsize=(6.8, 3.8 * len(cases)), layout="constrained")
+    for ax, (model, case) in zip(np.atleast_1d(figure.subplots(len(cases))), cases.items(), strict=True):
         curves = {}
         for row in case["rows"]:
             known = np.array([state[:2] for state in row["curve"] if min(state[:2]) > 0])
