@@ -123,7 +123,7 @@ def test_claims_runs_and_computes_nothing_twice(monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "SETTINGS", small)
     monkeypatch.setattr(claims, "CLAIMS", (compared,))
     monkeypatch.setattr(claims, "PANELS", {"learning rate": compared})
-    options = ["--seeds", "2", "--minima", "2", "--seconds", "0", "--training", "0.05"]
+    options = ["--seeds", "2", "--minima", "2", "--explore", "0", "--training", "0.05"]
     monkeypatch.setattr(sys, "argv", ["claims.py", *options, "--output", str(tmp_path), "--pictures", str(tmp_path)])
     claims.main()
     results = json.loads((tmp_path / "claims.json").read_text())["results"]

@@ -38,6 +38,8 @@ _APART, _SADDLE, _FINER = "apart", "saddle", "finer"
 _LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
 # Links of each way that are worked on at once.
 _AT_ONCE = 6
+# Share of what is allowed after which no new pairs are tried.
+_EXPLORING = 0.5
 # Longest step of a descent, in segments of the link.
 _SHARE = 0.5
 # Points of new strings, most points of any; how far they are bent, and how many steps are remembered in doing so.
@@ -51,7 +53,7 @@ def minima_network(
     *,
     pairs: Pairs = "tree",
     start: Callable[[Floats, Floats], Floats] = straight_paths,
-    points: tuple[int, ...] = (9, 17),
+    points: tuple[int, ...] = (9,),
     steps: int = 400,
     tolerance: float = 0.01,
     explore: int = 2,
@@ -80,7 +82,8 @@ def minima_network(
         As for `lower_paths`.
     explore
         How often, when nothing else is left to do, new pairs across the cuts of the highest passes are tried, if
-        `pairs` is ``"tree"``.
+        `pairs` is ``"tree"``, and less than half of `seconds` or `evaluations` is used up: what is found then has to be
+        refined.
     saddle
         Whether the highest passes are refined until they are saddles of index one.
     gradient_tolerance
@@ -151,7 +154,7 @@ def joining(
     *,
     pairs: Pairs = "tree",
     start: Callable[[Floats, Floats], Floats] = straight_paths,
-    points: tuple[int, ...] = (9, 17),
+    points: tuple[int, ...] = (9,),
     steps: int = 400,
     tolerance: float = 0.01,
     explore: int = 2,
@@ -205,14 +208,16 @@ def joining(
         search.note(begun)
         yield search.network()
     explored = isinstance(pairs, str) and pairs == "tree"
-    while (
-        search.round < rounds
-        and not (seconds is not None and time.monotonic() - begun > seconds)
-        and not (evaluations is not None and search.evaluations >= evaluations)
-    ):
+
+    def used() -> float:
+        """Return which share of what is allowed is used up."""
+        time_used = 0.0 if seconds is None else (time.monotonic() - begun) / max(seconds, 1e-9)
+        return max(time_used, 0.0 if evaluations is None else search.evaluations / max(evaluations, 1))
+
+    while search.round < rounds and used() < 1:
         # Others may evaluate between two rounds.
         before = engine.evaluations
-        if not (saddle and search.refine()) and not (explored and search.explore()):
+        if not (saddle and search.refine()) and not (explored and used() < _EXPLORING and search.explore()):
             break
         search.round += 1
         search.evaluations += engine.evaluations - before
