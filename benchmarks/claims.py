@@ -264,8 +264,8 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         f"{budget['minima']} networks from each seed on the training rows of digits, joined by strings of 9, 17 and 33 "
         f"points until they get no lower, with {budget['explore']} round of other pairs. Means over seeds, with 95 % "
-        "intervals (Student). The TO-score is the mean bar as a share of the range from the lowest loss to the constant "
-        "predictor. Deaths are upper bounds.",
+        "intervals (Student). The TO-score is the mean bar as a share of the range from the lowest loss to that of the "
+        "constant predictor. Deaths are upper bounds.",
         "",
         f"Trained by *adam*: all rows, 1000 steps. *small*: momentum 0.9, mini-batches of {BATCH} rows, rate "
         f"{SMALL:g}, {MANY_EPOCHS} epochs. *annealed*: the same, {EPOCHS} epochs, rate {LARGE:g} for a tenth of them, "

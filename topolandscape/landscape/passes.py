@@ -380,20 +380,20 @@ class _Strings:
     def step(self, rows: Integers) -> None:
         """Move the inner points of some paths."""
         b, k, p = self.paths.shape
-        values, gradients = self._landscape.gradients(self.paths[rows, 1:-1].reshape(-1, p), progress=False)
-        values, gradients = values.reshape(len(rows), k - 2), gradients.reshape(len(rows), k - 2, p)
+        paths = self.paths[rows]
+        here = paths[:, 1:-1].copy()
+        values, force = self._landscape.gradients(here.reshape(-1, p), progress=False)
+        values, force = values.reshape(here.shape[:2]), force.reshape(here.shape)
         # Where the loss is not finite there is no slope; the neighbours pull such a point back.
-        lost = ~(np.isfinite(values) & np.isfinite(gradients).all(2))
-        gradients[lost] = 0.0
+        lost = ~(np.isfinite(values) & np.isfinite(force).all(2))
+        force[lost] = 0.0
         self.values[rows, 1:-1] = np.where(lost, math.inf, values)
-        tangents = _tangents(self.paths[rows], self.values[rows])
-        along = np.einsum("bkp,bkp->bk", gradients, tangents)
-        force = gradients - along[:, :, None] * tangents
+        tangents = _tangents(paths, self.values[rows])
+        along = _remove(force, tangents)
         if self._method == "band":
-            before, after = (np.linalg.norm(d, axis=2) for d in _steps(self.paths[rows]))
+            before, after = (np.linalg.norm(d, axis=2) for d in _steps(paths))
             stiffness = np.abs(along).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
             force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
-        here = self.paths[rows, 1:-1]
         if self._last is not None:
             steps, changes = here - self._last[0][rows], force - self._last[1][rows]
             self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
@@ -402,21 +402,19 @@ class _Strings:
             last = np.zeros((b, k - 2, p))
             last[rows] = force
             self._last = (self.paths[:, 1:-1].copy(), last)
-        move = -self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
-        largest = np.linalg.norm(force, axis=2).max(1)
-        first = np.where(self._history.is_empty(rows), 0.3 * self._radius[rows] / np.maximum(largest, 1e-300), 1.0)
-        move *= first[:, None, None]
+        move = self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
         if self._method == "string":
-            move -= np.einsum("bkp,bkp->bk", move, tangents)[:, :, None] * tangents
-        size = np.linalg.norm(move, axis=2, keepdims=True)
-        radius = self._radius[rows, None, None]
-        move *= np.minimum(1.0, radius / np.maximum(size, 1e-300))
+            _remove(move, tangents)
+        # A first step is as long as the largest force makes it.
+        largest = np.maximum(_lengths(force).max(1), 1e-300)
+        radius = self._radius[rows]
+        size = np.where(self._history.is_empty(rows), 0.3 * radius / largest, 1.0)[:, None]
+        move *= -np.minimum(size, radius[:, None] / np.maximum(_lengths(move), 1e-300))[:, :, None]
         if lost.any():
-            before, after = _steps(self.paths[rows])
+            before, after = _steps(paths)
             move[lost] = ((after - before) / 2)[lost]
-        self.paths[rows, 1:-1] += move
-        if self._method == "string":
-            self.paths[rows] = _spread(self.paths[rows], self.values[rows], k, self._emphasis)
+        paths[:, 1:-1] += move
+        self.paths[rows] = _spread(paths, self.values[rows], k, self._emphasis) if self._method == "string" else paths
 
     def calm(self, rows: Integers, paths: Floats) -> None:
         """Put some paths back where they were lowest, to go on in smaller steps without memory."""
@@ -438,6 +436,10 @@ def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
             "finite loss. Leave it out."
         )
     return ends
+
+
+def _lengths(vectors: Floats) -> Floats:
+    return np.sqrt(np.einsum("bkp,bkp->bk", vectors, vectors))
 
 
 def _steps(paths: Floats) -> tuple[Floats, Floats]:
@@ -497,6 +499,19 @@ def _interpolate(paths, positions, points):  # type: ignore[no-untyped-def]
             segment = min(max(int(positions[row, place]), 0), paths.shape[1] - 2)
             share = positions[row, place] - segment
             points[row, place] = paths[row, segment] * (1 - share) + paths[row, segment + 1] * share
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _remove(vectors, units):  # type: ignore[no-untyped-def]
+    """Take from vectors what they have along unit vectors, and return how much that was."""
+    along = np.zeros(vectors.shape[:2])
+    for row in range(along.shape[0]):
+        for place in range(along.shape[1]):
+            vector, unit = vectors[row, place], units[row, place]
+            for i in range(len(unit)):
+                along[row, place] += vector[i] * unit[i]
+            vector -= along[row, place] * unit
+    return along
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
