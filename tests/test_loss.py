@@ -114,10 +114,10 @@ def normalised():
 
 MODULES = {
     "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "dense"),
-    "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "wide"),
+    "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "dense"),
     "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "dense"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 6)), "wide"),
-    "convolutions": (convolutional, "wide"),
+    "convolutions": (convolutional, "dense"),
     "batch norm": (normalised, "wide"),
     "tied": (Tied, "dense"),
     "buffers": (Buffered, "wide"),
