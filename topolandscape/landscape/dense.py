@@ -173,7 +173,7 @@ def _linear(before: _Units, weight: Block, bias: Block | None = None) -> _Units:
         raise NotWide("a linear layer that does not fit")
     positions = before.positions or (1,)
     ones, zeros = (1,) * len(positions), (0,) * len(positions)
-    places = Geometry(positions, positions, ones, zeros, ones, 1)
+    places = Geometry(positions, positions, ones, zeros, ones)
     layer = Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias))
     return before.after(layer, ones, (layer.channels,))
 
@@ -199,7 +199,7 @@ def _convolution(dimensions: int) -> _Rule:
                 raise NotWide("padding on one side")
             padding = tuple(total // 2 for total in missing)
         around = layers.for_each(0 if padding == "valid" else padding, dimensions)
-        places = Geometry(positions, kernel, steps, around, gaps, 1)
+        places = Geometry(positions, kernel, steps, around, gaps)
         if min(places.outputs) < 1 or math.prod(places.outputs) * math.prod(weight.shape[1:]) > _MOST_MEETINGS:
             raise NotWide("a convolution of too few or too many positions")
         return before.after(Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias)), places.outputs)
@@ -376,5 +376,7 @@ def _layers(steps: list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]], shape: t
         units = rule(units, *arguments, **options)
     if not units.layers or len(units.shape) != 1 or math.prod(units.positions) != 1:
         raise NotWide("outputs that are not those of a layer")
-    positions = math.prod(units.layers[0].places.positions)
+    places = units.layers[0].places
+    assert isinstance(places, Geometry)  # windows do not come first
+    positions = math.prod(places.positions)
     return layers_of(math.prod(shape) // positions, positions, units.layers)

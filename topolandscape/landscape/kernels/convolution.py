@@ -98,12 +98,14 @@ def convolution(
 
 
 class Geometry(NamedTuple):
+    """How a kernel moves over positions: one number for each dimension; and into how many groups the channels part."""
+
     positions: tuple[int, ...]  # of the inputs
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
-    groups: int
+    groups: int = 1
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -172,6 +174,14 @@ class Meetings(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def meetings(geometry: Geometry) -> Meetings:
+    """Return where the positions of inputs and outputs meet.
+
+    Examples
+    --------
+    >>> meetings(Geometry((3,), (2,), (1,), (0,), (1,))).by_tap
+    array([[0, 1],
+           [1, 2]])
+    """
     outputs, taps = (np.indices(shape).reshape(len(shape), 1, -1).T for shape in (geometry.outputs, geometry.kernel))
     at = outputs * geometry.stride + taps.transpose(1, 0, 2) * geometry.dilation - np.array(geometry.padding)
     inside = ((at >= 0) & (at < geometry.positions)).all(2)

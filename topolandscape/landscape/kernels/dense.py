@@ -14,7 +14,7 @@ from torch import Tensor
 
 from topolandscape.landscape.kernels.layers import MEAN, PRODUCT
 from topolandscape.landscape.kernels.losses import cross_entropy_of_one, move_softmax, squared_error_of_one
-from topolandscape.landscape.kernels.products import KEPT, NOTHING, ONES, OTHERS, TILE, add_correlations, multiply
+from topolandscape.landscape.kernels.products import KEPT, NOTHING, OTHERS, TILE, add_correlations, multiply
 from topolandscape.landscape.kernels.registers import REGISTER_BYTES
 from topolandscape.landscape.kernels.units import (
     activate,

@@ -34,12 +34,12 @@ NOTHING, KEPT = -1, -2
 
 @njit
 def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin):  # type: ignore[no-untyped-def]
-    """Write to c (lines, one tile) sums over listed places and taps of a[tap] (lines, inner) times b[place] (inner, one tile).
+    """Write the products of a (lines, inner, taps) and b (places, inner, one tile) to c (lines, one tile).
 
-    All three are flat. a_at is the first entry and the steps from line to line, along a line, and from tap to tap; b_at
-    the first entry and the steps from line to line and from place to place; c_at the first entry and the step from line
-    to line. Entries listed[0] to listed[1] of place and tap are the list. The sums start from the entries `begin`,
-    begin + 1, ... of a, one a line, or from `NOTHING`, or from what is `KEPT` in c.
+    Summed are those of the listed taps and places, entries listed[0] to listed[1] of `tap` and `place`. All three are
+    flat. a_at is the first entry and the steps from line to line, along a line, and from tap to tap; b_at the first
+    entry and the steps from line to line and from place to place; c_at the first entry and the step from line to line.
+    The sums start from entries of a from `begin` on, one for each line, from `NOTHING`, or from what is `KEPT` in c.
 
     Lines are shared out evenly among the passes over b.
     """
@@ -72,12 +72,12 @@ def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin)
 
 @njit
 def add_correlations(a, a_at, b, b_at, c, c_at, lines, patches, start, groups, registers):  # type: ignore[no-untyped-def]
-    """Add to c (lines, others) the inner products of lines of a with other lines of b, over places and so many registers.
+    """Add to c (lines, others) the inner products of lines of a with others of b, over places and so many registers.
 
     All three are flat. a_at is the first entry and the steps from line to line and from place to place; b_at and c_at
-    are the first entry and the step from line to line. The others come in groups of `OTHERS`: entries start[group] to
-    start[group + 1] of patches (entries, 1 + OTHERS) are a place in a, and the lines of b that it meets there. Lines up
-    to the next multiple of `ONES` are read in a and written in c.
+    are the first entry and the step from line to line. The others come in `groups`, from the first to before the last,
+    of `OTHERS` each: rows start[group] to start[group + 1] of `patches`, which is flat, are a place in a and the lines
+    of b that it meets there. Lines up to the next multiple of `ONES` are read in a and written in c.
     """
     for i in range(0, lines, ONES):
         for group in range(groups[0], groups[1]):
@@ -163,7 +163,9 @@ def _multiply(
     return types.void(height, a, _FOUR, b, _THREE, c, _TWO, types.intp, place, tap, _TWO, types.intp), build
 
 
-def _emit_start(context: Any, builder: Any, a: Any, c: Any, targets: list[Any], begin: Any) -> list[Any]:
+def _emit_start(
+    context: Any, builder: Any, a: tuple[Any, Any], c: tuple[Any, Any], targets: list[Any], begin: Any
+) -> list[Any]:
     """Emit what the sums of `multiply` start from."""
     kept, fresh, after = (builder.append_basic_block(name) for name in ("kept", "fresh", "after"))
     builder.cbranch(builder.icmp_signed("==", begin, ir.Constant(begin.type, KEPT)), kept, fresh)
