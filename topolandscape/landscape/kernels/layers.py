@@ -17,6 +17,7 @@ from topolandscape.landscape.pooling import Windows
 from topolandscape.structures import Floats, Integers
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid")
+IDENTITY, RELU, TANH, SIGMOID = range(len(ACTIVATIONS))
 PRODUCT, MEAN, LARGEST = range(3)
 
 
