@@ -189,13 +189,14 @@ def meetings(geometry: Geometry) -> Meetings:
     source = np.where(inside, at @ steps, -1)
     output, tap = np.nonzero(inside)
     return Meetings(
-        _listed(output, source[inside], tap, len(source)),
-        _listed(source[inside], output, tap, math.prod(geometry.positions)),
+        listed(output, source[inside], tap, len(source)),
+        listed(source[inside], output, tap, math.prod(geometry.positions)),
         np.ascontiguousarray(source.T),
     )
 
 
-def _listed(position: Integers, other: Integers, tap: Integers, count: int) -> tuple[Integers, Integers, Integers]:
+def listed(position: Integers, other: Integers, tap: Integers, count: int) -> tuple[Integers, Integers, Integers]:
+    """Return the first entry of each of so many positions and the end, and the others and taps in that order."""
     order = np.argsort(position, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(position, minlength=count))])
     # Unsigned: the compiled loops need not ask whether an index counts from the end.

@@ -22,9 +22,7 @@ from topolandscape.landscape.kernels.units import (
     pull_back,
     pull_back_moved,
     return_largest,
-    spread_means,
     take_largest,
-    take_means,
 )
 from topolandscape.structures import Floats, Integers
 
@@ -166,6 +164,21 @@ def _return(vector, layer, space, change, earlier, to, begin):  # type: ignore[n
 
 
 @njit
+def _average(layer, space, first, count, b, b_at, c, c_at):  # type: ignore[no-untyped-def]
+    """Write sums over lists from the first on, one for each position, of what counts as its window tells."""
+    channels, step, start, place, tap, shares = layer.inner, b_at[1], space.start, space.place, space.tap, space.shares
+    weight = (layer.sources, 0, 0, 1)
+    for p in range(count):
+        listed = (start[first + p], start[first + p + 1])
+        for i in range(channels):
+            from_line, to_line = (
+                (b_at[0] + i * step, step, channels * step),
+                (c_at[0] + (p * channels + i) * c_at[1], c_at[1]),
+            )
+            multiply(shares, weight, b, from_line, c, to_line, 1, 1, place, tap, listed, NOTHING, False)
+
+
+@njit
 def _forward(vector, table, space, x, begin, used, units):  # type: ignore[no-untyped-def]
     """Write the units of all layers, for `used` rows from `begin` on."""
     inputs = x.reshape(-1)
@@ -178,7 +191,7 @@ def _forward(vector, table, space, x, begin, used, units):  # type: ignore[no-un
             if layer.kind == PRODUCT:
                 _send(vector, layer, space, source, at, units, to, layer.bias, rectified)
             elif layer.kind == MEAN:
-                take_means(layer, space, source, at, units, to)
+                _average(layer, space, layer.sources, layer.after, source, at, units, to)
             else:
                 take_largest(layer, space, source, at, units, to)
             if not rectified:
@@ -200,7 +213,7 @@ def _forward_tangents(vector, direction, table, space, x, begin, used, units, ta
                 if i:
                     _send(vector, layer, space, tangents, at, tangents, to, KEPT, False)
             elif layer.kind == MEAN:
-                take_means(layer, space, tangents, at, tangents, to)
+                _average(layer, space, layer.sources, layer.after, tangents, at, tangents, to)
             else:
                 follow_largest(layer, space, units, at, to, tangents)
             pull_back(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to, tangents, to)
@@ -226,7 +239,7 @@ def _unpool(layer, space, start, units, change, earlier):  # type: ignore[no-unt
     """Write the changes of the units before a layer of windows from those of its own, which may be used up."""
     to = (start, space.length)
     if layer.kind == MEAN:
-        spread_means(layer, space, change, earlier, to)
+        _average(layer, space, layer.uses, layer.before, change, to, earlier, to)
     else:
         at = (layer.source * space.length + start, space.length)
         own_at = (layer.units * space.length + start, space.length)

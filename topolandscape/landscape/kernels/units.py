@@ -1,4 +1,4 @@
-"""What is done to the units of dense networks one by one, or window by window: activations, means, largest entries.
+"""What is done to the units of dense networks one by one, or window by window: activations and largest entries.
 
 A block is so many lines of one tile of a flat array; `at` or `to` is its first entry and the step from line to line.
 Changes are gradients in the units, tangents derivatives along a direction.
@@ -88,40 +88,6 @@ def clear(count, tile, nothing, block, at):  # type: ignore[no-untyped-def]
         found = _line(block, at, i, tile)
         for r in range(tile):
             found[r] = nothing
-
-
-@njit
-def take_means(layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
-    """Write the mean over each window."""
-    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
-    clear(layer.after * channels, tile, space.nothing, units, to)
-    for p in range(layer.after):
-        own = layer.sources + p
-        share = shares[own]
-        for c in range(channels):
-            mean = _line(units, to, p * channels + c, tile)
-            for entry in range(start[own], start[own + 1]):
-                found = _line(source, at, place[entry] * channels + c, tile)
-                for r in range(tile):
-                    mean[r] += found[r]
-            for r in range(tile):
-                mean[r] *= share
-
-
-@njit
-def spread_means(layer, space, changes, earlier, to):  # type: ignore[no-untyped-def]
-    """Write the changes of the units before from those of the means."""
-    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
-    clear(layer.before * channels, tile, space.nothing, earlier, to)
-    for p in range(layer.after):
-        own = layer.sources + p
-        share = shares[own]
-        for c in range(channels):
-            change = _line(changes, to, p * channels + c, tile)
-            for entry in range(start[own], start[own + 1]):
-                found = _line(earlier, to, place[entry] * channels + c, tile)
-                for r in range(tile):
-                    found[r] += share * change[r]
 
 
 @njit
