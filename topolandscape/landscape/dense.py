@@ -363,7 +363,9 @@ def _steps(model: Model) -> list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]]:
         elif node.target not in _RULES or not node.args or node.args[0] is not before:
             raise NotWide("a branch")
         else:
-            arguments = fx.map_arg((node.args[1:], node.kwargs), known.__getitem__)
+            if any(other not in known for other in node.all_input_nodes if other is not before):
+                raise NotWide("a branch")
+            arguments = fx.map_arg((node.args[1:], node.kwargs), known.get)
             steps.append((_RULES[node.target], *arguments))
             before = node
     return steps
