@@ -190,7 +190,7 @@ def _convolution(dimensions: int) -> _Rule:
     ) -> _Units:
         positions = _positions(before, dimensions)
         kernel = weight.shape[2:]
-        if groups != 1 or len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
+        if len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
             raise NotWide("a convolution in groups, or that does not fit")
         steps, gaps = (layers.for_each(value, dimensions) for value in (stride, dilation))
         if padding == "same":
