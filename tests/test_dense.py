@@ -359,11 +359,11 @@ def test_targets_that_torch_leaves_out_are_left_to_other_forms():
 
 
 @njit
-def multiply(a, b, c, lines, inner, taps, tile, transposed, place, tap, begin):
+def multiply(a, b, c, lines, inner, taps, tile, transposed, place, tap, begin, rectified):
     # Entries of a: first those of each line to start from, then (lines, inner, taps), or (inner, lines, taps).
     a_at = (lines, taps, lines * taps, 1) if transposed else (lines, inner * taps, taps, 1)
     b_at, listed = (0, tile, inner * tile), (1, len(place))
-    products.multiply(a, a_at, b, b_at, c, (0, tile), lines, inner, place, tap, listed, begin)
+    products.multiply(a, a_at, b, b_at, c, (0, tile), lines, inner, place, tap, listed, begin, rectified)
 
 
 @njit
@@ -375,8 +375,16 @@ def correlate(a, b, c, lines, length, width, patches, start, registers):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("begin", [0, products.NOTHING, products.KEPT])
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 20), st.integers(0, 20), st.integers(1, 3), st.integers(0, 4), st.booleans(), st.integers(0, 9))
-def test_products_are_those_of_numpy(begin, dtype, lines, inner, taps, listed, transposed, seed):
+@given(
+    st.integers(1, 20),
+    st.integers(0, 20),
+    st.integers(1, 3),
+    st.integers(0, 4),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_products_are_those_of_numpy(begin, dtype, lines, inner, taps, listed, transposed, rectified, seed):
     rng = np.random.default_rng(seed)
     tile = products.TILE * REGISTER_BYTES // np.dtype(dtype).itemsize
     first = rng.integers(-8, 9, lines).astype(dtype)
@@ -388,8 +396,8 @@ def test_products_are_those_of_numpy(begin, dtype, lines, inner, taps, listed, t
         own = a[..., other]
         expected = expected + (own.T if transposed else own) @ b[one]
     entries = np.concatenate([first, a.ravel()])
-    multiply(entries, b.ravel(), c.ravel(), lines, inner, taps, tile, transposed, place, tap, begin)
-    np.testing.assert_array_equal(c, expected)
+    multiply(entries, b.ravel(), c.ravel(), lines, inner, taps, tile, transposed, place, tap, begin, rectified)
+    np.testing.assert_array_equal(c, np.maximum(expected, 0) if rectified else expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

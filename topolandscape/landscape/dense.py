@@ -192,7 +192,7 @@ def _linear(before: _Units, weight: Block, bias: Block | None = None) -> _Units:
         raise NotWide("a linear layer that does not fit")
     positions = before.positions or (1,)
     ones, zeros = (1,) * len(positions), (0,) * len(positions)
-    places = Geometry(positions, positions, ones, zeros, ones, 1)
+    places = Geometry(positions, positions, ones, zeros, ones)
     layer = Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias))
     return before.after(layer, ones, (layer.channels,))
 
@@ -209,7 +209,7 @@ def _convolution(dimensions: int) -> _Rule:
     ) -> _Units:
         positions = _positions(before, dimensions)
         kernel = weight.shape[2:]
-        if groups != 1 or len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
+        if len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
             raise NotWide("a convolution in groups, or that does not fit")
         steps, gaps = (layers.for_each(value, dimensions) for value in (stride, dilation))
         if padding == "same":
@@ -218,7 +218,7 @@ def _convolution(dimensions: int) -> _Rule:
                 raise NotWide("padding on one side")
             padding = tuple(total // 2 for total in missing)
         around = layers.for_each(0 if padding == "valid" else padding, dimensions)
-        places = Geometry(positions, kernel, steps, around, gaps, 1)
+        places = Geometry(positions, kernel, steps, around, gaps)
         if min(places.outputs) < 1 or math.prod(places.outputs) * math.prod(weight.shape[1:]) > _MOST_MEETINGS:
             raise NotWide("a convolution of too few or too many positions")
         return before.after(Layer(PRODUCT, weight.shape[0], places, weight.entries.start, _start(bias)), places.outputs)
@@ -382,7 +382,9 @@ def _steps(model: Model) -> list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]]:
         elif node.target not in _RULES or not node.args or node.args[0] is not before:
             raise NotWide("a branch")
         else:
-            arguments = fx.map_arg((node.args[1:], node.kwargs), known.__getitem__)
+            if any(other not in known for other in node.all_input_nodes if other is not before):
+                raise NotWide("a branch")
+            arguments = fx.map_arg((node.args[1:], node.kwargs), known.get)
             steps.append((_RULES[node.target], *arguments))
             before = node
     return steps
@@ -395,5 +397,7 @@ def _layers(steps: list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]], shape: t
         units = rule(units, *arguments, **options)
     if not units.layers or len(units.shape) != 1 or math.prod(units.positions) != 1:
         raise NotWide("outputs that are not those of a layer")
-    positions = math.prod(units.layers[0].places.positions)
+    places = units.layers[0].places
+    assert isinstance(places, Geometry)  # windows do not come first
+    positions = math.prod(places.positions)
     return layers_of(math.prod(shape) // positions, positions, units.layers)

@@ -98,12 +98,14 @@ def convolution(
 
 
 class Geometry(NamedTuple):
+    """How a kernel moves over positions: one number for each dimension; and into how many groups the channels part."""
+
     positions: tuple[int, ...]  # of the inputs
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
-    groups: int
+    groups: int = 1
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -172,6 +174,14 @@ class Meetings(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def meetings(geometry: Geometry) -> Meetings:
+    """Return where the positions of inputs and outputs meet.
+
+    Examples
+    --------
+    >>> meetings(Geometry((3,), (2,), (1,), (0,), (1,))).by_tap
+    array([[0, 1],
+           [1, 2]])
+    """
     outputs, taps = (np.indices(shape).reshape(len(shape), 1, -1).T for shape in (geometry.outputs, geometry.kernel))
     at = outputs * geometry.stride + taps.transpose(1, 0, 2) * geometry.dilation - np.array(geometry.padding)
     inside = ((at >= 0) & (at < geometry.positions)).all(2)
@@ -179,13 +189,14 @@ def meetings(geometry: Geometry) -> Meetings:
     source = np.where(inside, at @ steps, -1)
     output, tap = np.nonzero(inside)
     return Meetings(
-        _listed(output, source[inside], tap, len(source)),
-        _listed(source[inside], output, tap, math.prod(geometry.positions)),
+        listed(output, source[inside], tap, len(source)),
+        listed(source[inside], output, tap, math.prod(geometry.positions)),
         np.ascontiguousarray(source.T),
     )
 
 
-def _listed(position: Integers, other: Integers, tap: Integers, count: int) -> tuple[Integers, Integers, Integers]:
+def listed(position: Integers, other: Integers, tap: Integers, count: int) -> tuple[Integers, Integers, Integers]:
+    """Return the first entry of each of so many positions and the end, and the others and taps in that order."""
     order = np.argsort(position, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(position, minlength=count))])
     # Unsigned: the compiled loops need not ask whether an index counts from the end.

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from topolandscape.landscape.kernels.layers import MEAN, PRODUCT
+from topolandscape.landscape.kernels.layers import MEAN, PRODUCT, RELU
 from topolandscape.landscape.kernels.losses import cross_entropy_of_one, move_softmax, squared_error_of_one
-from topolandscape.landscape.kernels.products import KEPT, NOTHING, ONES, OTHERS, TILE, add_correlations, multiply
+from topolandscape.landscape.kernels.products import KEPT, NOTHING, OTHERS, TILE, add_correlations, multiply
 from topolandscape.landscape.kernels.registers import REGISTER_BYTES
 from topolandscape.landscape.kernels.units import (
     activate,
@@ -22,9 +22,7 @@ from topolandscape.landscape.kernels.units import (
     pull_back,
     pull_back_moved,
     return_largest,
-    spread_means,
     take_largest,
-    take_means,
 )
 from topolandscape.structures import Floats, Integers
 
@@ -144,14 +142,14 @@ def _buffers(layers, space, vectors, one):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _send(vector, layer, space, source, at, units, to, begin):  # type: ignore[no-untyped-def]
+def _send(vector, layer, space, source, at, units, to, begin, rectified):  # type: ignore[no-untyped-def]
     """Write products of the weight of a layer with units before it."""
     inner, outer, start, place, tap = layer.inner, layer.outer, space.start, space.place, space.tap
     weight, b_at = (layer.weight, inner * layer.taps, layer.taps, 1), (at[0], at[1], inner * at[1])
     for p in range(layer.after):
         listed = (start[layer.sources + p], start[layer.sources + p + 1])
         c_at = (to[0] + p * outer * to[1], to[1])
-        multiply(vector, weight, source, b_at, units, c_at, outer, inner, place, tap, listed, begin)
+        multiply(vector, weight, source, b_at, units, c_at, outer, inner, place, tap, listed, begin, rectified)
 
 
 @njit
@@ -162,7 +160,22 @@ def _return(vector, layer, space, change, earlier, to, begin):  # type: ignore[n
     for p in range(layer.before):
         listed = (start[layer.uses + p], start[layer.uses + p + 1])
         c_at = (to[0] + p * inner * to[1], to[1])
-        multiply(vector, weight, change, b_at, earlier, c_at, inner, outer, place, tap, listed, begin)
+        multiply(vector, weight, change, b_at, earlier, c_at, inner, outer, place, tap, listed, begin, False)
+
+
+@njit
+def _average(layer, space, first, count, b, b_at, c, c_at):  # type: ignore[no-untyped-def]
+    """Write sums over lists from the first on, one for each position, of what counts as its window tells."""
+    channels, step, start, place, tap, shares = layer.inner, b_at[1], space.start, space.place, space.tap, space.shares
+    weight = (layer.sources, 0, 0, 1)
+    for p in range(count):
+        listed = (start[first + p], start[first + p + 1])
+        for i in range(channels):
+            from_line, to_line = (
+                (b_at[0] + i * step, step, channels * step),
+                (c_at[0] + (p * channels + i) * c_at[1], c_at[1]),
+            )
+            multiply(shares, weight, b, from_line, c, to_line, 1, 1, place, tap, listed, NOTHING, False)
 
 
 @njit
@@ -174,13 +187,15 @@ def _forward(vector, table, space, x, begin, used, units):  # type: ignore[no-un
         for i in range(len(table)):
             layer = table[i]
             to = (layer.units * space.length + start, space.length)
+            rectified = layer.kind == PRODUCT and layer.activation == RELU
             if layer.kind == PRODUCT:
-                _send(vector, layer, space, source, at, units, to, layer.bias)
+                _send(vector, layer, space, source, at, units, to, layer.bias, rectified)
             elif layer.kind == MEAN:
-                take_means(layer, space, source, at, units, to)
+                _average(layer, space, layer.sources, layer.after, source, at, units, to)
             else:
                 take_largest(layer, space, source, at, units, to)
-            activate(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to)
+            if not rectified:
+                activate(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to)
             source, at = units, to
 
 
@@ -194,11 +209,11 @@ def _forward_tangents(vector, direction, table, space, x, begin, used, units, ta
             layer = table[i]
             to = (layer.units * space.length + start, space.length)
             if layer.kind == PRODUCT:
-                _send(direction, layer, space, source, at, tangents, to, layer.bias)
+                _send(direction, layer, space, source, at, tangents, to, layer.bias, False)
                 if i:
-                    _send(vector, layer, space, tangents, at, tangents, to, KEPT)
+                    _send(vector, layer, space, tangents, at, tangents, to, KEPT, False)
             elif layer.kind == MEAN:
-                take_means(layer, space, tangents, at, tangents, to)
+                _average(layer, space, layer.sources, layer.after, tangents, at, tangents, to)
             else:
                 follow_largest(layer, space, units, at, to, tangents)
             pull_back(layer.activation, layer.after * layer.outer, space.tile, space.nothing, units, to, tangents, to)
@@ -224,7 +239,7 @@ def _unpool(layer, space, start, units, change, earlier):  # type: ignore[no-unt
     """Write the changes of the units before a layer of windows from those of its own, which may be used up."""
     to = (start, space.length)
     if layer.kind == MEAN:
-        spread_means(layer, space, change, earlier, to)
+        _average(layer, space, layer.uses, layer.before, change, to, earlier, to)
     else:
         at = (layer.source * space.length + start, space.length)
         own_at = (layer.units * space.length + start, space.length)

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topolandscape.landscape.kernels.convolution import Geometry, meetings
+from topolandscape.landscape.kernels.convolution import Geometry, listed, meetings
 from topolandscape.landscape.kernels.products import ONES, OTHERS
 from topolandscape.landscape.pooling import Windows
 from topolandscape.structures import Floats, Integers
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid")
+IDENTITY, RELU, TANH, SIGMOID = range(len(ACTIVATIONS))
 PRODUCT, MEAN, LARGEST = range(3)
 
 
@@ -55,13 +56,14 @@ class Layers(NamedTuple):
         A record for each layer, (layers,): kind, activation, weight and bias as in `Layer`; inner and outer, the
         channels before it and its own; before and after, the positions before it and its own; taps of its kernel;
         sources, its first list of those that tell of which positions each of its own is made; uses, the first of those
-        that tell what a product makes of each position before it; groups, its first group of patches, and others, the
+        that tell what is made of each position before it; groups, its first group of patches, and others, the
         lines in all of them; source and units, the first lines of the units before it and of its own; sums, the first
         entry of its correlations.
     start, place, tap
-        Lists: the first entry of each, and the end; positions, and the taps of the kernel that lead there.
+        Lists: the first entry of each, and the end; positions, and the taps of the kernel that lead there, or the
+        windows in which they are.
     shares
-        What each entry of a list counts in a mean, (lists,).
+        What an entry of each window of a layer counts in the mean; the first is that of the layer's first list.
     groups, patches
         Groups of `OTHERS` of what the entries of a weight, tap by tap, and at last the bias, meet: the first row of
         each, and the end; rows (1 + `OTHERS`), flat, of a position of the layer and of the lines before it.
@@ -87,7 +89,11 @@ def layers_of(channels: int, positions: int, parts: Sequence[Layer]) -> Layers:
     found: list[_Met] = []
     lists = groups = source = lines = sums = most = 0
     for part in parts:
-        met = _of_product(channels, part.places) if isinstance(part.places, Geometry) else _of_windows(part.places)
+        met = (
+            _of_product(channels, part.places)
+            if isinstance(part.places, Geometry)
+            else _of_windows(positions, part.places)
+        )
         after, others = len(met.sources.start) - 1, OTHERS * (len(met.groups) - 1)
         records.append(
             {
@@ -167,14 +173,13 @@ def _of_product(channels: int, geometry: Geometry) -> _Met:
     )
 
 
-def _of_windows(windows: Windows) -> _Met:
-    inside = windows.entries >= 0
-    start = np.concatenate([[0], np.cumsum(inside.sum(1))])
-    none = np.empty(0, np.int64)
+def _of_windows(positions: int, windows: Windows) -> _Met:
+    window, column = np.nonzero(windows.entries >= 0)
+    place = windows.entries[window, column]
     return _Met(
-        _Lists(start, windows.entries[inside], np.zeros(start[-1], np.int64)),
-        _Lists(np.zeros(1, np.int64), none, none),
-        np.concatenate([1 / windows.sizes, np.zeros(2)]),
+        _Lists(*listed(window, place, window, len(windows.entries))),
+        _Lists(*listed(place, window, window, positions)),
+        np.concatenate([1 / windows.sizes, np.zeros(positions + 2)]),
         np.zeros(1, np.int64),
         np.empty((0, 1 + OTHERS), np.int64),
         0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,19 +28,20 @@ from topolandscape.landscape.kernels.registers import (
 TILE = 3
 _HIGHEST = 8 if REGISTER_BYTES == 64 else 4
 # Inner products kept at once: of so many lines with so many others.
-ONES, OTHERS = (4, 4) if REGISTER_BYTES == 64 else (4, 2)
+ONES, OTHERS = (4, 6) if REGISTER_BYTES == 64 else (4, 2)
 # What sums may start from that are no entries of a.
 NOTHING, KEPT = -1, -2
 
 
 @njit
-def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin):  # type: ignore[no-untyped-def]
-    """Write to c (lines, one tile) sums over listed places and taps of a[tap] (lines, inner) times b[place] (inner, one tile).
+def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin, rectified):  # type: ignore[no-untyped-def]
+    """Write the products of a (lines, inner, taps) and b (places, inner, one tile) to c (lines, one tile).
 
-    All three are flat. a_at is the first entry and the steps from line to line, along a line, and from tap to tap; b_at
-    the first entry and the steps from line to line and from place to place; c_at the first entry and the step from line
-    to line. Entries listed[0] to listed[1] of place and tap are the list. The sums start from the entries `begin`,
-    begin + 1, ... of a, one a line, or from `NOTHING`, or from what is `KEPT` in c.
+    Summed are those of the listed taps and places, entries listed[0] to listed[1] of `tap` and `place`. All three are
+    flat. a_at is the first entry and the steps from line to line, along a line, and from tap to tap; b_at the first
+    entry and the steps from line to line and from place to place; c_at the first entry and the step from line to line.
+    The sums start from entries of a from `begin` on, one for each line, from `NOTHING`, or from what is `KEPT` in c;
+    where `rectified`, results below 0 are written as 0.
 
     Lines are shared out evenly among the passes over b.
     """
@@ -52,32 +54,32 @@ def multiply(a, a_at, b, b_at, c, c_at, lines, inner, place, tap, listed, begin)
         start = begin if begin < 0 else begin + first
         height = last - first
         if height == 8:
-            _multiply(8, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(8, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 7:
-            _multiply(7, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(7, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 6:
-            _multiply(6, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(6, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 5:
-            _multiply(5, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(5, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 4:
-            _multiply(4, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(4, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 3:
-            _multiply(3, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(3, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         elif height == 2:
-            _multiply(2, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(2, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         else:
-            _multiply(1, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start)
+            _multiply(1, a, a_now, b, b_at, c, c_now, inner, place, tap, listed, start, rectified)
         first = last
 
 
 @njit
 def add_correlations(a, a_at, b, b_at, c, c_at, lines, patches, start, groups, registers):  # type: ignore[no-untyped-def]
-    """Add to c (lines, others) the inner products of lines of a with other lines of b, over places and so many registers.
+    """Add to c (lines, others) the inner products of lines of a with others of b, over places and so many registers.
 
     All three are flat. a_at is the first entry and the steps from line to line and from place to place; b_at and c_at
-    are the first entry and the step from line to line. The others come in groups of `OTHERS`: entries start[group] to
-    start[group + 1] of patches (entries, 1 + OTHERS) are a place in a, and the lines of b that it meets there. Lines up
-    to the next multiple of `ONES` are read in a and written in c.
+    are the first entry and the step from line to line. The others come in `groups`, from the first to before the last,
+    of `OTHERS` each: rows start[group] to start[group + 1] of `patches`, which is flat, are a place in a and the lines
+    of b that it meets there. Lines up to the next multiple of `ONES` are read in a and written in c.
     """
     for i in range(0, lines, ONES):
         for group in range(groups[0], groups[1]):
@@ -116,6 +118,7 @@ def _multiply(
     tap: Any,
     listed: Any,
     begin: Any,
+    rectified: Any,
 ) -> Any:
     """Write so many lines as in `multiply`, with all sums in registers."""
     if not isinstance(height, types.IntegerLiteral):
@@ -123,8 +126,8 @@ def _multiply(
     lines = range(height.literal_value)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, a_kind, _, b_kind, _, c_kind, _, _, place_kind, tap_kind, _, _ = signature.args
-        _, a, a_at, b, b_at, c, c_at, inner, place, tap, listed, begin = arguments
+        _, a_kind, _, b_kind, _, c_kind, _, _, place_kind, tap_kind, *_ = signature.args
+        _, a, a_at, b, b_at, c, c_at, inner, place, tap, listed, begin, rectified = arguments
         length = lanes(a_kind.dtype)
         a_first, a_line, a_step, a_tap = cgutils.unpack_tuple(builder, a_at)
         b_first, b_line, b_place = cgutils.unpack_tuple(builder, b_at)
@@ -156,14 +159,22 @@ def _multiply(
             return _emit_loop(builder, ir.Constant(inner.type, 0), inner, sums, along_line)
 
         sums = _emit_start(context, builder, (a_kind, a), (c_kind, c), targets, begin)
-        for at, register in zip(targets, _emit_loop(builder, first, last, sums, along_list), strict=True):
-            emit_store(context, builder, c_kind, register, c, at)
+        sums = _emit_loop(builder, first, last, sums, along_list)
+        nothing = ir.Constant(sums[0].type, None)
+        least = builder.select(rectified, nothing, ir.Constant(sums[0].type, [-math.inf] * length))
+        for at, register in zip(targets, sums, strict=True):
+            result = builder.select(builder.fcmp_ordered(">", least, register), least, register)
+            emit_store(context, builder, c_kind, result, c, at)
         return context.get_dummy_value()
 
-    return types.void(height, a, _FOUR, b, _THREE, c, _TWO, types.intp, place, tap, _TWO, types.intp), build
+    return types.void(
+        height, a, _FOUR, b, _THREE, c, _TWO, types.intp, place, tap, _TWO, types.intp, types.boolean
+    ), build
 
 
-def _emit_start(context: Any, builder: Any, a: Any, c: Any, targets: list[Any], begin: Any) -> list[Any]:
+def _emit_start(
+    context: Any, builder: Any, a: tuple[Any, Any], c: tuple[Any, Any], targets: list[Any], begin: Any
+) -> list[Any]:
     """Emit what the sums of `multiply` start from."""
     kept, fresh, after = (builder.append_basic_block(name) for name in ("kept", "fresh", "after"))
     builder.cbranch(builder.icmp_signed("==", begin, ir.Constant(begin.type, KEPT)), kept, fresh)

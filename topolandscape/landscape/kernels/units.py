@@ -1,4 +1,4 @@
-"""What is done to the units of dense networks one by one, or window by window: activations, means, largest entries.
+"""What is done to the units of dense networks one by one, or window by window: activations and largest entries.
 
 A block is so many lines of one tile of a flat array; `at` or `to` is its first entry and the step from line to line.
 Changes are gradients in the units, tangents derivatives along a direction.
@@ -10,9 +10,7 @@ import numpy as np
 from numba import njit
 
 from topolandscape.landscape.kernels.functions import sigmoid, tanh
-from topolandscape.landscape.kernels.layers import ACTIVATIONS
-
-_IDENTITY, _RELU, _TANH, _SIGMOID = range(len(ACTIVATIONS))
+from topolandscape.landscape.kernels.layers import IDENTITY, RELU, SIGMOID, TANH
 
 
 @njit
@@ -29,15 +27,15 @@ def _line(block, at, i, tile):  # type: ignore[no-untyped-def]
 @njit
 def activate(kind, count, tile, nothing, units, at):  # type: ignore[no-untyped-def]
     """Write what the activation makes of units in their place."""
-    for i in range(count if kind != _IDENTITY else 0):
+    for i in range(count if kind != IDENTITY else 0):
         unit = _line(units, at, i, tile)
-        if kind == _RELU:
+        if kind == RELU:
             for r in range(tile):
                 unit[r] = nothing if unit[r] < nothing else unit[r]
-        elif kind == _TANH:
+        elif kind == TANH:
             for r in range(tile):
                 unit[r] = tanh(unit[r])
-        elif kind == _SIGMOID:
+        elif kind == SIGMOID:
             for r in range(tile):
                 unit[r] = sigmoid(unit[r])
 
@@ -46,15 +44,15 @@ def activate(kind, count, tile, nothing, units, at):  # type: ignore[no-untyped-
 def pull_back(kind, count, tile, nothing, units, at, changes, to):  # type: ignore[no-untyped-def]
     """Multiply changes with the derivative of the activation, which its result tells."""
     one = nothing + np.int8(1)
-    for i in range(count if kind != _IDENTITY else 0):
+    for i in range(count if kind != IDENTITY else 0):
         unit, change = _line(units, at, i, tile), _line(changes, to, i, tile)
-        if kind == _RELU:
+        if kind == RELU:
             for r in range(tile):
                 change[r] = change[r] if unit[r] > nothing else nothing
-        elif kind == _TANH:
+        elif kind == TANH:
             for r in range(tile):
                 change[r] *= (one - unit[r]) * (one + unit[r])
-        elif kind == _SIGMOID:
+        elif kind == SIGMOID:
             for r in range(tile):
                 change[r] *= unit[r] * (one - unit[r])
 
@@ -67,10 +65,10 @@ def pull_back_moved(kind, count, tile, nothing, units, tangents, at, changes, mo
     for i in range(count):
         unit, tangent = _line(units, at, i, tile), _line(tangents, at, i, tile)
         change, move = _line(changes, to, i, tile), _line(moved, to, i, tile)
-        if kind == _TANH:
+        if kind == TANH:
             for r in range(tile):
                 move[r] -= change[r] * tangent[r] * (unit[r] + unit[r])
-        elif kind == _SIGMOID:
+        elif kind == SIGMOID:
             for r in range(tile):
                 move[r] += change[r] * tangent[r] * (one - unit[r] - unit[r])
     pull_back(kind, count, tile, nothing, units, at, changes, to)
@@ -90,40 +88,6 @@ def clear(count, tile, nothing, block, at):  # type: ignore[no-untyped-def]
         found = _line(block, at, i, tile)
         for r in range(tile):
             found[r] = nothing
-
-
-@njit
-def take_means(layer, space, source, at, units, to):  # type: ignore[no-untyped-def]
-    """Write the mean over each window."""
-    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
-    clear(layer.after * channels, tile, space.nothing, units, to)
-    for p in range(layer.after):
-        own = layer.sources + p
-        share = shares[own]
-        for c in range(channels):
-            mean = _line(units, to, p * channels + c, tile)
-            for entry in range(start[own], start[own + 1]):
-                found = _line(source, at, place[entry] * channels + c, tile)
-                for r in range(tile):
-                    mean[r] += found[r]
-            for r in range(tile):
-                mean[r] *= share
-
-
-@njit
-def spread_means(layer, space, changes, earlier, to):  # type: ignore[no-untyped-def]
-    """Write the changes of the units before from those of the means."""
-    channels, tile, start, place, shares = layer.inner, space.tile, space.start, space.place, space.shares
-    clear(layer.before * channels, tile, space.nothing, earlier, to)
-    for p in range(layer.after):
-        own = layer.sources + p
-        share = shares[own]
-        for c in range(channels):
-            change = _line(changes, to, p * channels + c, tile)
-            for entry in range(start[own], start[own + 1]):
-                found = _line(earlier, to, place[entry] * channels + c, tile)
-                for r in range(tile):
-                    found[r] += share * change[r]
 
 
 @njit
