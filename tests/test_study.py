@@ -51,7 +51,8 @@ def test_the_same_recipe_gives_the_same_run(tmp_path):
     one = run(recipe, tmp_path / "one", progress=False).load("samples", LossSamples)
     other = run(recipe, tmp_path / "other", progress=False).load("samples", LossSamples)
     assert np.array_equal(one.points, other.points)
-    assert np.array_equal(one.values, other.values)
+    # Which form is the fastest is found out by each run for itself.
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
     different = run(Recipe(**SMALL, region="ball", seed=4), tmp_path / "seed", progress=False)
     assert not np.array_equal(different.load("samples", LossSamples).points, one.points)
 

@@ -35,7 +35,7 @@ class History:
     Of a bowl with curvatures 1 and 4 two steps tell all:
 
     >>> history = History(1, 2, 5)
-    >>> for step in ([1.0, 1.0], [1.0, -1.0]):
+    >>> for step in ([1.0, 0.0], [0.0, 1.0]):
     ...     history.add(np.array([0]), np.array([step]), np.array([step]) * [1.0, 4.0])
     >>> history.times(np.array([0]), np.array([[1.0, 4.0]])).round(6).tolist()
     [[1.0, 1.0]]
