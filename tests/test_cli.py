@@ -302,7 +302,7 @@ def test_interrupted_from_the_keyboard_and_gone_on(tmp_path):
             "--steps",
             "2",
             "--resolution",
-            "31",
+            "201",
             "--out",
             "run",
         ),
