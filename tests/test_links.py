@@ -30,13 +30,7 @@ def fine(landscape, path, cuts=2000):
     return landscape.values((path[:-1, None] * (1 - shares) + path[1:, None] * shares).reshape(-1, path.shape[1]))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size are slower on several threads, by far when the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --------------------------------------------------------------------------------------------------------------

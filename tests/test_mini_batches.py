@@ -2,20 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 
 import topolandscape as tl
 from topolandscape import Landscape
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size are slower on several threads, by far when the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,7 @@ from topolandscape.landscape.passes import highest_on, straight_paths
 from topolandscape.landscape.symmetry import apply, random_element, symmetry_of
 from topolandscape.structures import Minima
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size are slower on several threads, by far when the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def landscape_of(activation, *, hidden=8, weight_decay=1e-3, inputs=2):

@@ -32,13 +32,7 @@ from topolandscape.landscape.symmetry import (
 ROWS = 12
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size are slower on several threads, by far when the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mlp(*widths, activation=nn.Tanh, bias=True, norm=None):
