@@ -347,10 +347,10 @@ def markdown(cases: dict[str, Any]) -> str:
 def half_way(row: dict[str, Any], case: dict[str, Any]) -> list[str]:
     """Return the line of what the search had found after half of its time."""
     limit = case["settings"]["seconds"] / 2
-    before = [state for state in row["curve"] if len(state) == 3 and state[0] <= limit]
+    before = [state for state in row["curve"] if len(state) > 2 and state[0] <= limit]
     if not before:
         return []
-    seconds, total, verified = before[-1]
+    seconds, total, verified = before[-1][:3]
     others = case["minima"] - 1
     return [
         f"| {row['method']}, half the time | {total:.4g} | {total / others:.3g} | | {seconds:.3g} | | "
