@@ -171,6 +171,15 @@ def data_of(module, rows, *, loss):
     return inputs, torch.randn(rows, outputs, generator=generator, dtype=torch.float64)
 
 
+def model_of(module):
+    blocks = []
+    start = 0
+    for name, parameter in module.named_parameters():
+        blocks.append(Block(name, slice(start, start + parameter.numel()), tuple(parameter.shape)))
+        start += parameter.numel()
+    return Model(module, tuple(blocks), frozenset())
+
+
 def landscape_of(module, rows, *, loss=F.cross_entropy, dtype="float64", **options):
     inputs, targets = data_of(module, rows, loss=loss)
     landscape = tl.Landscape.from_module(copy.deepcopy(module), inputs, targets, loss=loss, dtype=dtype, **options)
@@ -259,6 +268,21 @@ def test_of_equal_entries_of_a_window_the_first_counts():
     np.testing.assert_allclose(curved, [[1.0, 2.0]], rtol=1e-15)
 
 
+def test_data_changed_in_place_or_of_another_type_are_read_anew():
+    module, generator = chain(3, 4, 2), torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20,), generator=generator)
+    point = nn.utils.parameters_to_vector(module.parameters()).detach()[None]
+    form = Dense(model_of(module), F.cross_entropy)
+    for data in ((inputs, targets), (inputs, targets, None), (inputs[::2], targets[::2])):
+        for _ in range(3):
+            loss = F.cross_entropy(module(data[0]), data[1]).item()
+            assert form.values(point, data).item() == pytest.approx(loss, rel=1e-6)
+            inputs += 1
+    form.values(point, (inputs, targets))
+    with pytest.raises(NotImplementedError):
+        form.values(point.double(), (inputs, targets))
+
+
 def test_results_do_not_depend_on_how_many_vectors_go_at_once():
     landscape, points = landscape_of(MODULES["tanh"], 50, dtype="float32")
     landscape.engine.only("dense")
@@ -315,15 +339,9 @@ def convolved(*layers):
     ],
 )
 def test_what_is_not_dense_is_left_to_other_forms(module, shape, loss):
-    blocks = []
-    start = 0
-    for name, parameter in module.named_parameters():
-        blocks.append(Block(name, slice(start, start + parameter.numel()), tuple(parameter.shape)))
-        start += parameter.numel()
+    point = torch.zeros(1, sum(parameter.numel() for parameter in module.parameters()))
     with pytest.raises(NotWide):
-        Dense(Model(module, tuple(blocks), frozenset()), loss).values(
-            torch.zeros(1, start), (torch.zeros(4, *shape), torch.zeros(4, dtype=torch.int64))
-        )
+        Dense(model_of(module), loss).values(point, (torch.zeros(4, *shape), torch.zeros(4, dtype=torch.int64)))
 
 
 def test_another_form_is_taken_where_the_dense_one_cannot():

@@ -31,7 +31,6 @@ from topolandscape.landscape.wide import first_names, is_plain, share_right
 # Entries of weights times positions that they meet, beyond which the tables of a convolution are too long.
 _MOST_MEETINGS = 2**22
 
-
 _Block = tuple[Layers, np.ndarray, dense.Targets]
 # What blocks of data may take that are kept as the compiled loops take them.
 _KEPT_BYTES = 2**26
@@ -111,7 +110,8 @@ class Dense:
         parts = [part for part in data if part is not None]
         if any(not isinstance(part, Tensor) or part.is_inference() for part in parts):
             return self._made(vectors, data)
-        key = (vectors.dtype, *((part.data_ptr(), part._version, part.shape, part.stride()) for part in parts))
+        places = ((part.data_ptr(), part._version, part.dtype, part.shape, part.stride()) for part in parts)
+        key = (vectors.dtype, *places)
         found = self._blocks.get(key)
         if found is None:
             # With the tensors beside it no others can come to lie in their place.
@@ -212,12 +212,9 @@ def _convolution(dimensions: int) -> _Rule:
         if len(kernel) != dimensions or weight.shape[1] != before.shape[0]:
             raise NotWide("a convolution in groups, or that does not fit")
         steps, gaps = (layers.for_each(value, dimensions) for value in (stride, dilation))
-        if padding == "same":
-            missing = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
-            if any(total % 2 for total in missing):
-                raise NotWide("padding on one side")
-            padding = tuple(total // 2 for total in missing)
-        around = layers.for_each(0 if padding == "valid" else padding, dimensions)
+        around, behind = layers.padding_of(padding, kernel, gaps)
+        if any(behind):
+            raise NotWide("padding on one side")
         places = Geometry(positions, kernel, steps, around, gaps)
         if min(places.outputs) < 1 or math.prod(places.outputs) * math.prod(weight.shape[1:]) > _MOST_MEETINGS:
             raise NotWide("a convolution of too few or too many positions")
@@ -227,20 +224,8 @@ def _convolution(dimensions: int) -> _Rule:
 
 
 def _average_pool(dimensions: int) -> _Rule:
-    def rule(
-        before: _Units,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> _Units:
-        positions = _positions(before, dimensions)
-        windows = layers.moved_windows(positions, kernel_size, stride, padding, 1, ceil=ceil_mode)
-        if divisor_override is not None:
-            windows = windows._replace(sizes=np.full(len(windows.entries), float(divisor_override)))
-        return _pooled(before, MEAN, windows if count_include_pad or divisor_override else _filled(windows))
+    def rule(before: _Units, *arguments: Any, **options: Any) -> _Units:
+        return _pooled(before, MEAN, layers.average_windows(_positions(before, dimensions), *arguments, **options))
 
     return rule
 
@@ -322,11 +307,6 @@ def _pooled(before: _Units, kind: int, windows: Windows) -> _Units:
     if not before.layers:
         raise NotWide("pooling that does not follow a layer")
     return before.after(Layer(kind, before.channels, windows), windows.shape)
-
-
-def _filled(windows: Windows) -> Windows:
-    """Return windows that count only what is not in the padding."""
-    return windows._replace(sizes=(windows.entries >= 0).sum(1).astype(np.float64))
 
 
 def _start(block: Block | None) -> int:

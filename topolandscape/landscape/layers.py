@@ -118,13 +118,10 @@ def convolution_of(dimensions: int) -> Rule:
             raise NotWide(f"a convolution of {input.ndim} dimensions by {weight.ndim}")
         kernel = weight.shape[2:]
         steps, gaps = for_each(stride, dimensions), for_each(dilation, dimensions)
+        around, behind = padding_of(padding, kernel, gaps)
         x = input.tensor
-        if padding == "same":
-            missing = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
-            x = F.pad(x, (0, 0, *(side for total in reversed(missing) for side in (0, total % 2))))
-            around = tuple(total // 2 for total in missing)
-        else:
-            around = for_each(0 if padding == "valid" else padding, dimensions)
+        if any(behind):
+            x = F.pad(x, (0, 0, *(side for more in reversed(behind) for side in (0, more))))
         if math.prod(kernel) == groups == 1 and not any(around):
             for axis, step in enumerate(steps, 2):
                 x = x[(slice(None),) * axis + (slice(None, None, step),)]
@@ -144,6 +141,16 @@ def convolution_of(dimensions: int) -> Rule:
         return Stacked(result, rows=True)
 
     return rule
+
+
+def padding_of(
+    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return by torch's argument how many positions are added on either side, and how many more behind."""
+    if padding == "same":
+        missing = [gap * (size - 1) for gap, size in zip(dilation, kernel, strict=True)]
+        return tuple(total // 2 for total in missing), tuple(total % 2 for total in missing)
+    return for_each(0 if padding == "valid" else padding, len(kernel)), (0,) * len(kernel)
 
 
 def for_each(value: Any, length: int) -> tuple[int, ...]:
@@ -278,23 +285,10 @@ def average_pool(dimensions: int) -> Rule:
     """Return the rule of average pooling."""
     other = row_by_row(getattr(F, f"avg_pool{dimensions}d"))
 
-    def rule(
-        input: Stacked,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> Stacked:
+    def rule(input: Stacked, *arguments: Any, **options: Any) -> Stacked:
         if not _is_compiled(input):
-            more = () if dimensions == 1 else (divisor_override,)
-            return other(input, kernel_size, stride, padding, ceil_mode, count_include_pad, *more)
-        windows = moved_windows(input.shape[-dimensions:], kernel_size, stride, padding, 1, ceil=ceil_mode)
-        sizes = windows.sizes if count_include_pad else None
-        if divisor_override is not None:
-            sizes = np.full(len(windows.entries), float(divisor_override))
-        return input.but(pooling.mean(input.tensor, windows, sizes))
+            return other(input, *arguments, **options)
+        return input.but(pooling.mean(input.tensor, average_windows(input.shape[-dimensions:], *arguments, **options)))
 
     return rule
 
@@ -350,6 +344,22 @@ def moved_windows(
     sizes, around, gaps = (for_each(value, len(positions)) for value in (kernel, padding, dilation))
     steps = for_each(stride, len(positions)) if stride else sizes
     return pooling.moved(positions, sizes, steps, around, gaps, ceil=ceil)
+
+
+def average_windows(
+    positions: tuple[int, ...],
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> pooling.Windows:
+    """Return the windows of average pooling, with what their sums are divided by as their sizes."""
+    windows = moved_windows(positions, kernel_size, stride, padding, 1, ceil=ceil_mode)
+    if divisor_override is not None:
+        return windows._replace(sizes=np.full(len(windows.entries), float(divisor_override)))
+    return windows if count_include_pad else windows._replace(sizes=(windows.entries >= 0).sum(1).astype(np.float64))
 
 
 def parted_windows(positions: tuple[int, ...], output_size: Any) -> pooling.Windows:

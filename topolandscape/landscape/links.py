@@ -1,8 +1,7 @@
 """Links: paths between minima with what is known of their highest point, and ways to know it better.
 
 A link's barrier is the highest loss on its path, so whatever is done here, it is an upper bound of the lowest pass.
-Each
-function takes many links, so that all their points share the calls of the loss engine.
+Each function takes many links, so that all their points share the calls of the loss engine.
 """
 
 from __future__ import annotations

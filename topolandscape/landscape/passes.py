@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.quasi_newton import History
+from topolandscape.landscape.polishing import dot
+from topolandscape.landscape.quasi_newton import History, inner_product
 from topolandscape.structures import Floats, Integers
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -439,7 +440,7 @@ def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
 
 
 def _lengths(vectors: Floats) -> Floats:
-    return np.sqrt(np.einsum("bkp,bkp->bk", vectors, vectors))
+    return np.sqrt(dot(vectors, vectors))
 
 
 def _steps(paths: Floats) -> tuple[Floats, Floats]:
@@ -504,12 +505,11 @@ def _interpolate(paths, positions, points):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _remove(vectors, units):  # type: ignore[no-untyped-def]
     """Take from vectors what they have along unit vectors, and return how much that was."""
-    along = np.zeros(vectors.shape[:2])
+    along = np.empty(vectors.shape[:2])
     for row in range(along.shape[0]):
         for place in range(along.shape[1]):
             vector, unit = vectors[row, place], units[row, place]
-            for i in range(len(unit)):
-                along[row, place] += vector[i] * unit[i]
+            along[row, place] = inner_product(vector, unit)
             vector -= along[row, place] * unit
     return along
 

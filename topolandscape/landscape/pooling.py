@@ -149,15 +149,13 @@ def largest(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     return values.view(shape), places.view(shape)
 
 
-def mean(x: Tensor, windows: Windows, sizes: Floats | None = None) -> Tensor:
+def mean(x: Tensor, windows: Windows) -> Tensor:
     """Return the sum of each window over its size.
 
     Parameters
     ----------
     x, windows
         As for `largest`.
-    sizes
-        Of the windows, float64 (windows,); None: the entries that are not in the padding.
 
     Examples
     --------
@@ -166,8 +164,7 @@ def mean(x: Tensor, windows: Windows, sizes: Floats | None = None) -> Tensor:
             [ 3.0000,  4.5000]])
     """
     lines, shape = _lines(x, windows)
-    own = (windows.entries >= 0).sum(1) if sizes is None else sizes
-    return _Summed.apply(lines, windows.entries, 1 / own).view(shape)
+    return _Summed.apply(lines, windows.entries, 1 / windows.sizes).view(shape)
 
 
 def _lines(x: Tensor, windows: Windows) -> tuple[Tensor, tuple[int, ...]]:

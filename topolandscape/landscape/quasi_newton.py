@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 
 from topolandscape.landscape.workers import Rows, run_together
 from topolandscape.structures import Floats, Integers
 
-# Numbers of all points above which several threads share them out, and threads that do.
-_MANY, _THREADS = 2**16, 2
+# Numbers of all points above which torch's threads share them out.
+_MANY = 2**16
 
 
 class History:
@@ -73,18 +74,20 @@ class History:
     def times(self, rows: Integers, gradients: Floats) -> Floats:
         """Return the inverse Hessians of some points times gradients (n, p)."""
         result = gradients.copy()
-        slices = Rows(len(rows), max(1, len(rows) // (4 * _THREADS)))
+        workers = torch.get_num_threads() if result.size > _MANY else 1
+        slices = Rows(len(rows), max(1, len(rows) // (4 * workers)))
 
         def work(_: int) -> None:
             while (part := slices.take()) is not None:
                 _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
 
-        run_together(work, _THREADS if result.size > _MANY else 1, slices)
+        run_together(work, workers, slices)
         return result
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(one, other):  # type: ignore[no-untyped-def]
+def inner_product(one, other):  # type: ignore[no-untyped-def]
+    """Return the inner product of two vectors, in compiled loops."""
     total = 0.0
     for i in range(len(one)):
         total += one[i] * other[i]
@@ -94,8 +97,8 @@ def _dot(one, other):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add(rows, steps, changes, least, kept_steps, kept_changes, weight, scale, following):  # type: ignore[no-untyped-def]
     for i, row in enumerate(rows):
-        product, square = _dot(steps[i], changes[i]), _dot(changes[i], changes[i])
-        if product > least * np.sqrt(square * _dot(steps[i], steps[i])):
+        product, square = inner_product(steps[i], changes[i]), inner_product(changes[i], changes[i])
+        if product > least * np.sqrt(square * inner_product(steps[i], steps[i])):
             place = following[row]
             kept_steps[row, place], kept_changes[row, place] = steps[i], changes[i]
             weight[row, place], scale[row] = 1 / product, product / square
@@ -111,10 +114,11 @@ def _multiply(rows, steps, changes, weight, scale, following, result):  # type: 
         for back in range(1, memory + 1):
             place = (following[row] - back) % memory
             if weight[row, place] != 0:
-                shares[place] = weight[row, place] * _dot(steps[row, place], vector)
+                shares[place] = weight[row, place] * inner_product(steps[row, place], vector)
                 vector -= shares[place] * changes[row, place]
         vector *= scale[row]
         for ahead in range(memory):
             place = (following[row] + ahead) % memory
             if weight[row, place] != 0:
-                vector += (shares[place] - weight[row, place] * _dot(changes[row, place], vector)) * steps[row, place]
+                back = weight[row, place] * inner_product(changes[row, place], vector)
+                vector += (shares[place] - back) * steps[row, place]

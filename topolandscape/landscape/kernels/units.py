@@ -82,7 +82,7 @@ def pull_back_moved(kind, count, tile, nothing, units, tangents, at, changes, mo
 
 
 @njit
-def clear(count, tile, nothing, block, at):  # type: ignore[no-untyped-def]
+def _clear(count, tile, nothing, block, at):  # type: ignore[no-untyped-def]
     """Write zeros to a block."""
     for i in range(count):
         found = _line(block, at, i, tile)
@@ -109,7 +109,7 @@ def take_largest(layer, space, source, at, units, to):  # type: ignore[no-untype
 def follow_largest(layer, space, units, at, to, tangents):  # type: ignore[no-untyped-def]
     """Write the tangents of the largest entries, of equal ones that of the first."""
     channels, tile, start, place = layer.inner, space.tile, space.start, space.place
-    clear(layer.after * channels, tile, space.nothing, tangents, to)
+    _clear(layer.after * channels, tile, space.nothing, tangents, to)
     for p in range(layer.after):
         own = layer.sources + p
         for c in range(channels):
@@ -125,7 +125,7 @@ def follow_largest(layer, space, units, at, to, tangents):  # type: ignore[no-un
 def return_largest(layer, space, units, at, own_at, changes, earlier, to):  # type: ignore[no-untyped-def]
     """Write the changes of the units before, of equal ones the first, from those of the largest, which are used up."""
     channels, tile, start, place, nothing = layer.inner, space.tile, space.start, space.place, space.nothing
-    clear(layer.before * channels, tile, nothing, earlier, to)
+    _clear(layer.before * channels, tile, nothing, earlier, to)
     for p in range(layer.after):
         own = layer.sources + p
         for c in range(channels):
