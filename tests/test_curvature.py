@@ -224,3 +224,22 @@ def test_bad_input_is_refused(call, message):
     landscape, _ = quadratic(np.array([1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match=message):
         call(landscape)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_across_a_direction_curvatures_are_those_of_the_plane(exact: bool) -> None:
+    rng = np.random.default_rng(1)
+    matrix = rng.standard_normal((9, 9))
+    matrix = matrix + matrix.T
+    landscape = Landscape.from_function(lambda x: 0.5 * ((x @ torch.as_tensor(matrix)) * x).sum(1), 9)
+    normals = rng.standard_normal((4, 9))
+    normals /= np.linalg.norm(normals, axis=1)[:, None]
+    low = lowest_curvatures(landscape, np.zeros((4, 9)), 2, seed=0, tolerance=1e-9, exact=exact, across=normals)
+    for row, normal in enumerate(normals):
+        plane = np.linalg.svd(normal[None])[2][1:]
+        np.testing.assert_allclose(low.values[row], np.linalg.eigvalsh(plane @ matrix @ plane.T)[:2], atol=1e-6)
+        np.testing.assert_allclose(low.vectors[row] @ normal, 0.0, atol=1e-7)
+    with pytest.raises(ValueError, match="across has 1 directions, points 4; each point needs one"):
+        lowest_curvatures(landscape, np.zeros((4, 9)), seed=0, across=normals[:1])
+    with pytest.raises(ValueError, match="k is 9; there are 8 dimensions"):
+        lowest_curvatures(landscape, np.zeros((4, 9)), 9, seed=0, across=normals)

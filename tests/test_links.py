@@ -13,7 +13,19 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 import topolandscape as tl
 from topolandscape import Landscape
-from topolandscape.landscape.links import Link, crossings, dips, joined, measured, resampled
+from topolandscape.landscape.links import (
+    Link,
+    beside,
+    crossings,
+    descents,
+    dips,
+    joined,
+    measured,
+    resampled,
+    together,
+    tops,
+    within,
+)
 from topolandscape.landscape.minima import minima
 from topolandscape.landscape.network import joining, minima_network
 from topolandscape.structures import Minima
@@ -64,20 +76,48 @@ def two_wells(*middle):
 def test_crossings_reach_the_saddle_and_both_minima():
     links = [two_wells((-0.2, 0.3), (0.3, 0.2)), two_wells((0.1, -0.2))]
     links.append(Link(links[0].points[::-1], links[0].barrier, links[0].top, links[0].word))
-    found = crossings(TWO_WELLS, links, gradient_tolerance=1e-8, max_evaluations=1000)
-    for crossing, side in zip(found, (-1.0, -1.0, 1.0), strict=True):
-        assert crossing.link.word == "verified saddle"
-        assert crossing.link.barrier == pytest.approx(1.0, abs=1e-9)
-        np.testing.assert_allclose(crossing.link.top, [0.0, 0.0], atol=1e-6)
-        np.testing.assert_allclose(crossing.link.points[[0, -1]], [[side, 0.0], [-side, 0.0]], atol=1e-6)
-        assert crossing.gradient_norms.max() <= 1e-8
-        assert fine(TWO_WELLS, crossing.link.points).max() <= crossing.link.barrier * (1 + 1e-9)
+    found = tops(TWO_WELLS, links, gradient_tolerance=1e-8)
+    assert all(top is not None for top in found)
+    starts = together([beside(found[:1]), beside(found[1:])])
+    ways, norms = descents(TWO_WELLS, starts, gradient_tolerance=1e-8, max_evaluations=1000)
+    assert norms.max() <= 1e-8
+    for link, side in zip(crossings(TWO_WELLS, found, ways), (-1.0, -1.0, 1.0), strict=True):
+        assert link.word == "verified saddle"
+        assert link.barrier == pytest.approx(1.0, abs=1e-9)
+        np.testing.assert_allclose(link.top, [0.0, 0.0], atol=1e-6)
+        np.testing.assert_allclose(link.points[[0, -1]], [[side, 0.0], [-side, 0.0]], atol=1e-6)
+        assert fine(TWO_WELLS, link.points).max() <= link.barrier * (1 + 1e-9)
 
 
-def test_where_there_is_no_saddle_there_is_no_crossing():
+def test_a_saddle_below_the_rest_of_its_way_is_not_its_highest_point():
+    (top,) = tops(TWO_WELLS, [two_wells((0.1, -0.2))], gradient_tolerance=1e-8)
+    over = [np.array([[0.0, 0.1], [0.0, 1.0], [-1.0, 0.0]]), np.array([[0.1, 0.0], [1.0, 0.0]])]
+    (link,) = crossings(TWO_WELLS, [top], over)
+    assert link.word == "path maximum"
+    assert link.barrier == pytest.approx(3.0, rel=1e-4)
+
+
+def test_descents_from_dips_keep_to_their_steps_and_below_their_ceilings():
+    waves = Landscape.from_function(lambda x: torch.cos(2 * np.pi * x[:, 0]) + x[:, 1] ** 2, 2)
+    links = measured(waves, [np.array([[0.1, 1.0], [1.9, 0.5]]), np.array([[0.0, 0.0], [3.0, 0.0]])])
+    own = dips(waves, links)
+    starts = together([within(link, some, 0.05) for link, some in zip(links, own, strict=True)])
+    assert [len(some) for some in own] == [2, 3]
+    np.testing.assert_allclose(starts.longest, np.repeat([0.05 * np.hypot(1.8, 0.5), 0.15], [2, 3]))
+    np.testing.assert_array_equal(starts.ceilings, np.repeat([link.barrier for link in links], [2, 3]))
+    ways, norms = descents(waves, starts, gradient_tolerance=1e-8, max_evaluations=1000)
+    assert norms.max() <= 1e-8
+    for way, start, ceiling, where in zip(ways, starts.points, starts.ceilings, (0.5, 1.5, 0.5, 1.5, 2.5), strict=True):
+        assert np.array_equal(way[0], start)
+        np.testing.assert_allclose(way[-1], [where, 0.0], atol=1e-7)
+        assert fine(waves, way).max() <= ceiling
+
+
+def test_where_there_is_no_saddle_none_is_reached():
     bowl = Landscape.from_function(lambda x: (x**2).sum(1), 2)
     links = measured(bowl, [np.array([[-1.0, 0.0], [0.0, 1.5], [1.0, 0.0]])])
-    assert crossings(bowl, links, gradient_tolerance=1e-8, max_evaluations=100) == [None]
+    assert tops(bowl, links, gradient_tolerance=1e-8) == [None]
+    assert tops(bowl, [], gradient_tolerance=1e-8) == []
 
 
 def test_dips_are_the_minima_along_a_path():
@@ -161,15 +201,17 @@ def test_infinite_barriers_join_nothing():
 # --------------------------------------------------------------------------------------------------------------
 
 
-def camel(x):
-    a, b = x[:, 0], x[:, 1]
-    return (2 - 1.05 * a**2 + a**4 / 6) * a**2 + a * b + b**2
-
-
 @pytest.fixture(scope="module")
-def camel_minima():
-    landscape = Landscape.from_function(camel, 2)
-    found = minima(landscape, [[-1.7, 0.9], [0.1, 0.1], [1.7, -0.9]], seed=0, steps=0, progress=False)
+def hollows():
+    """Return a tilted egg carton in a bowl, and some of its minima."""
+
+    def carton(x):
+        return torch.cos(4 * x).sum(1) + 0.3 * (x**2).sum(1) + 0.2 * x[:, 0]
+
+    landscape = Landscape.from_function(carton, 2)
+    starts = [[-2.3, -0.8], [2.3, 0.8], [0.8, -2.3], [0.8, 0.8], [-0.8, 2.3]]
+    found = minima(landscape, starts, seed=0, steps=0, progress=False)
+    assert len(found) == 5
     return landscape, found
 
 
@@ -180,39 +222,45 @@ def assert_same(one, other):
     assert all(np.array_equal(a, b) for a, b in zip(one.paths, other.paths, strict=True))
     for name in ("points", "values", "gradient_norm", "found"):
         assert np.array_equal(getattr(one.minima, name), getattr(other.minima, name)), name
-    for name in ("round", "evaluations", "explored", "left", "hopeful", "pairs_tried"):
+    for name in ("round", "evaluations", "explored", "left", "pairs_tried"):
         assert one.provenance[name] == other.provenance[name], name
     # All of the curve but the seconds.
     curves = (np.array(network.provenance["curve"])[:, 1:] for network in (one, other))
     assert np.array_equal(*curves)
 
 
-def test_a_search_goes_on_from_any_network_to_the_same_end(camel_minima):
-    landscape, found = camel_minima
+def test_a_search_goes_on_from_any_network_to_the_same_end(hollows):
+    landscape, found = hollows
     networks = list(joining(landscape, found, progress=False))
     assert len(networks) >= 3
-    assert networks[-1].provenance["hopeful"]
     for begun in networks:
         *_, end = joining(landscape, begun, progress=False)
         assert_same(end, networks[-1])
 
 
-def test_evaluations_end_the_search_wherever_it_was_stopped(camel_minima):
-    landscape, found = camel_minima
-    networks = list(joining(landscape, found, progress=False))
-    counts = [network.provenance["evaluations"] for network in networks]
+def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
+    landscape, found = hollows
+    whole = list(joining(landscape, found, progress=False))
+    counts = [network.provenance["evaluations"] for network in whole]
     assert (np.diff(counts) > 0).all()
-    first = next(row for row, network in enumerate(networks) if network.provenance["explored"])
-    # With less than twice as many as it takes until then, no new pairs are tried.
-    only = [network for network in networks if not network.provenance["explored"]]
-    for budget in (0, counts[1] - 1, counts[1], 2 * counts[first - 1], 2 * counts[-1]):
-        *_, end = joining(landscape, found, evaluations=budget, progress=False)
-        known = only if budget <= 2 * counts[first - 1] else networks
-        expected = next((network for network in known if network.provenance["evaluations"] >= budget), known[-1])
-        assert_same(end, expected)
-        # What others evaluate between two rounds is not counted.
-        with_others = joining(landscape, networks[0], evaluations=budget, progress=False)
-        assert_same([(network, landscape.values(np.zeros((100, 2))))[0] for network in with_others][-1], expected)
+    assert whole[1].provenance["explored"]
+    for budget in (0, counts[0], counts[0] + 1, 2 * counts[0], 3 * counts[0], 2 * counts[-1]):
+        networks = list(joining(landscape, found, evaluations=budget, progress=False))
+        spent = [network.provenance["evaluations"] for network in networks]
+        assert all(count < budget for count in spent[:-1])
+        if spent[-1] < budget:
+            *_, end = joining(landscape, networks[-1], explore=0, progress=False)
+            assert_same(end, networks[-1])
+        # New pairs are not tried near the end.
+        late = next((row for row, count in enumerate(spent) if count >= 0.7 * budget), len(spent) - 1)
+        assert networks[-1].provenance["explored"] == networks[late].provenance["explored"]
+        assert bool(networks[-1].provenance["explored"]) == (0.7 * budget > counts[0])
+        for begun in networks[:-1]:
+            # What others evaluate between two rounds is not counted.
+            with_others = joining(landscape, begun, evaluations=budget, progress=False)
+            assert_same(
+                [(network, landscape.values(np.zeros((100, 2))))[0] for network in with_others][-1], networks[-1]
+            )
 
 
 def test_evaluations_of_all_kinds_count_alike():

@@ -52,6 +52,7 @@ def lowest_curvatures(
     tolerance: float = 1e-5,
     max_products: int = 1000,
     exact: bool | None = None,
+    across: ArrayLike | None = None,
 ) -> Curvatures:
     """Return the lowest eigenvalues of the Hessian at each of many points.
 
@@ -72,6 +73,9 @@ def lowest_curvatures(
     exact
         True: all eigenvalues from the full matrix (dimension products and dimension^3 operations a point); None: so
         up to 300 dimensions; False: never.
+    across
+        For each point a unit direction (m, dimension): curvatures are those of the loss on the plane across it, of
+        one dimension less. The j-th is no less than the j-th and no more than the (j + 1)-th of the whole (Cauchy).
 
     Returns
     -------
@@ -92,7 +96,7 @@ def lowest_curvatures(
     >>> curvatures.values.round(6).tolist()
     [[-4.0, 2.0]]
     """
-    return _ends(landscape, points, k, 1.0, seed, tolerance, max_products, exact)
+    return _ends(landscape, points, k, 1.0, seed, tolerance, max_products, exact, across)
 
 
 def highest_curvatures(
@@ -250,29 +254,37 @@ def _ends(
     tolerance: float,
     max_products: int,
     exact: bool | None,
+    across: ArrayLike | None = None,
 ) -> Curvatures:
     """Return the lowest eigenvalues of `sign` times the Hessians, times `sign`."""
     rows = point_rows(points, landscape.dimension, "points")
     p = landscape.dimension
-    if whole_number(k, "k") > p:
-        raise ValueError(f"k is {k}; a landscape of {p} dimensions has {p} curvatures at a point. Ask for fewer.")
+    normals = np.empty((len(rows), 0, p)) if across is None else point_rows(across, p, "across")[:, None]
+    if len(normals) != len(rows):
+        raise ValueError(f"across has {len(normals)} directions, points {len(rows)}; each point needs one.")
+    free = p - normals.shape[1]
+    if whole_number(k, "k") > free:
+        raise ValueError(f"k is {k}; there are {free} dimensions, with as many curvatures at a point. Ask for fewer.")
     if not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be above 0.")
     whole_number(max_products, "max_products")
-    multiply = _multiply(landscape, rows)
+    whole = _multiply(landscape, rows)
+
+    def multiply(at: Any, blocks: Floats) -> Floats:
+        return _projected(whole(at, blocks), normals[at])
+
     if exact or (exact is None and p <= DENSE):
         vectors = np.full((len(rows), k, p), np.nan)
         together = max(1, _BASIS // p**2)
         for start in range(0, len(rows), together):
-            matrices = hessians(landscape, rows[start : start + together])
+            matrices = sign * hessians(landscape, rows[start : start + together])
             finite = np.isfinite(matrices).all(axis=(1, 2))
-            known = np.linalg.eigh(sign * matrices[finite])[1].transpose(0, 2, 1)[:, :k]
+            known = _lowest_of(matrices[finite], normals[start : start + together][finite], k)
             vectors[start : start + together][finite] = known
     else:
         block = np.random.default_rng(seed).standard_normal((k, p))
-        vectors = _block_lanczos(
-            lambda at, blocks: sign * multiply(at, blocks), len(rows), block, tolerance, max_products
-        )
+        first = _projected(np.broadcast_to(block, (len(rows), k, p)), normals)
+        vectors = _block_lanczos(lambda at, blocks: sign * multiply(at, blocks), first, free, tolerance, max_products)
     known = np.isfinite(vectors).all(axis=(1, 2))
     products = np.full(vectors.shape, np.nan)
     products[known] = multiply(known, vectors[known])
@@ -286,6 +298,16 @@ def _ends(
     )
 
 
+def _lowest_of(matrices: Floats, normals: Floats, k: int) -> Floats:
+    """Return the k lowest eigenvectors (m, k, p) of symmetric matrices, restricted to what is across the normals."""
+    if normals.shape[1]:
+        # The normals become eigenvectors of the highest eigenvalue.
+        matrices = _projected(_projected(matrices, normals).transpose(0, 2, 1), normals)
+        beyond = np.linalg.norm(matrices, axis=(1, 2))[:, None, None] + 1
+        matrices = matrices + beyond * normals.transpose(0, 2, 1) * normals
+    return np.linalg.eigh(matrices)[1].transpose(0, 2, 1)[:, :k]
+
+
 def _multiply(landscape: Landscape, points: Floats) -> _Multiply:
     """Return the products of b vectors at each point with the Hessian there, asked for in one call."""
 
@@ -297,13 +319,16 @@ def _multiply(landscape: Landscape, points: Floats) -> _Multiply:
     return multiply
 
 
-def _block_lanczos(multiply: _Multiply, m: int, first: Floats, tolerance: float, max_products: int) -> Floats:
-    """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from a first block (k, p) for all."""
-    k, p = first.shape
-    capacity = min(p, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
+def _block_lanczos(multiply: _Multiply, first: Floats, free: int, tolerance: float, max_products: int) -> Floats:
+    """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from first blocks (m, k, p).
+
+    The blocks, and what is made of them, have `free` dimensions.
+    """
+    m, k, p = first.shape
+    capacity = min(free, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
     basis = np.empty((m, capacity, p))
     small = np.zeros((m, capacity, capacity))  # the Hessian in that basis
-    basis[:, :k] = np.linalg.qr(first.T)[0].T
+    basis[:, :k] = np.linalg.qr(first.transpose(0, 2, 1))[0].transpose(0, 2, 1)
     found = np.full((m, k, p), np.nan)
     going = np.arange(m)
     start, size, spent, checked = 0, k, 0, 0
@@ -320,8 +345,8 @@ def _block_lanczos(multiply: _Multiply, m: int, first: Floats, tolerance: float,
         small[:, :size, start:size] = within.transpose(0, 2, 1)
         rest = products - np.matmul(within, basis[:, :size])
         ahead, coupling = _orthonormal(rest, basis[:, :size])
-        last = spent >= max_products or size == p
-        full = capacity < p and size + k > capacity
+        last = spent >= max_products or size == free
+        full = capacity < free and size + k > capacity
         # Eigenvalues of the small matrices cost little, if they are not asked for at every size.
         if last or full or size >= 1.2 * checked + k:
             checked = size

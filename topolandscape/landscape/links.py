@@ -18,6 +18,8 @@ from topolandscape.landscape.saddles import saddles
 from topolandscape.structures import Floats
 
 VERIFIED = "verified saddle"
+# Where the loss along a path is least between two rises: the number of points before it, and the point.
+Dip = tuple[int, Floats]
 # Points of a trail that are kept, if so few keep the path as low as it should be.
 _KEPT = (3, 5, 9, 17, 33, 128)
 # A saddle is the highest point of a path that rises above it by no more than this share of its height.
@@ -88,109 +90,162 @@ def strings(
 
 
 @dataclass(frozen=True, eq=False)
-class Crossing:
-    """A saddle, and where the descents to both sides of it end.
+class Top:
+    """A saddle near the top of a link.
 
     Attributes
     ----------
-    link
-        From one end over the saddle to the other, with the word "verified saddle" if the saddle is its highest point.
-    gradient_norms
-        At both ends, (2,).
+    point
+        Where, (p,).
+    value
+        Its loss.
+    noise
+        By how much losses differ there by rounding.
+    aside
+        A short step along its direction of negative curvature, towards the last point of the link, (p,).
+    longest
+        Longest step of the descents to both sides of it.
     """
 
-    link: Link
-    gradient_norms: Floats
+    point: Floats
+    value: float
+    noise: float
+    aside: Floats
+    longest: float
 
 
-def crossings(
-    landscape: Landscape, links: Sequence[Link], *, gradient_tolerance: float, max_evaluations: int
-) -> list[Crossing | None]:
-    """Go from the tops of links to saddles, and from there down to both sides; None where no saddle is reached.
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """Points from which to go down.
 
-    The first end of a crossing is the one on the side of the first point of its link.
+    Attributes
+    ----------
+    points
+        Shape (m, p).
+    longest
+        Longest step from each, (m,).
+    ceilings
+        What the highest loss on each way down should not exceed, (m,).
     """
+
+    points: Floats
+    longest: Floats
+    ceilings: Floats
+
+
+def tops(
+    landscape: Landscape, links: Sequence[Link], *, gradient_tolerance: float, noise: float | None = None
+) -> list[Top | None]:
+    """Go from the highest points of links to saddles; None where none is reached."""
+    if not links:
+        return []
     along = np.array([ahead - behind for behind, ahead in map(_around, links)])
     lengths = np.linalg.norm(along, axis=1)
-    tops, barriers = np.array([link.top for link in links]), np.array([link.barrier for link in links])
+    highest, barriers = np.array([link.top for link in links]), np.array([link.barrier for link in links])
     ends = landscape.values(np.concatenate([link.points[[0, -1]] for link in links]), progress=False).reshape(-1, 2)
     height = np.maximum(barriers - ends.max(axis=1), 0.0)
-    noise = noise_at(landscape, tops, barriers)
+    spread = noise_at(landscape, highest, barriers, noise)
     found = saddles(
         landscape,
-        tops,
+        highest,
         along,
         tolerance=gradient_tolerance,
         radius=0.3 * lengths,
-        ceiling=barriers + 0.01 * height + noise,
+        ceiling=barriers + 0.01 * height + spread,
+        noise=noise,
     )
-    rows = np.flatnonzero(found.verified & (found.values <= barriers + AS_HIGH * height + noise))
-    result: list[Crossing | None] = [None] * len(links)
-    if len(rows) == 0:
-        return result
-    directions = found.direction[rows] * np.sign((found.direction[rows] * along[rows]).sum(axis=1))[:, None]
-    aside = _ASIDE * lengths[rows, None] * directions
-    middle = found.points[rows]
-    ways = descents(
-        landscape,
-        np.concatenate([middle - aside, middle + aside]),
-        longest=_STEP * float(lengths[rows].min()),
-        ceilings=np.tile(found.values[rows] + noise[rows], 2),
-        gradient_tolerance=gradient_tolerance,
-        max_evaluations=max_evaluations,
+    reached = found.verified & (found.values <= barriers + AS_HIGH * height + spread)
+    forward = np.sign((found.direction * along).sum(axis=1))[:, None]
+    return [
+        Top(found.points[row], float(found.values[row]), float(spread[row]), aside, _STEP * float(lengths[row]))
+        if reached[row]
+        else None
+        for row, aside in enumerate(_ASIDE * lengths[:, None] * forward * found.direction)
+    ]
+
+
+def beside(found: Sequence[Top]) -> Starts:
+    """Return where to go down from saddles: of each, to the side of the first point of its link, then to the other."""
+    return Starts(
+        np.array([top.point + sign * top.aside for top in found for sign in (-1, 1)]),
+        np.repeat([top.longest for top in found], 2),
+        np.repeat([top.value + top.noise for top in found], 2),
     )
-    n = len(rows)
-    paths = [np.concatenate([ways[i][0][::-1], middle[i : i + 1], ways[n + i][0]]) for i in range(n)]
-    for place, (row, link) in enumerate(zip(rows, measured(landscape, paths, margin=0.0), strict=True)):
-        value = float(found.values[row])
+
+
+def within(link: Link, own: Sequence[Dip], share: float) -> Starts:
+    """Return where to go down from the dips of a link, by steps of a share of its segments."""
+    segment = float(np.linalg.norm(np.diff(link.points, axis=0), axis=1).mean())
+    n = len(own)
+    return Starts(np.array([dip for _, dip in own]), np.full(n, share * segment), np.full(n, link.barrier))
+
+
+def together(parts: Sequence[Starts]) -> Starts:
+    """Return all starts as one."""
+    if not parts:
+        return Starts(np.empty((0, 0)), np.empty(0), np.empty(0))
+    return Starts(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.longest for part in parts]),
+        np.concatenate([part.ceilings for part in parts]),
+    )
+
+
+def crossings(landscape: Landscape, found: Sequence[Top], ways: Sequence[Floats]) -> list[Link]:
+    """Return the links over saddles, given two ways down from each, in the order of `beside`.
+
+    Their word is "verified saddle" if the saddle is the highest point.
+    """
+    paths = [np.concatenate([ways[2 * row][::-1], top.point[None], ways[2 * row + 1]]) for row, top in enumerate(found)]
+    result = []
+    for top, link in zip(found, measured(landscape, paths, margin=0.0), strict=True):
         lower = landscape.values(link.points[[0, -1]], progress=False).max()
-        if link.barrier <= value + max(AS_HIGH * (value - lower), noise[row]):
-            link = Link(link.points, max(link.barrier, value), middle[place], VERIFIED)
-        result[row] = Crossing(link, np.array([ways[place][1], ways[n + place][1]]))
+        if link.barrier <= top.value + max(AS_HIGH * (top.value - lower), top.noise):
+            link = Link(link.points, max(link.barrier, top.value), top.point, VERIFIED)
+        result.append(link)
     return result
 
 
 def descents(
     landscape: Landscape,
-    starts: Floats,
+    starts: Starts,
     *,
-    longest: float,
-    ceilings: Floats,
     gradient_tolerance: float,
     max_evaluations: int,
-) -> list[tuple[Floats, float]]:
-    """Go down from points (m, p) to minima, and return the ways (k, p) there and the gradient norms at their ends.
+    noise: float | None = None,
+) -> tuple[list[Floats], Floats]:
+    """Go down to minima; return the ways (k, p) there and the gradient norms (m,) at their ends.
 
     Of each way as few points are kept as keep its highest loss below its ceiling.
     """
     ended = polish(
         landscape,
-        starts,
+        starts.points,
         tolerance=gradient_tolerance,
         max_evaluations=max_evaluations,
-        longest=longest,
+        longest=starts.longest,
         trails=True,
+        noise=noise,
         progress=False,
     )
     ways: list[Floats] = list(ended.trails)
-    left = list(range(len(starts)))
+    left = list(range(len(ways)))
     for count in _KEPT:
         few = {row: ended.trails[row][_spread(len(ended.trails[row]), count)] for row in left}
         links = measured(landscape, list(few.values()))
         for (row, way), link in zip(few.items(), links, strict=True):
             ways[row] = way
-            if link.barrier <= ceilings[row]:
+            if link.barrier <= starts.ceilings[row]:
                 left.remove(row)
         if not left:
             break
-    return [(way, float(norm)) for way, norm in zip(ways, ended.gradient_norm, strict=True)]
+    return ways, ended.gradient_norm
 
 
-def dips(landscape: Landscape, links: Sequence[Link], *, cuts: int = 8) -> list[list[tuple[int, Floats]]]:
-    """Return where along each link the loss is least between two rises, from the first end to the last.
-
-    Each dip as the number of points of the path before it, and the dip itself.
-    """
+def dips(landscape: Landscape, links: Sequence[Link], *, cuts: int = 8) -> list[list[Dip]]:
+    """Return where along each link the loss is least between two rises, from the first end to the last."""
+    if not links:
+        return []
     shares = np.arange(cuts)[:, None] / cuts
     fine = []
     for link in links:

@@ -143,7 +143,7 @@ def minima(
         known = going[np.isfinite(lowest[going]).all(axis=1)]
         index[known] = (lowest[known] < -thresholds[known, None]).sum(axis=1)
         if merge is not None:
-            labels[going] = len(points) + _merged(landscape, points[going], values[going], noise, merge)
+            labels[going] = len(points) + _merged(landscape, points[going], values[going], merge)
 
     labels = _numbered(labels)
     rows = np.array([_best(np.flatnonzero(labels == label), norms) for label in range(labels.max() + 1)])
@@ -172,7 +172,15 @@ def minima(
     )
 
 
-def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, tolerance: float = 1e-2) -> Integers:
+def merge_equal(
+    landscape: Landscape,
+    points: ArrayLike,
+    values: ArrayLike,
+    *,
+    tolerance: float = 1e-2,
+    known: int = 0,
+    noise: float | None = None,
+) -> Integers:
     """Tell which points are the same minimum.
 
     Two points are one when their distance is small and the loss has no barrier on the segment between them, that is,
@@ -189,6 +197,10 @@ def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, t
     tolerance
         Largest distance, relative to the larger norm of the two points (or to 1, if that is more). Points whose
         gradient vanishes up to g lie within g / curvature of their minimum: it should not be smaller than that.
+    known
+        So many of the first points are known to be different minima.
+    noise
+        As for `polish`.
 
     Returns
     -------
@@ -197,7 +209,7 @@ def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, t
 
     Notes
     -----
-    m^2 distances, and the loss at 9 points on the segment of each near pair.
+    m (m - known) distances, and the loss at 9 points on the segment of each near pair.
 
     Examples
     --------
@@ -211,7 +223,7 @@ def merge_equal(landscape: Landscape, points: ArrayLike, values: ArrayLike, *, t
     if losses.shape != (len(at),):
         raise ValueError(f"values have shape {losses.shape}; there are {len(at)} points, so they need ({len(at)},).")
     _check_merge(tolerance)
-    return _merged(landscape, at, losses, noise_at(landscape, at, losses), tolerance)
+    return _merged(landscape, at, losses, tolerance, known, noise)
 
 
 def merged(landscape: Landscape, minima: Minima, *, tolerance: float = 1e-2) -> Minima:
@@ -378,17 +390,28 @@ def _accuracies(landscape: Landscape, points: Floats) -> Floats:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _merged(landscape: Landscape, points: Floats, values: Floats, noise: Floats, tolerance: float) -> Integers:
+def _merged(
+    landscape: Landscape,
+    points: Floats,
+    values: Floats,
+    tolerance: float,
+    known: int = 0,
+    share: float | None = None,
+) -> Integers:
     """Return the labels of `merge_equal`."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial.distance import pdist
+    from scipy.spatial.distance import cdist
 
     m, p = points.shape
     size = np.maximum(1.0, np.linalg.norm(points, axis=1))
-    one, other = np.triu_indices(m, 1)
-    near = pdist(points) <= tolerance * np.maximum(size[one], size[other])
-    one, other = one[near], other[near]
+    near = cdist(points[known:], points) <= tolerance * np.maximum(size[known:, None], size)
+    other, one = np.nonzero(near)
+    other += known
+    one, other = one[one < other], other[one < other]
+    near_some = np.union1d(one, other)
+    noise = np.zeros(m)
+    noise[near_some] = noise_at(landscape, points[near_some], values[near_some], share)
     same = np.zeros(len(one), dtype=bool)
     shares = np.arange(1, _ON_SEGMENT + 1)[:, None] / (_ON_SEGMENT + 1)
     # Few enough segments at once that their points do not fill the memory.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +15,18 @@ from numpy.typing import ArrayLike
 from topolandscape.landscape.links import (
     AS_HIGH,
     VERIFIED,
+    Dip,
     Link,
+    beside,
     crossings,
     descents,
     dips,
     joined,
     resampled,
     strings,
+    together,
+    tops,
+    within,
 )
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal, with_accuracies
@@ -36,12 +42,19 @@ Pairs = Literal["tree", "all"] | ArrayLike
 # bend it with twice the points. Long links are taken apart first.
 _APART, _SADDLE, _FINER = "apart", "saddle", "finer"
 _LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
-# Links of each way that are worked on at once.
-_AT_ONCE = 6
+# Links of each way that may be worked on in a round, links that are, and new pairs that are joined in it. Few: what is
+# found in one round tells where the next should look.
+_OF_EACH_WAY, _LINKS, _NEW_PAIRS = 2, 4, 15
+# New pairs across each cut that are looked at, and points on the segment between them.
+_CANDIDATES, _ON_SEGMENT = 24, 5
+# New pairs are not tried when in so many rounds the sum of the bars has fallen by no more than this share of it.
+_FUTILE, _LITTLE = 3, 1e-3
 # Share of what is allowed after which no new pairs are tried.
-_EXPLORING = 0.5
-# Longest step of a descent, in segments of the link.
+_EXPLORING = 0.7
+# Longest step of a descent from a dip, in segments of the link.
 _SHARE = 0.5
+# Minima at which the rounding of losses is measured.
+_MEASURED = 16
 # Points of new strings, most points of any; how far they are bent, and how many steps are remembered in doing so.
 _FEW, _MANY = 9, 33
 _ROUGH, _ROUGH_STEPS, _ROUGH_MEMORY = 0.1, 60, 8
@@ -56,11 +69,11 @@ def minima_network(
     points: tuple[int, ...] = (9, 17),
     steps: int = 400,
     tolerance: float = 0.01,
-    explore: int = 2,
+    explore: int = 100,
     saddle: bool = True,
     gradient_tolerance: float = 1e-5,
     max_evaluations: int = 5000,
-    rounds: int = 40,
+    rounds: int = 100,
     seconds: float | None = None,
     evaluations: int | None = None,
     progress: bool | None = None,
@@ -81,11 +94,11 @@ def minima_network(
     points, steps, tolerance
         As for `lower_paths`.
     explore
-        How often, when nothing else is left to do, new pairs across the cuts of the highest passes are tried, if
-        `pairs` is ``"tree"``, and less than half of `seconds` or `evaluations` is used up: what is found then has to be
-        refined.
+        In how many rounds new pairs across the cuts of the highest passes are tried, if `pairs` is ``"tree"``: as long
+        as less than 70 % of `rounds`, `seconds` and `evaluations` is used up, since what is found has to be refined,
+        and the sum of the bars has fallen by a thousandth in the last three rounds.
     saddle
-        Whether the highest passes are refined until they are saddles of index one.
+        Whether the highest passes are refined until they are saddles of index one, a few of them in each round.
     gradient_tolerance
         Gradient norm below which saddles, and minima met on the way, count as stationary.
     max_evaluations
@@ -114,7 +127,8 @@ def minima_network(
     -----
     The lowest barriers between all pairs are those along the minimum spanning tree (elder rule), so that only the
     highest link of each way through the tree is worth improving, and only a pair across its cut worth trying (Draxler,
-    Veschgini, Salmhofer and Hamprecht 2018, algorithm 3). Between two minima there is in general no single saddle but
+    Veschgini, Salmhofer and Hamprecht 2018, algorithm 3): of the nearest ones that between which a straight segment
+    rises least. Between two minima there is in general no single saddle but
     a chain of them (Wales 2003; Carr, Trygubenko and Wales 2005): from the highest point of a link the search goes to a
     saddle and from there down to both sides; what it meets are new minima, and what is not joined yet are new links.
     Long links, and those where no saddle is reached, are taken apart at their dips, or bent with more points.
@@ -157,11 +171,11 @@ def joining(
     points: tuple[int, ...] = (9, 17),
     steps: int = 400,
     tolerance: float = 0.01,
-    explore: int = 2,
+    explore: int = 100,
     saddle: bool = True,
     gradient_tolerance: float = 1e-5,
     max_evaluations: int = 5000,
-    rounds: int = 40,
+    rounds: int = 100,
     seconds: float | None = None,
     evaluations: int | None = None,
     progress: bool | None = None,
@@ -186,6 +200,7 @@ def joining(
         sum of the lengths of the bars of the given minima, how many of these end at verified saddles, and evaluations.
     """
     begun = time.monotonic()
+    before_that = minima.provenance["curve"][-1][0] if isinstance(minima, MinimaNetwork) else 0.0
     settings: dict[str, Any] = {
         "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),
         "start": name_of(start),
@@ -205,23 +220,28 @@ def joining(
     if isinstance(minima, Minima):
         search.join(_pairs(pairs, minima), start)
         search.evaluations += engine.evaluations - before
-        search.note(begun)
+        search.note(begun - before_that)
         yield search.network()
     explored = isinstance(pairs, str) and pairs == "tree"
 
     def used() -> float:
         """Return which share of what is allowed is used up."""
-        time_used = 0.0 if seconds is None else (time.monotonic() - begun) / max(seconds, 1e-9)
-        return max(time_used, 0.0 if evaluations is None else search.evaluations / max(evaluations, 1))
+        shares = [search.round / max(rounds, 1)]
+        if seconds is not None:
+            shares.append((time.monotonic() - begun) / max(seconds, 1e-9))
+        if evaluations is not None:
+            shares.append(search.evaluations / max(evaluations, 1))
+        return max(shares)
 
     while search.round < rounds and used() < 1:
         # Others may evaluate between two rounds.
         before = engine.evaluations
-        if not (saddle and search.refine()) and not (explored and used() < _EXPLORING and search.explore()):
+        refined = saddle and search.refine()
+        if not (explored and used() < _EXPLORING and search.explore()) and not refined:
             break
         search.round += 1
         search.evaluations += engine.evaluations - before
-        search.note(begun)
+        search.note(begun - before_that)
         yield search.network()
     if isinstance(minima, MinimaNetwork) and search.round == minima.provenance["round"]:
         yield minima
@@ -255,10 +275,13 @@ class _Search:
                 "out, by minima.rows(np.isfinite(minima.values))."
             )
         self._minima = known
+        # Measured once, since that takes a dozen evaluations in forms that are slow.
+        some = slice(0, _MEASURED)
+        sizes = np.maximum(np.abs(known.values[some]), np.finfo(float).tiny)
+        self._noise = float((landscape.noise_at(known.points[some]) / sizes).max())
         self.trained = start.trained if isinstance(start, MinimaNetwork) else len(start)
         self._links: dict[Pair, Link] = {}
         self._left: dict[Pair, list[str]] = {}  # what can still be done with each link
-        self._hopeful: list[Pair] = []  # links that are refined although they are in no way yet
         self._pairs_tried: set[Pair] = set()
         self.round, self._explored, self.evaluations = 0, 0, 0
         self._curve: list[list[float]] = []
@@ -270,7 +293,6 @@ class _Search:
                     start.paths[row], float(start.barriers[row]), start.tops[row], start.passes[row]
                 )
                 self._left[pair] = list(state["left"][row])
-            self._hopeful = [(a, b) for a, b in state["hopeful"]]
             self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
             self.round, self._explored = state["round"], state["explored"]
             self.evaluations = state["evaluations"]
@@ -296,7 +318,6 @@ class _Search:
                 "evaluations": self.evaluations,
                 "explored": self._explored,
                 "left": [self._left[pair] for pair in order],
-                "hopeful": self._hopeful,
                 "pairs_tried": sorted(self._pairs_tried),
                 "curve": self._curve,
             },
@@ -314,10 +335,7 @@ class _Search:
             verified += self._links[pair].word == VERIFIED
             lowest[a] = min(lowest[a], lowest[b])
             component[component == b] = a
-        before = self._curve[-1][0] if self._curve and self.round else 0.0
-        self._curve.append(
-            [max(before, time.monotonic() - begun), float(total), float(verified), float(self.evaluations)]
-        )
+        self._curve.append([time.monotonic() - begun, float(total), float(verified), float(self.evaluations)])
 
     def _spanning(self) -> tuple[list[Pair], list[tuple[Pair, list[int]]]]:
         """Return the spanning tree, and for each bar of the given minima its highest link and the way over it."""
@@ -356,6 +374,8 @@ class _Search:
             self._landscape,
             np.concatenate([self._minima.points, points]),
             np.concatenate([self._minima.values, values]),
+            known=m,
+            noise=self._noise,
         )
         first = {int(label): row for row, label in reversed(list(enumerate(labels[:m])))}
         rows: list[int] = []
@@ -407,26 +427,26 @@ class _Search:
     # ---------------------------------------------------------------------------------------------- rounds
 
     def refine(self) -> bool:
-        """Work on the highest links of all ways; return whether there was anything to do."""
-        chosen: list[Pair] = []
-        for _, way in self._spanning()[1]:
+        """Work on the highest links of some ways; return whether there was anything to do."""
+        ranks: list[list[Pair]] = [[] for _ in range(_OF_EACH_WAY)]
+        for _, way in reversed(self._spanning()[1]):
             links = sorted(
                 ((min(step), max(step)) for step in pairwise(way)), key=lambda pair: -self._links[pair].barrier
             )
             # Where nothing can be done with the highest, what is below it does not matter.
             if self._left[links[0]]:
-                chosen += [pair for pair in links[:_AT_ONCE] if self._left[pair] and pair not in chosen]
-        # A new pair is no part of a way yet; it is worth being taken apart, and a saddle.
-        chosen += [pair for pair in self._hopeful if len(self._left[pair]) > 1 and pair not in chosen]
+                for rank, pair in zip(ranks, links, strict=False):
+                    rank.append(pair)
+        chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:_LINKS]
         doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
         for pair in chosen:
             doing[self._left[pair].pop(0)].append(pair)
-        gaps, whole = self._apart(doing[_APART])
-        for pair in whole:
-            if self._left[pair]:
+        cut = dips(self._landscape, [self._links[pair] for pair in doing[_APART]])
+        apart = [(pair, own) for pair, own in zip(doing[_APART], cut, strict=True) if own]
+        for pair, own in zip(doing[_APART], cut, strict=True):
+            if not own and self._left[pair]:
                 doing[self._left[pair].pop(0)].append(pair)
-        gaps += self._over_saddles(doing[_SADDLE])
-        gaps = [gap for gap in gaps if gap[0] != gap[1] and not self._is_low(gap[0], gap[1])]
+        gaps = [gap for gap in self._taken_apart(apart, doing[_SADDLE]) if not self._is_low(gap[0], gap[1])]
         found = self._roughly([path for _, _, path in gaps], _FEW)
         for (a, b, _), link in zip(gaps, found, strict=True):
             self._add(a, b, link)
@@ -434,69 +454,49 @@ class _Search:
         return bool(chosen)
 
     def _is_low(self, a: int, b: int) -> bool:
-        """Return whether two minima have a link already that is a verified saddle."""
+        """Return whether two minima are one, or have a link already that is a verified saddle."""
         link = self._links.get((min(a, b), max(a, b)))
-        return link is not None and link.word == VERIFIED
+        return a == b or (link is not None and link.word == VERIFIED)
 
-    def _over_saddles(self, pairs: list[Pair]) -> list[tuple[int, int, Floats]]:
-        """Add the saddles near the tops of links; return what is left to be joined."""
-        if not pairs:
-            return []
-        links = [self._links[pair] for pair in pairs]
-        found = crossings(
+    def _taken_apart(self, apart: list[tuple[Pair, list[Dip]]], over: list[Pair]) -> list[tuple[int, int, Floats]]:
+        """Go down from the dips of links and from saddles near the tops of others; return what is to be joined then."""
+        cut = [self._links[pair] for pair, _ in apart]
+        reached = tops(
             self._landscape,
-            links,
+            [self._links[pair] for pair in over],
+            gradient_tolerance=self._settings["gradient_tolerance"],
+            noise=self._noise,
+        )
+        found = [top for top in reached if top is not None]
+        before = {pair: self._links[pair] for pair, top in zip(over, reached, strict=True) if top is not None}
+        parts = [within(link, own, _SHARE) for link, (_, own) in zip(cut, apart, strict=True)]
+        starts = together([*parts, *(beside([top]) for top in found)])
+        if not len(starts.points):
+            return []
+        ways, norms = descents(
+            self._landscape,
+            starts,
             gradient_tolerance=self._settings["gradient_tolerance"],
             max_evaluations=self._settings["max_evaluations"],
+            noise=self._noise,
         )
-        reached = [(pair, link, one) for pair, link, one in zip(pairs, links, found, strict=True) if one is not None]
-        ends = [one.link.points[[0, -1]] for _, _, one in reached]
-        rows = self._met(
-            np.concatenate(ends) if ends else np.empty((0, 0)),
-            np.concatenate([one.gradient_norms for _, _, one in reached]) if ends else np.empty(0),
-        )
+        ended = iter(self._met(np.array([way[-1] for way in ways]), norms))
         gaps = []
-        for place, ((a, b), link, one) in enumerate(reached):
-            c, d = rows[2 * place : 2 * place + 2]
-            self._add(c, d, one.link, [_APART, _FINER])
-            place_of_top = int(np.linalg.norm(link.points - link.top, axis=1).argmin())
-            middle = self._minima.points
-            gaps.append((a, c, joined(link.points[: max(1, place_of_top)], middle[c][None])))
-            gaps.append((d, b, joined(middle[d][None], link.points[min(place_of_top + 1, len(link.points) - 1) :])))
+        trails = iter(ways)
+        for (pair, own), link in zip(apart, cut, strict=True):
+            gaps += _between_dips(pair, link, own, [(next(ended), next(trails)) for _ in own])
+        if found:
+            for pair, link in zip(before, crossings(self._landscape, found, list(trails)), strict=True):
+                gaps += self._over(pair, before[pair], link, next(ended), next(ended))
         return gaps
 
-    def _apart(self, pairs: list[Pair]) -> tuple[list[tuple[int, int, Floats]], list[Pair]]:
-        """Take links apart at their dips; return what is to be joined instead, and the links that have no dips."""
-        if not pairs:
-            return [], []
-        links = [self._links[pair] for pair in pairs]
-        found = dips(self._landscape, links)
-        flat = [dip for own in found for _, dip in own]
-        if not flat:
-            return [], pairs
-        spacing = [np.linalg.norm(np.diff(link.points, axis=0), axis=1).mean() for link in links]
-        ways = descents(
-            self._landscape,
-            np.array(flat),
-            longest=_SHARE * float(min(spacing)),
-            ceilings=np.repeat([link.barrier for link in links], [len(own) for own in found]),
-            gradient_tolerance=self._settings["gradient_tolerance"],
-            max_evaluations=self._settings["max_evaluations"],
-        )
-        rows = iter(self._met(np.array([way[-1] for way, _ in ways]), np.array([norm for _, norm in ways])))
-        trails = iter([way for way, _ in ways])
-        gaps = []
-        for (a, b), link, own in zip(pairs, links, found, strict=True):
-            last, first, before = a, 0, link.points[:1]
-            for number, _ in own:
-                row, trail = next(rows), next(trails)
-                between = link.points[first:number]
-                gaps.append(
-                    (last, row, joined(joined(before, between), trail) if len(between) else joined(before, trail))
-                )
-                last, first, before = row, number, trail[::-1]
-            gaps.append((last, b, joined(before, link.points[first:])))
-        return gaps, [pair for pair, own in zip(pairs, found, strict=True) if not own]
+    def _over(self, pair: Pair, old: Link, link: Link, c: int, d: int) -> list[tuple[int, int, Floats]]:
+        """Add the link over a saddle near the top of an old one; return what is left to be joined of that."""
+        points = self._minima.points
+        self._add(c, d, link, [_APART, _FINER])
+        top = int(np.linalg.norm(old.points - old.top, axis=1).argmin())
+        before, after = old.points[: max(1, top)], old.points[min(top + 1, len(old.points) - 1) :]
+        return [(pair[0], c, joined(before, points[c][None])), (d, pair[1], joined(points[d][None], after))]
 
     def _make_finer(self, pairs: list[Pair]) -> None:
         """Bend links with twice the points."""
@@ -510,25 +510,73 @@ class _Search:
                 self._add(*pair, link)
 
     def explore(self) -> bool:
-        """Join new pairs across the cuts of the highest links; return whether there were any."""
-        if self._explored >= self._settings["explore"]:
+        """Join some new pairs across the cuts of the highest links; return whether there were any."""
+        totals = [row[1] for row in self._curve[-_FUTILE - 1 :]]
+        futile = len(totals) > _FUTILE and totals[0] - totals[-1] <= _LITTLE * totals[-1]
+        if self._explored >= self._settings["explore"] or futile:
             return False
         self._explored += 1
+        near = self._across_cuts()
+        # The straight segment tells roughly which of the near pairs is worth a string.
+        heights = self._straight_heights([pair for some in near for pair in some])
+        lowest = [sorted(some, key=heights.__getitem__) for some in near]
+        chosen = list(dict.fromkeys(pair for rank in zip_longest(*lowest) for pair in rank if pair is not None))
+        chosen = chosen[:_NEW_PAIRS]
+        self._pairs_tried |= set(chosen)
+        paths = [self._minima.points[list(pair)] for pair in chosen]
+        for (a, b), link in zip(chosen, self._roughly(paths, _FEW), strict=True):
+            self._add(a, b, link, _LONG)
+        return bool(chosen)
+
+    def _across_cuts(self) -> list[list[Pair]]:
+        """Return for each highest link, the highest first, the nearest pairs across its cut that were not tried yet."""
         tree, ways = self._spanning()
-        chosen: list[Pair] = []
         points = self._minima.points
+        products = points @ points.T
+        squares = np.diag(products)
+        distances = squares[:, None] + squares - 2 * products  # squared
+        for a, b in [*self._pairs_tried, *self._links]:
+            distances[a, b] = distances[b, a] = math.inf
+        result = []
         for link, _ in reversed(ways):
             component = _component(link[0], [pair for pair in tree if pair != link], len(points))
             inside, outside = np.flatnonzero(component), np.flatnonzero(~component)
-            distances = np.linalg.norm(points[inside, None] - points[None, outside], axis=2)
-            for place in np.argsort(distances, axis=None):
-                a, b = int(inside[place // len(outside)]), int(outside[place % len(outside)])
-                pair = (min(a, b), max(a, b))
-                if pair not in self._pairs_tried and pair not in chosen and pair not in self._links:
-                    chosen.append(pair)
-                    break
-        self._hopeful = self.join(chosen)
-        return bool(chosen)
+            across = distances[np.ix_(inside, outside)]
+            places = np.argpartition(across, min(_CANDIDATES, across.size) - 1, axis=None)[:_CANDIDATES]
+            rows, columns = np.unravel_index(places[np.isfinite(across.ravel()[places])], across.shape)
+            result.append(
+                [(min(a, b), max(a, b)) for a, b in zip(inside[rows].tolist(), outside[columns].tolist(), strict=True)]
+            )
+        return result
+
+    def _straight_heights(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
+        """Return how high the loss is at a few points on the segments between pairs."""
+        pairs = list(dict.fromkeys(pairs))
+        if not pairs:
+            return {}
+        ends = self._minima.points[np.array(pairs)]
+        shares = np.arange(1, _ON_SEGMENT + 1)[:, None] / (_ON_SEGMENT + 1)
+        inner = ends[:, :1] * (1 - shares) + ends[:, 1:] * shares
+        losses = self._landscape.values(inner.reshape(-1, ends.shape[2]), progress=False)
+        highest = np.nan_to_num(losses, nan=math.inf).reshape(len(pairs), -1).max(axis=1)
+        return dict(zip(pairs, highest.tolist(), strict=True))
+
+
+def _between_dips(
+    pair: Pair, link: Link, own: Sequence[Dip], ended: Sequence[tuple[int, Floats]]
+) -> list[tuple[int, int, Floats]]:
+    """Return the parts of a link between its dips, each from one minimum below a dip to the next.
+
+    `ended` has for each dip the minimum below it, and the way there.
+    """
+    gaps = []
+    last, first, before = pair[0], 0, link.points[:1]
+    for (number, _), (row, trail) in zip(own, ended, strict=True):
+        between = link.points[first:number]
+        gaps.append((last, row, joined(joined(before, between), trail) if len(between) else joined(before, trail)))
+        last, first, before = row, number, trail[::-1]
+    gaps.append((last, pair[1], joined(before, link.points[first:])))
+    return gaps
 
 
 def _with_more(minima: Minima, points: Floats, values: Floats, norms: Floats) -> Minima:

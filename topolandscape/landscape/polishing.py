@@ -91,8 +91,9 @@ def polish(
     *,
     tolerance: float = 1e-6,
     max_evaluations: int = 5000,
-    longest: float = math.inf,
+    longest: float | ArrayLike = math.inf,
     trails: bool = False,
+    noise: float | None = None,
     progress: bool | None = None,
 ) -> Polished:
     """Go on from points near minima until their gradients vanish.
@@ -108,9 +109,12 @@ def polish(
     max_evaluations
         Gradients for each point, a product with the Hessian counting as two.
     longest
-        Longest step. Short steps stay in the basin in which they begin.
+        Longest step; one number, or one a point. Short steps stay in the basin in which they begin.
     trails
         Whether to return the places that each point went through.
+    noise
+        By which share of their size losses differ by rounding; None: it is measured at each point, which takes several
+        evaluations in forms that are slow.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -146,8 +150,9 @@ def polish(
     values, gradients = landscape.gradients(at, progress=False)
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
-        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, longest, trails, bar)
-        task.noise = noise_at(landscape, at, values)
+        most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
+        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, bar)
+        task.noise = noise_at(landscape, at, values, noise)
         task.end("not finite", ~_finite(values, gradients))
         _quasi_newton(task, (max_evaluations + 1) // 2)
         _newton(task)
@@ -161,11 +166,15 @@ def polish(
     )
 
 
-def noise_at(landscape: Landscape, points: Floats, values: Floats) -> Floats:
-    """Return by how much losses (m,) at points (m, p) may differ by rounding, with a margin."""
+def noise_at(landscape: Landscape, points: Floats, values: Floats, share: float | None = None) -> Floats:
+    """Return by how much losses (m,) at points (m, p) may differ by rounding, with a margin.
+
+    Measured, or a share of their size.
+    """
     # Measured at one point the rounding can be small by chance, hence the second term.
     precision = torch.finfo(getattr(torch, landscape.description["dtype"])).eps
-    return np.maximum(4 * landscape.noise_at(points), 4 * precision * np.abs(values))
+    found = landscape.noise_at(points) if share is None else share * np.abs(values)
+    return np.maximum(4 * found, 4 * precision * np.abs(values))
 
 
 class _Task:
@@ -179,7 +188,7 @@ class _Task:
         gradients: Floats,
         tolerance: float,
         allowed: int,
-        longest: float,
+        longest: Floats,
         trails: bool,
         bar: tqdm,
     ) -> None:
@@ -293,7 +302,7 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         task.end_converged()
         directions[there] = -history.times(there, task.gradients[there])
         slopes[there] = dot(directions[there], task.gradients[there])
-        most[there] = task.longest / np.maximum(np.linalg.norm(directions[there], axis=1), np.finfo(float).tiny)
+        most[there] = task.longest[there] / np.maximum(np.linalg.norm(directions[there], axis=1), np.finfo(float).tiny)
         step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0
         norms = np.linalg.norm(task.gradients[there], axis=1)
         little = np.maximum(_LITTLE * np.abs(task.values[there]), 100 * task.noise[there])
@@ -341,7 +350,7 @@ def _newton(task: _Task) -> None:
         radius[rows] = np.where(
             ratio < 0.25, length / 4, np.where((ratio > 0.75) & edge, 2 * radius[rows], radius[rows])
         )
-        radius[rows] = np.minimum(radius[rows], task.longest)
+        radius[rows] = np.minimum(radius[rows], task.longest[rows])
         better = ratio > _DECREASE
         task.go_to(rows[better], task.points[rows[better]] + steps[better], values[better], gradients[better])
         norms[rows] = np.linalg.norm(task.gradients[rows], axis=1)

@@ -39,12 +39,12 @@ class Saddles:
     gradient_norm
         Shape (m,).
     curvature
-        The two lowest eigenvalues of the Hessian, shape (m, 2); the second is infinite in one dimension. NaN where the
-        gradient does not vanish.
+        Along the direction and, the least, across it, shape (m, 2): the two lowest eigenvalues of the Hessian, up to
+        their residuals; the second is infinite in one dimension. NaN where the gradient does not vanish.
     residual
         ``|H v - curvature v|`` of both, shape (m, 2): how far from the curvatures eigenvalues may lie.
     direction
-        Unit eigenvector of the lowest, shape (m, p).
+        Unit vector near the eigenvector of the lowest, shape (m, p).
     verified
         Whether the gradient norm is below the tolerance and exactly one curvature is negative, by more than its
         residual; shape (m,).
@@ -69,6 +69,7 @@ def saddles(
     steps: int = 600,
     products: int = 100,
     ceiling: float | ArrayLike = math.inf,
+    noise: float | None = None,
     seed: int | np.random.Generator = 0,
 ) -> Saddles:
     """Go from points near a pass to stationary points with one negative curvature.
@@ -91,6 +92,8 @@ def saddles(
         Most products of the Hessian with a vector, for each Newton step of a point.
     ceiling
         Loss above which a point is given up; one number, or one a point.
+    noise
+        As for `polish`.
     seed
         Of the search for the lowest curvatures at the end.
 
@@ -122,7 +125,7 @@ def saddles(
     values, gradients = landscape.gradients(at, progress=False)
     highest = np.broadcast_to(np.asarray(ceiling, dtype=np.float64), (len(at),))
     climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
-    climb.approach(steps)
+    climb.approach(steps, noise_at(landscape, at, values, noise))
     climb.close_in(products)
     return _examined(landscape, climb, tolerance, seed)
 
@@ -164,10 +167,9 @@ class _Climb:
         steps = slopes / np.maximum(np.abs(self.curvatures[rows]), 1e-300)
         return slopes, np.clip(steps, -0.5 * radius, 0.5 * radius)
 
-    def approach(self, steps: int) -> None:
+    def approach(self, steps: int, noise: Floats) -> None:
         """Go downhill across the directions by L-BFGS without line search, and uphill along them."""
         history = History(len(self.points), self.points.shape[1], MEMORY)
-        noise = noise_at(self.landscape, self.points, self.values)
         close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
         for step in range(steps):
             going = self.left(self.radius, close)
@@ -245,15 +247,28 @@ def _examined(landscape: Landscape, climb: _Climb, tolerance: float, seed: Any) 
     norms = np.linalg.norm(gradients, axis=1)
     still = np.flatnonzero(norms <= tolerance)
     curvature, residual, directions = np.full((m, 2), np.nan), np.full((m, 2), np.nan), modes.copy()
+    settings = {"seed": seed, "tolerance": 1e-5, "max_products": 600}
+
+    def one_negative() -> NDArray[np.bool_]:
+        with np.errstate(invalid="ignore"):
+            return (curvature[:, 0] < -residual[:, 0]) & (curvature[:, 1] > residual[:, 1])
+
     if len(still):
-        lowest = lowest_curvatures(landscape, at[still], min(2, p), seed=seed, tolerance=1e-5, max_products=600)
         curvature[still, 1], residual[still] = math.inf, 0.0
-        curvature[still, : lowest.values.shape[1]] = lowest.values
-        residual[still, : lowest.values.shape[1]] = lowest.residuals
-        directions[still] = lowest.vectors[:, 0]
-    with np.errstate(invalid="ignore"):
-        verified = (norms <= tolerance) & (curvature[:, 0] < -residual[:, 0]) & (curvature[:, 1] > residual[:, 1])
-    return Saddles(at, values, norms, curvature, residual, directions, verified)
+        # One direction downward and none across it: exactly one eigenvalue is negative, whatever the direction.
+        directions[still] = _softest(landscape, at[still], modes[still], _AT_FIRST)[0]
+        products = landscape.hessian_products(at[still], directions[still], progress=False)
+        curvature[still, 0] = dot(directions[still], products)
+        residual[still, 0] = np.linalg.norm(products - curvature[still, :1] * directions[still], axis=1)
+        if p > 1:
+            across = lowest_curvatures(landscape, at[still], across=directions[still], **settings)
+            curvature[still, 1], residual[still, 1] = across.values[:, 0], across.residuals[:, 0]
+        doubtful = still[~one_negative()[still]]
+        if len(doubtful) and p > 1:
+            lowest = lowest_curvatures(landscape, at[doubtful], 2, **settings)
+            curvature[doubtful], residual[doubtful] = lowest.values, lowest.residuals
+            directions[doubtful] = lowest.vectors[:, 0]
+    return Saddles(at, values, norms, curvature, residual, directions, one_negative())
 
 
 def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -> tuple[Floats, Floats]:

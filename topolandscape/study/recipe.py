@@ -84,13 +84,13 @@ class Recipe:
         Of the paths between them: ``straight``; ``bent``, by a third of their length in random directions;
         ``constant``: over networks whose prediction is the same for all rows, see `topolandscape.paths_over_constant`.
     explore
-        Rounds in which other pairs are tried for the heaviest edges of the tree.
+        Rounds in which other pairs are tried for the highest passes, in the first 70 % of what is allowed.
     seconds
         Time after which no new path is begun; what was found until then counts. Such a result depends on the speed
-        of the machine. None: until nothing lower is found.
+        of the machine. None: a hundred rounds, or until there is nothing left to try.
     evaluations
         Number of evaluations of the loss, its gradient or a Hessian product at one point after which no new path is
-        begun. None: until nothing lower is found.
+        begun. None: a hundred rounds, or until there is nothing left to try.
     region
         Route ``sample``, and so on to `max_dim`: ``plane`` through three trained points; ``random``: plane along two
         random filter-normalised directions through a trained point; ``pca``: plane of the principal directions of a
@@ -161,7 +161,7 @@ class Recipe:
     modulo_symmetry: bool = False
     pairs: Pairs = "tree"
     start: Start = "straight"
-    explore: int = 2
+    explore: int = 100
     seconds: float | None = None
     evaluations: int | None = None
     region: Region = "plane"
