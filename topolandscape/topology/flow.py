@@ -8,32 +8,18 @@ sweep over the cells that can be reached, each after all from which it is reache
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from topolandscape.structures import CRITICAL, MANY, Floats, GradientField, GridComplex, Integers
+from topolandscape.structures import CRITICAL, MANY, NEVER, GradientField, GridComplex, Integers
+from topolandscape.topology.critical import Critical
 from topolandscape.topology.gradient import Cells, above, cells_of, facets_into, is_critical, shared_out, step
 
 _MANY = int(MANY)
-
-
-class Critical(NamedTuple):
-    """Critical cells in their total order, and the cells of the field to which they belong."""
-
-    cell: Integers  # numbers, as in GradientField
-    index: Integers
-    vertex: Integers
-    value: Floats
-    cells: Cells
-
-    def rows(self, index: int, cells: Integers) -> Integers:
-        """Return the rows of cells, all of one index."""
-        rows = np.flatnonzero(self.index == index)
-        order = np.argsort(self.cell[rows])
-        return rows[order][np.searchsorted(self.cell[rows][order], cells)]
+_NEVER = int(NEVER)
 
 
 class Arcs(NamedTuple):
@@ -43,34 +29,6 @@ class Arcs(NamedTuple):
     lower: Integers
     number: Integers
     signed: Integers
-
-
-def critical_of(field: GradientField) -> Critical:
-    """Return the critical cells of a field in their total order.
-
-    Of a grid by (value, vertex, dimension, cell), so that cells stay with the vertex with which they enter; of an
-    explicit complex by (value, dimension, row).
-    """
-    cells = cells_of(field.complex)
-    names = field.critical
-    values = field.complex.vertex_values
-    if isinstance(field.complex, GridComplex):
-        index, vertex = _entries(names, cells, values)
-        names_order = np.argsort(vertex * 8 + index, kind="stable")
-        order = names_order[np.argsort(values[vertex[names_order]], kind="stable")]
-        return Critical(names[order], index[order], vertex[order], values[vertex[order]], cells)
-    entered = np.concatenate(field.complex.values)[names]
-    order = np.argsort(entered, kind="stable")
-    names = names[order]
-    first = np.cumsum([0, *map(len, field.complex.simplices)])
-    index = np.searchsorted(first, names, side="right") - 1
-    vertex = np.empty_like(names)
-    for k, simplices in enumerate(field.complex.simplices):
-        chosen = index == k
-        vertices = simplices[names[chosen] - first[k]]
-        last = k - np.argmax(values[vertices][:, ::-1], axis=1)
-        vertex[chosen] = vertices[np.arange(len(vertices)), last]
-    return Critical(names, index, vertex, entered[order], cells)
 
 
 def lower_ends(field: GradientField) -> Integers:
@@ -104,13 +62,6 @@ def upper_ends(field: GradientField) -> Integers:
     shared_out(_above_tops, len(ends), field.partner, sides, 2 * cells.strides, _strides(sides), origin, ends)
     _follow(ends)
     return ends
-
-
-def top_cells(cells: Cells, numbers: Integers) -> Integers:
-    """Return the cells of a grid that are the top cells of these numbers."""
-    sides = cells.shape // 2
-    places = np.unravel_index(numbers, tuple(sides)) if len(numbers) else (numbers,) * len(sides)
-    return sum((2 * place + 1) * stride for place, stride in zip(places, cells.strides.tolist(), strict=True))
 
 
 def ends_down(field: GradientField, critical: Critical) -> tuple[Integers, Integers]:
@@ -186,23 +137,25 @@ def arcs_down(field: GradientField, critical: Critical, k: int, rows: Integers |
     return Arcs(higher[order], lower[order], number[order], signed[order])
 
 
-def path_between(field: GradientField, higher: int, lower: int) -> Integers:
+def path_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -> Integers:
     """Return the cells of a shortest V-path between two cells, these at its ends; empty where there is none."""
-    return _shortest_path(cells_of(field.complex), field.partner, higher, lower)
+    return _shortest_path(cells, partner, higher, lower)
 
 
-def vertices_of(field: GradientField, path: Integers) -> Integers:
-    """Return the vertex with which each cell of a path enters."""
-    values = field.complex.vertex_values
-    if isinstance(field.complex, GridComplex):
-        return _entries(path, cells_of(field.complex), values)[1]
-    first = np.cumsum([0, *map(len, field.complex.simplices)])
-    result = np.empty(len(path), dtype=np.int64)
-    for i, cell in enumerate(path):
-        k = int(np.searchsorted(first, cell, side="right")) - 1
-        vertices = field.complex.simplices[k][cell - first[k]]
-        result[i] = vertices[k - np.argmax(values[vertices][::-1])]
-    return result
+def count_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -> int:
+    """Return the number of V-paths between two critical cells."""
+    _, found, number, _ = _count_paths(0, 1, np.array([higher]), cells, partner)
+    return int(number[found == lower].sum())
+
+
+def lines_down(cells: Cells, partner: NDArray[Any], edges: Integers) -> list[Integers]:
+    """Return the cells on both V-paths from each edge to a minimum, the edge first, in the order of its ends."""
+    return [_descent(cells, partner, edge, side) for edge in edges for side in (0, 1)]
+
+
+def lines_up(cells: Cells, partner: NDArray[Any], saddles: Integers) -> list[Integers]:
+    """Return the cells on both ways up from each cell of dimension d - 1 of a grid, as far as a maximum or outside."""
+    return [_ascent(cells, partner, saddle, side) for saddle in saddles for side in (-1, 1)]
 
 
 def _from_two_ends(rows: Integers, ends: Integers, signs: Integers, *, higher_first: bool) -> Arcs:
@@ -294,37 +247,56 @@ def _follow(ends):  # type: ignore[no-untyped-def]
             here = following
 
 
-@njit(cache=True, nogil=True)
-def _entries(names, cells, values):  # type: ignore[no-untyped-def]
-    """Return the dimension of cells of a grid, and the vertex with which each enters."""
-    axes = cells.shape.size
-    index = np.zeros(len(names), dtype=np.int64)
-    vertex = np.zeros(len(names), dtype=np.int64)
-    steps = np.empty(axes, dtype=np.int64)
-    for i in range(len(names)):
-        rest = names[i]
-        base = np.int64(0)
-        dimension = 0
-        for axis in range(axes):
-            position = rest // cells.strides[axis]
-            rest -= position * cells.strides[axis]
-            base = base * ((cells.shape[axis] + 1) // 2) + position // 2
-            for k in range(dimension):
-                steps[k] *= (cells.shape[axis] + 1) // 2
-            if position & 1:
-                steps[dimension] = 1
-                dimension += 1
-        last = base
-        for corner in range(1, 1 << dimension):
-            other = base
-            for k in range(dimension):
-                if corner >> k & 1:
-                    other += steps[k]
-            if values[other] > values[last] or (values[other] == values[last] and other > last):
-                last = other
-        index[i] = dimension
-        vertex[i] = last
-    return index, vertex
+@njit(cache=True)
+def _descent(cells, partner, edge, side):  # type: ignore[no-untyped-def]
+    found = np.empty(cells.widest, dtype=np.int64)
+    signs = np.empty(cells.widest, dtype=np.int64)
+    line = np.empty(16, dtype=np.int64)
+    count = facets_into(cells, edge, found, signs)
+    line[0], line[1] = edge, (min(found[0], found[1]) if side == 0 else max(found[0], found[1]))
+    length = count
+    while not is_critical(cells, partner, line[length - 1]):
+        if length + 2 > len(line):
+            line = np.concatenate((line, line))
+        line[length] = above(cells, partner, line[length - 1])
+        facets_into(cells, line[length], found, signs)
+        line[length + 1] = found[1] if found[0] == line[length - 1] else found[0]
+        length += 2
+    return line[:length].copy()
+
+
+@njit(cache=True)
+def across(cells, partner, smaller, side):  # type: ignore[no-untyped-def]
+    """Return the top cell on one side (1 or -1) of a cell of dimension d - 1 of a grid; -1: outside, or never."""
+    rest = smaller
+    for axis in range(cells.shape.size):
+        position = rest // cells.strides[axis]
+        rest -= position * cells.strides[axis]
+        if not position & 1:
+            inside = 0 <= position + side < cells.shape[axis]
+            top = smaller + side * cells.strides[axis]
+            return top if inside and partner[top] != _NEVER else np.int64(-1)
+    return np.int64(-1)
+
+
+@njit(cache=True)
+def _ascent(cells, partner, saddle, side):  # type: ignore[no-untyped-def]
+    line = np.empty(16, dtype=np.int64)
+    line[0] = saddle
+    length = 1
+    top = across(cells, partner, saddle, side)
+    while top >= 0:
+        if length + 2 > len(line):
+            line = np.concatenate((line, line))
+        line[length] = top
+        length += 1
+        if is_critical(cells, partner, top):
+            break
+        way = step(cells, partner[top])
+        line[length] = top + way
+        length += 1
+        top = across(cells, partner, top + way, 1 if way > 0 else -1)
+    return line[:length].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -353,7 +325,7 @@ def _cofacets_of(names, cells):  # type: ignore[no-untyped-def]
     tops = np.full((len(names), 2), -1, dtype=np.int64)
     signs = np.zeros((len(names), 2), dtype=np.int64)
     for i in range(len(names)):
-        flat, across, sign = 0, 0, 1
+        flat, sign = 0, 1
         for axis in range(axes):
             position = names[i] // cells.strides[axis] % cells.shape[axis]
             if not position & 1:
@@ -523,7 +495,7 @@ def _count_paths(first, last, columns, cells, partner):  # type: ignore[no-untyp
 def _shortest_path(cells, partner, higher, lower):  # type: ignore[no-untyped-def]
     """Return a shortest V-path between two cells, or nothing."""
     keys, stamps, nodes, reached, ways, came_from = _tables(32)
-    met, keys, stamps, nodes, reached, ways, came_from = _reach(
+    _, keys, stamps, nodes, reached, ways, came_from = _reach(
         higher, 0, cells, partner, keys, stamps, nodes, reached, ways, came_from
     )
     slot = _slot(keys, stamps, 0, lower)

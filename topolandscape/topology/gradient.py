@@ -208,6 +208,7 @@ def above(cells, partner, cell):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def is_critical(cells, partner, cell):  # type: ignore[no-untyped-def]
+    """Return whether a cell is critical."""
     return partner[cell] == cell if cells.starts.size else partner[cell] == CRITICAL
 
 
@@ -285,7 +286,9 @@ def _pair_lower_stars(first, last, values, sides, cell_strides, offsets, vertex_
                     place[cell] = i
                     left[i] = sizes[cell] if sizes[cell] > 1 else 0
                     settled[i] = False
-                _match(partner, base, count, order, place, left, settled, facets, cofacets, sizes, cell_steps, cell_strides)
+                _match(
+                    partner, base, count, order, place, left, settled, facets, cofacets, sizes, cell_steps, cell_strides
+                )
                 for i in range(count):
                     place[order[i]] = -1
         for axis in range(axes - 1, -1, -1):

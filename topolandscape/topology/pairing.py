@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from topolandscape.structures import GradientField, GridComplex, Integers, MorseComplex
-from topolandscape.topology.flow import Critical, arcs_down, ends_down, ends_up
+from topolandscape.topology.critical import Critical
+from topolandscape.topology.flow import arcs_down, ends_down, ends_up
 
 
 def pairs_of_complex(morse: MorseComplex) -> Integers:
