@@ -37,9 +37,9 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     Returns
     -------
     GradientField
-        Paired cells enter at one value. In a grid of up to 3 dimensions every critical cell changes the homology of
-        the sublevel sets, vertices taken one after the other. In an explicit complex bars of length 0 have critical
-        cells only where several V-paths join them.
+        Paired cells enter at one value, unless a V-path was turned to cancel a pair. In a grid of up to 3 dimensions
+        every critical cell changes the homology of the sublevel sets, vertices taken one after the other. In an
+        explicit complex bars of length 0 have critical cells only where several V-paths join them.
 
     Notes
     -----
