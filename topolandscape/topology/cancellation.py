@@ -60,7 +60,7 @@ def _turn_between(
     they follow the boundary matrix of the turned field.
     """
     k = int(critical.index[dead[0]])
-    arcs = arcs_down(field, critical, k, np.flatnonzero(critical.index == k))
+    arcs = arcs_down(field, critical, k)
     kept = (arcs.signed % 2 != 0) & (critical.value[arcs.higher] - critical.value[arcs.lower] <= longest)
     facets: dict[int, set[int]] = defaultdict(set)
     cofacets: dict[int, set[int]] = defaultdict(set)
