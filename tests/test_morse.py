@@ -290,6 +290,15 @@ def test_bars_are_those_of_the_filtration(complex):
             assert bars(barcode(morse, max_dim=max(morse.dimension, 0), engine=engine)) == expected
 
 
+def test_grids_of_five_dimensions_are_left_to_gudhi():
+    losses = np.random.default_rng(0).normal(size=(3, 2, 2, 3, 2))
+    code = barcode(grid(losses), max_dim=4)
+    assert oracles.listed(code) == oracles.listed(barcode(grid(losses), max_dim=4, engine="gudhi"))
+    assert np.array_equal(code.filter(dim=0).size, barcode(grid(losses)).size)
+    flat = grid(losses.reshape(3, 1, 2, 2, 1, 6))  # which extends along four axes
+    assert oracles.listed(barcode(flat, max_dim=4)) == oracles.listed(barcode(flat, max_dim=4, engine="canonical"))
+
+
 def unknown_top(complex):
     return isinstance(complex, SimplicialComplex) and complex.flag and complex.dimension > 0
 

@@ -28,20 +28,21 @@ class Critical:
         return rows[order][np.searchsorted(self.cell[rows][order], cells)]
 
 
-def critical_of(field: GradientField) -> Critical:
+def critical_of(field: GradientField, cells: Cells | None = None) -> Critical:
     """Return the critical cells of a field in their total order.
 
     Of a grid by (value, vertex, dimension, cell), so that cells stay with the vertex with which they enter; of an
-    explicit complex by (value, dimension, row).
+    explicit complex by (value, dimension, row). `cells` are those of the complex, where they are there already.
     """
-    cells = field.critical
-    index, vertex, value, _ = entries_of(field.complex, cells)
+    critical = field.critical
+    index, vertex, value, _ = entries_of(field.complex, critical)
     if isinstance(field.complex, GridComplex):
         order = np.argsort(vertex * 8 + index, kind="stable")
         order = order[np.argsort(value[order], kind="stable")]
     else:
         order = np.argsort(value, kind="stable")
-    return Critical(cells[order], index[order], vertex[order], value[order], cells_of(field.complex))
+    cells = cells_of(field.complex) if cells is None else cells
+    return Critical(critical[order], index[order], vertex[order], value[order], cells)
 
 
 def entries_of(complex: FilteredComplex, cells: Integers) -> tuple[Integers, Integers, Floats, Integers]:

@@ -18,7 +18,7 @@ from topolandscape.structures import (
 from topolandscape.topology.cancellation import cancelled, check_persistence
 from topolandscape.topology.critical import critical_of, entries_of, names_of, places_of
 from topolandscape.topology.flow import arcs_down, lines_down, lines_up, lower_ends, path_between, upper_ends
-from topolandscape.topology.gradient import apparent_field, lower_star_field
+from topolandscape.topology.gradient import apparent_field, cells_of, lower_star_field
 from topolandscape.topology.pairing import pairs_of_complex
 
 
@@ -57,12 +57,14 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     """
     check_persistence(persistence)
     if isinstance(complex, GridComplex):
-        field = lower_star_field(complex)
+        cells = cells_of(complex)
+        field = lower_star_field(complex, cells)
     elif isinstance(complex, SimplicialComplex):
-        field = cancelled(apparent_field(complex), 0.0)
+        cells = cells_of(complex)
+        field = cancelled(apparent_field(complex, cells), 0.0, cells)
     else:
         raise TypeError(f"got {type(complex).__name__}; a gradient field is made on a filtered complex.")
-    return cancelled(field, float(np.nextafter(persistence, -1.0))) if persistence > 0 else field
+    return cancelled(field, float(np.nextafter(persistence, -1.0)), cells) if persistence > 0 else field
 
 
 def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float = 0.0) -> MorseComplex:

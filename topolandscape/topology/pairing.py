@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from topolandscape.structures import GradientField, GridComplex, Integers, MorseComplex, total_order
+from topolandscape.structures import GradientField, GridComplex, Integers, MorseComplex
 from topolandscape.topology.critical import Critical, entry
 from topolandscape.topology.flow import ends_down, ends_up
 from topolandscape.topology.gradient import above, facets_into, is_critical
@@ -60,10 +60,8 @@ def pairs_of_field(field: GradientField, critical: Critical, max_dim: int) -> In
         if dimension > 1 and max_dim >= dimension - 2:
             _join(partner, *ends_up(field, critical)[:2], join_from_above)
             top = dimension - 1
-    if isinstance(field.complex, GridComplex):
-        values = field.complex.vertex_values
-    else:
-        values = np.argsort(total_order(field.complex)).astype(np.float64)
+    complex = field.complex
+    values = complex.vertex_values if isinstance(complex, GridComplex) else np.concatenate(complex.values)
     for k in range(min(top, max_dim + 1), 1, -1):
         columns = np.flatnonzero((critical.index == k) & (partner < 0))
         rows = np.flatnonzero((critical.index == k - 1) & (partner < 0))
