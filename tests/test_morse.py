@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from topolandscape import zoo
 from topolandscape.structures import MANY, GradientField, GridComplex, MorseComplex, SimplicialComplex
+from topolandscape.topology.cancellation import flooded
 from topolandscape.topology.complexes import expand, freudenthal, grid, lower_star, with_edge_values
 from topolandscape.topology.flow import _count_paths
 from topolandscape.topology.gradient import Cells
@@ -543,6 +544,7 @@ def test_what_never_enters_has_no_part():
     assert (len(nothing), nothing.dimension, nothing.euler_characteristic) == (0, -1, 0)
     assert repr(nothing) == "MorseComplex(nothing critical; 0 arcs)"
     assert len(barcode(nothing)) == 0
+    assert np.isinf(flooded(GridComplex([np.inf, np.inf]), persistence=1.0).grid).all()
     assert basins(gradient_field(GridComplex([np.inf, 1.0, 0.0]))).tolist() == [-1, 0, 0]
 
 

@@ -123,8 +123,9 @@ def flooded(complex: FilteredComplex, *, persistence: float) -> FilteredComplex:
     kept = code.birth_simplex[code.persistence >= persistence]
     stays[:leaves] = np.isin(tree.simplex[:leaves], kept)
     height = _flood_heights(tree.parent, tree.value, stays)[:leaves]
-    level = np.where(tree.basin >= 0, height[tree.basin], -np.inf)
-    values = np.maximum(complex.vertex_values, level)
+    values = complex.vertex_values.copy()
+    entered = tree.basin >= 0
+    values[entered] = np.maximum(values[entered], height[tree.basin[entered]])
     provenance = {**complex.provenance, "flooded": float(persistence)}
     if isinstance(complex, GridComplex):
         return GridComplex(values.reshape(complex.grid.shape), complex.connectivity, provenance)
