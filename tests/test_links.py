@@ -244,7 +244,7 @@ def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
     counts = [network.provenance["evaluations"] for network in whole]
     assert (np.diff(counts) > 0).all()
     assert whole[1].provenance["explored"]
-    for budget in (0, counts[0], counts[0] + 1, 2 * counts[0], 3 * counts[0], 2 * counts[-1]):
+    for budget in (0, counts[0], counts[0] + 1, 2 * counts[0], 3 * counts[0]):
         networks = list(joining(landscape, found, evaluations=budget, progress=False))
         spent = [network.provenance["evaluations"] for network in networks]
         assert all(count < budget for count in spent[:-1])
@@ -255,7 +255,7 @@ def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
         late = next((row for row, count in enumerate(spent) if count >= 0.7 * budget), len(spent) - 1)
         assert networks[-1].provenance["explored"] == networks[late].provenance["explored"]
         assert bool(networks[-1].provenance["explored"]) == (0.7 * budget > counts[0])
-        for begun in networks[:-1]:
+        for begun in networks[:-1][::4]:
             # What others evaluate between two rounds is not counted.
             with_others = joining(landscape, begun, evaluations=budget, progress=False)
             assert_same(

@@ -42,9 +42,11 @@ Pairs = Literal["tree", "all"] | ArrayLike
 # bend it with twice the points. Long links are taken apart first.
 _APART, _SADDLE, _FINER = "apart", "saddle", "finer"
 _LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
-# Links of each way that may be worked on in a round, links that are, and new pairs that are joined in it. Few: what is
-# found in one round tells where the next should look.
+# Links of each way that may be worked on in a round; most links that are, and most new pairs that are joined. Few: what
+# is found in one round tells where the next should look.
 _OF_EACH_WAY, _LINKS, _NEW_PAIRS = 2, 4, 15
+# Evaluations that such a round takes, roughly, and the share of what is allowed that it should not exceed.
+_TAKES, _ROUND = 70_000, 0.1
 # New pairs across each cut that are looked at, and points on the segment between them.
 _CANDIDATES, _ON_SEGMENT = 24, 5
 # New pairs are not tried when in so many rounds the sum of the bars has fallen by no more than this share of it.
@@ -216,10 +218,10 @@ def joining(
     }
     search = _Search(landscape, minima, settings, progress)
     engine = landscape.engine
-    before = engine.evaluations
+    at_first = engine.evaluations
     if isinstance(minima, Minima):
         search.join(_pairs(pairs, minima), start)
-        search.evaluations += engine.evaluations - before
+        search.evaluations += engine.evaluations - at_first
         search.note(begun - before_that)
         yield search.network()
     explored = isinstance(pairs, str) and pairs == "tree"
@@ -233,11 +235,19 @@ def joining(
             shares.append(search.evaluations / max(evaluations, 1))
         return max(shares)
 
+    def size() -> float:
+        """Return the size of the next round, in whole ones, so that it does not end long after what is allowed."""
+        allowed = math.inf if evaluations is None else float(evaluations)
+        if seconds is not None:
+            pace = (engine.evaluations - at_first) / max(time.monotonic() - begun, 1e-9)
+            allowed = min(allowed, seconds * pace)
+        return min(1.0, _ROUND * allowed / _TAKES)
+
     while search.round < rounds and used() < 1:
         # Others may evaluate between two rounds.
-        before = engine.evaluations
-        refined = saddle and search.refine()
-        if not (explored and used() < _EXPLORING and search.explore()) and not refined:
+        before, part = engine.evaluations, size()
+        refined = saddle and search.refine(max(1, round(part * _LINKS)))
+        if not (explored and used() < _EXPLORING and search.explore(max(1, round(part * _NEW_PAIRS)))) and not refined:
             break
         search.round += 1
         search.evaluations += engine.evaluations - before
@@ -426,8 +436,8 @@ class _Search:
 
     # ---------------------------------------------------------------------------------------------- rounds
 
-    def refine(self) -> bool:
-        """Work on the highest links of some ways; return whether there was anything to do."""
+    def refine(self, most: int) -> bool:
+        """Work on the highest links of some ways, so many at most; return whether there was anything to do."""
         ranks: list[list[Pair]] = [[] for _ in range(_OF_EACH_WAY)]
         for _, way in reversed(self._spanning()[1]):
             links = sorted(
@@ -437,7 +447,7 @@ class _Search:
             if self._left[links[0]]:
                 for rank, pair in zip(ranks, links, strict=False):
                     rank.append(pair)
-        chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:_LINKS]
+        chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:most]
         doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
         for pair in chosen:
             doing[self._left[pair].pop(0)].append(pair)
@@ -509,8 +519,8 @@ class _Search:
             for pair, link in zip(some, found, strict=True):
                 self._add(*pair, link)
 
-    def explore(self) -> bool:
-        """Join some new pairs across the cuts of the highest links; return whether there were any."""
+    def explore(self, most: int) -> bool:
+        """Join new pairs across the cuts of the highest links, so many at most; return whether there were any."""
         totals = [row[1] for row in self._curve[-_FUTILE - 1 :]]
         futile = len(totals) > _FUTILE and totals[0] - totals[-1] <= _LITTLE * totals[-1]
         if self._explored >= self._settings["explore"] or futile:
@@ -521,7 +531,7 @@ class _Search:
         heights = self._straight_heights([pair for some in near for pair in some])
         lowest = [sorted(some, key=heights.__getitem__) for some in near]
         chosen = list(dict.fromkeys(pair for rank in zip_longest(*lowest) for pair in rank if pair is not None))
-        chosen = chosen[:_NEW_PAIRS]
+        chosen = chosen[:most]
         self._pairs_tried |= set(chosen)
         paths = [self._minima.points[list(pair)] for pair in chosen]
         for (a, b), link in zip(chosen, self._roughly(paths, _FEW), strict=True):
