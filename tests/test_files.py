@@ -15,6 +15,7 @@ from topolandscape.structures import (
     LossSamples,
     Minima,
     MinimaNetwork,
+    MorseComplex,
     PathProfile,
     Subspace,
     Trajectories,
@@ -76,6 +77,8 @@ def nouns():
         GridComplex(np.array([[0.0, np.inf], [2.0, 1.0]]), "full"),
         merge_tree(complex),
         barcode(complex),
+        MorseComplex([0, 0, 1], [0.0, 1.0, 3.0], [0, 2, 1], [0, 2, 1], [[2, 0, 1], [2, 1, 1]], [-1, 1], shape=(3,)),
+        MorseComplex([0], [0.5], [-1], [-1], [], [], points=[[0.0, 1.0]], provenance={"starts": 7}),
         minima,
         MinimaNetwork(
             minima.rows([0, 1]), [[0, 1]], [2.0], ["path maximum"], [path[1]], [path], provenance={"seed": 3}

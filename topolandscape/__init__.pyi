@@ -43,6 +43,7 @@ from .structures import LossSamples as LossSamples
 from .structures import MergeTree as MergeTree
 from .structures import Minima as Minima
 from .structures import MinimaNetwork as MinimaNetwork
+from .structures import MorseComplex as MorseComplex
 from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace

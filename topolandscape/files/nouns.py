@@ -22,6 +22,7 @@ from topolandscape.structures import (
     MergeTree,
     Minima,
     MinimaNetwork,
+    MorseComplex,
     PathProfile,
     SimplicialComplex,
     Subspace,
@@ -33,6 +34,7 @@ Noun = (
     | SimplicialComplex
     | GridComplex
     | MergeTree
+    | MorseComplex
     | Barcode
     | Minima
     | MinimaNetwork
@@ -56,7 +58,8 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         File to write, by custom ending in ``.npz``. It is replaced at once when all is written; an interruption leaves
         what was there.
     noun
-        Samples, a filtered complex, a merge tree, a barcode, minima, their network, descents or their trajectories.
+        Samples, a filtered complex, a merge tree, a Morse complex, a barcode, minima, their network, descents or their
+        trajectories.
 
     Examples
     --------

@@ -17,6 +17,8 @@ from topolandscape.structures.complexes import total_order as total_order
 from topolandscape.structures.descents import Descent as Descent
 from topolandscape.structures.descents import Trajectories as Trajectories
 from topolandscape.structures.minima import Minima as Minima
+from topolandscape.structures.morse import MANY as MANY
+from topolandscape.structures.morse import MorseComplex as MorseComplex
 from topolandscape.structures.network import PASSES as PASSES
 from topolandscape.structures.network import MinimaNetwork as MinimaNetwork
 from topolandscape.structures.network import PathProfile as PathProfile
