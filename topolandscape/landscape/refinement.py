@@ -1,0 +1,562 @@
+"""From the barcode of samples to the bars of the landscape itself: births moved to minima, deaths to saddles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.spatial import KDTree
+
+from topolandscape.landscape.curvature import DENSE, hessians
+from topolandscape.landscape.loss import Landscape
+from topolandscape.structures import Barcode, Floats, Integers, LossSamples
+
+Mask = NDArray[np.bool_]
+
+# All lengths here are in units of the distance between samples. Longest step, and below which it counts as none.
+_LONGEST, _NOWHERE = 1.0, 1e-9
+# Points that are nearer than this are one.
+_SAME = 1e-3
+# How far from a saddle the descents on both sides begin.
+_ASIDE = 0.25
+# Newton's step within this distance of a minimum that is known leads to it.
+_MET = 0.1
+# Descents from saddles take steps of up to this part of the region.
+_PARTS = 50
+# Times as many minima as bars lead to, at which climbing out of others ends.
+_MOST = 4
+# Steps of a point.
+_STEPS = 200
+# Of the largest eigenvalue: what is smaller is none.
+_FLAT = 1e-6
+# Points of a chain between two points of a valley, and how far apart they may be, in parts of its length.
+_CHAIN, _APART = 8, 3.0
+
+
+@dataclass(eq=False)
+class _Followed:
+    """Where points came to, in units of the distance between samples.
+
+    Attributes
+    ----------
+    units, values
+        Shape (m, d) and (m,).
+    eigenvalues, vectors
+        Of the Hessian along the directions that are free, the lowest first, (m, d) and (m, d, d), one a row; those that
+        are held by the boundary come last, and are infinite.
+    still
+        Whether Newton's step is below the tolerance, (m,).
+    """
+
+    units: Floats
+    values: Floats
+    eigenvalues: Floats
+    vectors: Floats
+    still: Mask
+
+    def rows(self, rows: Any) -> _Followed:
+        return _Followed(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tolerance: float = 1e-9) -> Barcode:
+    """Return the bars of the landscape to which the bars of degree 0 of some samples lead.
+
+    Each birth is moved to the minimum below it, each death to the saddle beside it. Bars of which the births come to
+    the same minimum are one: all but the longest were noise of the sampling, and are dropped.
+
+    Parameters
+    ----------
+    barcode
+        Of a complex on the samples; bars of other degrees are left out.
+    samples
+        Points and losses; their subspace says where they live. The region, on whose boundary there may be minima and
+        saddles, is the box of a full grid or of `sample_box`.
+    landscape
+        Twice differentiable: the one that was sampled, or the one of all parameters where the samples have a subspace.
+    tolerance
+        To which losses should be right, relative to the largest finite length of a bar.
+
+    Returns
+    -------
+    Barcode
+        With vertices, simplices and sizes of the sampled bars. Its provenance has ``"refined"``, a mapping with, for
+        each bar in turn:
+
+        - ``"row"``, the row of `barcode`, or -1 for a minimum that lies beside a saddle and was not seen before;
+        - ``"birth"`` and ``"death"``, one of the words ``"moved"``; ``"boundary"``: moved along the boundary of the
+          region; ``"as sampled"``: the descent left the samples, or no saddle was reached; ``"never"``;
+        - ``"minimum"`` and ``"saddle"``, their coordinates; None where it was not reached.
+
+        And ``"dropped"``: the rows of `barcode` that were noise; ``"evaluations"``: gradients taken, a product with
+        the Hessian counting as two.
+
+    Raises
+    ------
+    ValueError
+        The landscape is not the one that was sampled, or the barcode is not of these samples.
+
+    Notes
+    -----
+    Minima by Newton steps on the absolute values of the eigenvalues, in a trust region; saddles by eigenvector
+    following (Cerjan and Miller 1981): the same step, but uphill along the lowest eigenvector. From each saddle descents
+    on both sides say which minima it joins; deaths follow by the elder rule. Of the saddles beside the deaths of
+    dropped bars those are looked for that are needed to join all minima. A saddle is an upper bound of the lowest pass,
+    as a sampled death is, where a lower one was missed. Coordinates at the boundary are held while the loss falls
+    outward. Minima that are not isolated are one when points between them, polished, make a chain.
+
+    Examples
+    --------
+    >>> from topolandscape.landscape.sampling import sample_grid
+    >>> well = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 0.3 * x[:, 0], 1)
+    >>> samples = sample_grid(well, low=-2, high=2, shape=(9,))
+    >>> samples.values[[2, 4, 6]].round(6).tolist()
+    [-0.3, 1.0, 0.3]
+    >>> unknown = {"birth_simplex": [2, 6], "death_simplex": [-1, 4], "size": [9, 2]}
+    >>> sampled = Barcode([0, 0], [-0.3, 0.3], [np.inf, 1.0], birth_vertex=[2, 6], death_vertex=[-1, 4], **unknown)
+    >>> refined = refine(sampled, samples, well)
+    >>> refined.birth.round(6).tolist(), refined.death.round(6).tolist()
+    ([-0.305808, 0.294012], [inf, 1.011796])
+    """
+    code = barcode.filter(dim=0)
+    rows = np.flatnonzero(barcode.dim == 0)
+    if len(code) == 0:
+        return Barcode(**{name: getattr(code, name) for name in Barcode.columns}, provenance=barcode.provenance)
+    task = _Refinement(code, samples, _restricted(landscape, samples), tolerance)
+    task.find_minima()
+    task.find_saddles()
+    return task.result(rows, barcode.provenance)
+
+
+def _restricted(landscape: Landscape, samples: LossSamples) -> Landscape:
+    """Return the landscape in the coordinates of the samples."""
+    subspace, d = samples.subspace, samples.points.shape[1]
+    if subspace is not None and landscape.subspace is None:
+        landscape = landscape.restricted_to(subspace.origin, subspace.directions)
+    if landscape.dimension != d:
+        raise ValueError(
+            f"the samples have {d} coordinates, the landscape {landscape.dimension}; give the landscape that was sampled."
+        )
+    if d > DENSE:
+        raise ValueError(f"the samples have {d} coordinates; refinement takes full Hessians, of {DENSE} at most.")
+    return landscape
+
+
+class _Refinement:
+    """Minima and saddles beside the births and deaths of bars."""
+
+    def __init__(self, code: Barcode, samples: LossSamples, landscape: Landscape, tolerance: float) -> None:
+        n, d = samples.points.shape
+        vertices = np.concatenate([code.birth_vertex, code.death_vertex])
+        if code.birth_vertex.min() < 0 or vertices.max() >= n:
+            raise ValueError(f"the bars name vertices up to {vertices.max()}, and there are {n} samples; give theirs.")
+        self.code, self.samples, self.landscape = code, samples, landscape
+        low, high = samples.points.min(axis=0), samples.points.max(axis=0)
+        steps = np.array(samples.shape if samples.shape is not None else [n ** (1 / d)] * d) - 1
+        self.unit = np.maximum(high - low, np.finfo(float).tiny) / np.maximum(steps, 1)
+        self.low, self.high = low / self.unit, high / self.unit
+        # Where the region is not known, what leaves the samples is not held back, but given up.
+        box = _region(samples)
+        self.bounded = box is not None
+        if box is not None:
+            self.low, self.high = (side / self.unit for side in box)
+        self.spent = 0
+        births = samples.points[code.birth_vertex]
+        self.noise = max(samples.noise, float(4 * np.finfo(float).eps * np.abs(code.birth).max()))
+        values = landscape.values(births[:1], progress=False)
+        if not abs(values[0] - samples.values[code.birth_vertex[0]]) <= 10 * self.noise + 1e-6 * abs(values[0]):
+            raise ValueError(
+                f"the loss at sample {code.birth_vertex[0]} is {values[0]:g}, but {samples.values[code.birth_vertex[0]]:g} "
+                "in the samples; give the landscape that was sampled."
+            )
+        ends = code.death[np.isfinite(code.death)]
+        self.scale = tolerance * float(max((ends.max() - code.birth.min()) if len(ends) else np.ptp(code.birth), self.noise))
+
+    # ------------------------------------------------------------------------------------------ following
+
+    def evaluated(self, units: Floats) -> tuple[Floats, Floats]:
+        self.spent += len(units)
+        values, gradients = self.landscape.gradients(units * self.unit, progress=False)
+        return values, gradients * self.unit
+
+    def follow(
+        self, units: Floats, *, modes: Floats | None = None, longest: float = _LONGEST, known: Floats | None = None
+    ) -> _Followed:
+        """Follow points to where the gradient vanishes: downhill, or uphill along one mode and downhill across it.
+
+        Descents end early where Newton's step leads to one of the minima that are known.
+        """
+        m, d = units.shape
+        at = units.copy()
+        values, gradients = self.evaluated(at)
+        eigenvalues, vectors = np.full((m, d), np.inf), np.tile(np.eye(d), (m, 1, 1))
+        moves, slopes, allowed = np.zeros((m, d)), np.zeros(m), np.zeros(m)
+        modes = None if modes is None else modes.copy()
+        tree = None if known is None or len(known) == 0 else KDTree(known)
+        radius = np.full(m, longest)
+        still = np.zeros(m, dtype=bool)
+        going = fresh = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
+        for _ in range(_STEPS):
+            step = self._moves(at[fresh], gradients[fresh], None if modes is None else modes[fresh])
+            eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], turned = step
+            if modes is not None:
+                modes[fresh] = turned
+            lengths = np.linalg.norm(moves[going], axis=1)
+            # The loss is off by half of the slope; the last step makes it much less.
+            last = (slopes[going] <= self.scale) & (lengths <= _SAME)
+            if tree is not None:
+                apart, nearest = tree.query(at[going] + moves[going])
+                met = (apart <= _MET) & (lengths <= _LONGEST)
+                at[going[met]], still[going[met]] = tree.data[nearest[met]], True
+                going, lengths, last = going[~met], lengths[~met], last[~met]
+            shares = np.minimum(1.0, radius[going] / np.maximum(lengths, 1e-300))
+            ahead = np.clip(at[going] + shares[:, None] * moves[going], *self._limits())
+            new_values, new_gradients = self.evaluated(ahead)
+            fine = np.isfinite(new_values) & np.isfinite(new_gradients).all(axis=1)
+            if modes is None:
+                fine &= new_values <= values[going] + np.where(last, self.noise + self.scale, 0.0)
+            else:
+                before, after = self._free_norms(at[going], gradients[going]), self._free_norms(ahead, new_gradients)
+                fine &= after < allowed[going] * before + np.where(last, np.inf, 0.0)
+            there = going[fine]
+            stays = np.abs(ahead - at[going]).max(axis=1, initial=0.0) == 0
+            at[there], values[there], gradients[there] = ahead[fine], new_values[fine], new_gradients[fine]
+            taken = np.minimum(lengths, radius[going])
+            radius[going] = np.where(fine, np.minimum(2 * radius[going], longest), taken / 4)
+            still[going] |= last
+            over = last | stays | (radius[going] <= _NOWHERE) | self._outside(at[going])
+            fresh = there[~over[fine]]
+            going = going[~over]
+            if len(going) == 0:
+                break
+        return _Followed(at, values, eigenvalues, vectors, still)
+
+    def _free_norms(self, units: Floats, gradients: Floats) -> Floats:
+        return np.linalg.norm(np.where(self._held(units, gradients), 0.0, gradients), axis=1)
+
+    def _limits(self) -> tuple[Floats | float, Floats | float]:
+        return (self.low, self.high) if self.bounded else (-np.inf, np.inf)
+
+    def _held(self, units: Floats, gradients: Floats) -> Mask:
+        """Return which coordinates the boundary holds, since the loss falls outward."""
+        if not self.bounded:
+            return np.zeros(units.shape, dtype=bool)
+        return ((units <= self.low) & (gradients > 0)) | ((units >= self.high) & (gradients < 0))
+
+    def _outside(self, units: Floats) -> Mask:
+        return ((units < self.low) | (units > self.high)).any(axis=1)
+
+    def _moves(self, units: Floats, gradients: Floats, modes: Floats | None) -> tuple[Floats, ...]:
+        """Return what the next steps are made of.
+
+        Eigenvalues, eigenvectors, Newton's steps downhill or uphill along modes, twice by how much losses may be off,
+        how far gradients may grow on the way, and the modes turned.
+        """
+        m, d = units.shape
+        if m == 0:
+            return np.empty((0, d)), np.empty((0, d, d)), np.empty((0, d)), np.empty(0), np.empty(0), np.empty((0, d))
+        self.spent += 2 * units.size
+        matrices = hessians(self.landscape, units * self.unit) * self.unit[:, None] * self.unit
+        held = self._held(units, gradients)
+        matrices = np.where(held[:, :, None] | held[:, None, :] | ~np.isfinite(matrices), 0.0, matrices)
+        above = 1 + 2 * np.abs(matrices).sum(axis=(1, 2))
+        matrices += np.where(held, above[:, None], 0.0)[:, :, None] * np.eye(d)
+        eigenvalues, columns = np.linalg.eigh(matrices)
+        vectors = columns.transpose(0, 2, 1)
+        eigenvalues = np.where(np.arange(d) >= d - held.sum(axis=1, keepdims=True), np.inf, eigenvalues)
+        parts = np.einsum("mij,mj->mi", vectors, np.where(held, 0.0, gradients))
+        largest = _largest(eigenvalues)
+        along = -parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300)
+        slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.empty((m, d)), np.arange(m)
+        if modes is None:
+            # Where the gradient vanishes at a saddle, or nearly so, it leads nowhere.
+            stuck = (eigenvalues[:, 0] < -_FLAT * largest) & (np.abs(along[:, 0]) < _ASIDE)
+            along[stuck, 0] = np.where(along[stuck, 0] < 0, -_ASIDE, _ASIDE)
+            slopes[stuck] = np.inf
+        else:
+            overlaps = np.einsum("mij,mj->mi", vectors, modes)
+            own = np.abs(overlaps).argmax(axis=1)
+            along[first, own] *= -1
+            turned = vectors[first, own] * np.where(overlaps[first, own] < 0, -1.0, 1.0)[:, None]
+            # Out of a basin the gradient grows at first.
+            allowed = np.where(eigenvalues[first, own] < 0, 1.5, 4.0)
+        return eigenvalues, vectors, np.einsum("mi,mij->mj", along, vectors), slopes, allowed, turned
+
+    # ------------------------------------------------------------------------------------------ minima
+
+    def find_minima(self) -> None:
+        """Move births down; number the minima; of the bars of each keep the one that lives longest."""
+        units = self.samples.points[self.code.birth_vertex] / self.unit
+        ends = self.follow(units)
+        self.kept = self._outside(ends.units)
+        ends.units[self.kept], ends.values[self.kept] = units[self.kept], self.code.birth[self.kept]
+        labels = self._labels(ends)
+        order = np.lexsort((np.arange(len(labels)), -self.code.death, labels))
+        self.bars = order[np.unique(labels[order], return_index=True)[1]]  # of each minimum
+        # Of the points that stand for a minimum the lowest; where it is as sampled, the one that was.
+        lowest = np.lexsort((ends.values, labels))
+        self.minima = ends.rows(lowest[np.unique(labels[lowest], return_index=True)[1]])
+        self.sampled = self.kept[lowest[np.unique(labels[lowest], return_index=True)[1]]]
+        self.labels = labels
+
+    def _labels(self, ends: _Followed) -> Integers:
+        """Number points that are the same, and those of one valley."""
+        pairs = KDTree(ends.units).query_pairs(_SAME, output_type="ndarray")
+        labels = _components(pairs, len(ends.units))
+        flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _FLAT * _largest(ends.eigenvalues)))
+        if len(flat) < 2:
+            return labels
+        a, b = flat[_near_pairs(ends.units[flat])].T
+        apart = (labels[a] != labels[b]) & (np.abs(ends.values[a] - ends.values[b]) <= 10 * (self.noise + self.scale))
+        a, b = a[apart], b[apart]
+        joined = self._valley(ends.units[a], ends.units[b], ends.values[a])
+        more = np.column_stack([labels[a[joined]], labels[b[joined]]])
+        return _components(more, labels.max() + 1)[labels]
+
+    def _valley(self, a: Floats, b: Floats, values: Floats) -> Mask:
+        """Return which pairs of points lie in one valley: points between them, polished, are a chain as low."""
+        if len(a) == 0:
+            return np.empty(0, dtype=bool)
+        shares = np.arange(1, _CHAIN)[:, None] / _CHAIN
+        between = a[:, None] + shares * (b - a)[:, None]
+        ends = self.follow(between.reshape(-1, a.shape[1]))
+        chain = np.concatenate([a[:, None], ends.units.reshape(between.shape), b[:, None]], axis=1)
+        gaps = np.linalg.norm(np.diff(chain, axis=1), axis=2).max(axis=1)
+        level = ends.values.reshape(between.shape[:2]).max(axis=1) <= values + 10 * (self.noise + self.scale)
+        return level & (gaps <= np.linalg.norm(b - a, axis=1) * _APART / _CHAIN)
+
+    # ------------------------------------------------------------------------------------------ saddles
+
+    def find_saddles(self) -> None:
+        """Find the lowest saddles between the minima, and which of them each joins."""
+        self.links: list[tuple[float, int, int, int]] = []  # value, the two minima, row of the saddle
+        self.saddles: list[Floats] = []
+        self.of_bar: dict[int, int] = {}  # saddle reached from the death of a bar
+        self.error = 0.0  # by how much sampled deaths were too high
+        finite = np.isfinite(self.code.death)
+        if len(self.minima.units) < 2 or not finite.any():
+            return
+        mine = np.isin(np.arange(len(self.code)), self.bars)
+        for chosen in (mine & finite, ~mine & finite):
+            if chosen.any() and not self._joined():
+                bars = np.flatnonzero(chosen)
+                self._climb(self.samples.points[self.code.death_vertex[bars]] / self.unit, bars=bars)
+        self._between_basins()
+        done = len(self.bars)
+        while done < len(self.minima.units) and done < _MOST * len(self.bars):
+            new, done = self.minima.rows(slice(done, None)), len(self.minima.units)
+            self._leave(new)
+
+    def _joined(self) -> bool:
+        """Return whether each minimum is joined to one of a bar that never ends."""
+        component = _components([link[1:3] for link in self.links], len(self.minima.units))
+        return bool(np.isin(component, component[self.labels[np.isinf(self.code.death)]]).all())
+
+    def _between_basins(self) -> None:
+        """Climb from where basins of the samples meet lower, but for the error of sampling, than is known."""
+        passes, ends, tops = _sampled_passes(self.samples, self.unit)
+        place = np.full(len(self.samples), -1)
+        place[self.code.birth_vertex] = self.labels
+        ends = np.sort(place[ends], axis=1)
+        order = np.lexsort((passes, *ends.T))
+        order = order[np.unique(ends[order], axis=0, return_index=True)[1]]
+        order = order[(ends[order, 0] >= 0) & (ends[order, 0] != ends[order, 1])]
+        highest = _lowest_ways(self.links, len(self.minima.units))
+        known = {link[1:3] for link in self.links}
+        lower = [
+            row
+            for row in order
+            if passes[row] - 2 * self.error - self.noise < highest[ends[row, 0], ends[row, 1]]
+            and tuple(ends[row].tolist()) not in known
+        ]
+        if lower:
+            self._climb(self.samples.points[tops[lower]] / self.unit)
+
+    def _leave(self, minima: _Followed) -> None:
+        """Climb out of minima that were met beside saddles, both ways along each of their modes."""
+        m, d = minima.units.shape
+        modes = np.concatenate([minima.vectors, -minima.vectors], axis=1)
+        starts = minima.units[:, None] + _ASIDE * modes
+        free = np.isfinite(np.concatenate([minima.eigenvalues] * 2, axis=1)).reshape(-1)
+        self._climb(np.clip(starts.reshape(-1, d)[free], *self._limits()), modes=modes.reshape(-1, d)[free])
+
+    def _climb(self, units: Floats, *, modes: Floats | None = None, bars: Integers | None = None) -> None:
+        """Climb to saddles, and descend from those that are new on both sides."""
+        if modes is None:
+            _, gradients = self.evaluated(units)
+            modes = self._moves(units, gradients, np.zeros_like(units))[1][:, 0]
+        tops = self.follow(units, modes=modes)
+        below = -_FLAT * _largest(tops.eigenvalues)
+        fine = tops.still & (tops.eigenvalues[:, 0] < below) & ~self._outside(tops.units)
+        fine &= (tops.eigenvalues[:, 1:] > -below[:, None]).all(axis=1)
+        known = len(self.saddles)
+        new: list[int] = []
+        for row in np.flatnonzero(fine):
+            places = np.array([*self.saddles, *(tops.units[other] for other in new)]).reshape(-1, units.shape[1])
+            near = np.flatnonzero(np.linalg.norm(places - tops.units[row], axis=1) <= _SAME)
+            if bars is not None:
+                self.of_bar[int(bars[row])] = int(near[0]) if len(near) else known + len(new)
+                self.error = max(self.error, float(self.code.death[bars[row]] - tops.values[row]))
+            if len(near) == 0:
+                new.append(int(row))
+        if not new:
+            return
+        found = tops.rows(new)
+        self.saddles += list(found.units)
+        aside = _ASIDE * found.vectors[:, 0]
+        sides = np.clip(np.concatenate([found.units + aside, found.units - aside]), *self._limits())
+        far = max(_LONGEST / 2, float((self.high - self.low).max()) / _PARTS)
+        ends = self.follow(sides, longest=far, known=self.minima.units)
+        left, right = self._named(ends).reshape(2, -1)
+        for row, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+            if a != b and min(a, b) >= 0:
+                self.links.append((float(found.values[row]), *sorted((a, b)), known + row))
+
+    def _named(self, ends: _Followed) -> Integers:
+        """Return rows of minima for points, new ones for those that were not known; -1 for those that left."""
+        known, m = self.minima, len(self.minima.units)
+        outside = self._outside(ends.units)
+        both = _Followed(
+            *(np.concatenate([getattr(known, name), getattr(ends, name)]) for name in known.__dataclass_fields__)
+        )
+        labels = self._labels(both)
+        names = np.full(labels.max() + 1, -1)
+        names[labels[:m]] = np.arange(m)
+        result = names[labels[m:]]
+        new: list[int] = []
+        for row in np.flatnonzero((result < 0) & ~outside & (ends.still | (ends.eigenvalues[:, 0] > 0))):
+            if names[labels[m + row]] < 0:
+                names[labels[m + row]] = m + len(new)
+                new.append(int(row))
+            result[row] = names[labels[m + row]]
+        if new:
+            self.minima = both.rows([*range(m), *(m + row for row in new)])
+            self.sampled = np.concatenate([self.sampled, np.zeros(len(new), dtype=bool)])
+        return result
+
+    # ------------------------------------------------------------------------------------------ bars
+
+    def result(self, rows: Integers, provenance: Any) -> Barcode:
+        """Return the bars by the elder rule."""
+        values, seen = self.minima.values, len(self.bars)
+        component, death, saddle = np.arange(len(values)), np.full(len(values), np.inf), np.full(len(values), -1)
+        for loss, a, b, top in sorted(self.links):
+            elder, younger = sorted((component[a], component[b]), key=lambda k: (values[k], k))
+            if elder != younger:
+                death[younger], saddle[younger] = loss, top
+                component[component == younger] = elder
+        lasting = np.unique(component[self.labels[np.isinf(self.code.death)]])
+        words = np.where(np.isinf(death), "never", "moved").astype(object)
+        reported = np.ones(len(values), dtype=bool)
+        for root in np.setdiff1d(component, lasting):
+            # Not joined to what never ends: the bar dies where its samples say, and of the minima that were only met
+            # beside a saddle nothing is known.
+            reported[seen:] &= component[seen:] != root
+            members = np.flatnonzero(component[:seen] == root)
+            if len(members) == 0:
+                continue
+            row = root if root < seen else members[np.argmin(values[members])]
+            bar = int(self.bars[row])
+            top = self.of_bar.get(bar, -1)
+            saddle[row] = top
+            loss = self._value_of(top) if top >= 0 else float(self.code.death[bar])
+            words[row] = "moved" if top >= 0 and loss > values[row] else "as sampled"
+            death[row] = loss if words[row] == "moved" else max(float(self.code.death[bar]), float(values[row]))
+            saddle[row] = top if words[row] == "moved" else -1
+        reported &= death > values
+        kept = np.flatnonzero(reported)
+        source = np.where(kept < seen, self.bars[np.minimum(kept, seen - 1)], -1)
+        columns = {name: np.where(source >= 0, getattr(self.code, name)[source], -1) for name in Barcode.columns}
+        columns |= {"dim": np.zeros(len(kept), np.int64), "birth": values[kept], "death": death[kept]}
+        columns["size"] = np.where(source >= 0, columns["size"], 0)
+        gone = np.isinf(columns["death"])
+        columns["death_simplex"][gone] = columns["death_vertex"][gone] = -1
+        order = np.lexsort((columns["birth_simplex"], columns["birth"], columns["birth"] - columns["death"]))
+        kept, source = kept[order], source[order]
+        held = self._edge(self.minima.units)
+        told: dict[str, Any] = {
+            "row": np.where(source >= 0, rows[source], -1),
+            "birth": [
+                "as sampled" if self.sampled[k] else "boundary" if held[k] else "moved" for k in kept
+            ],
+            "death": [
+                "boundary" if saddle[k] >= 0 and self._edge(self.saddles[saddle[k]][None])[0] else words[k] for k in kept
+            ],
+            "minimum": (self.minima.units[kept] * self.unit),
+            "saddle": [None if saddle[k] < 0 else self.saddles[saddle[k]] * self.unit for k in kept],
+            "dropped": np.setdiff1d(rows, rows[source[source >= 0]]),
+            "evaluations": self.spent,
+        }
+        return Barcode(
+            **{name: column[order] for name, column in columns.items()}, provenance={**provenance, "refined": told}
+        )
+
+    def _value_of(self, saddle: int) -> float:
+        return float(self.landscape.values((self.saddles[saddle] * self.unit)[None], progress=False)[0])
+
+    def _edge(self, units: Floats) -> Mask:
+        return ((units <= self.low) | (units >= self.high)).any(axis=1) & self.bounded
+
+
+def _region(samples: LossSamples) -> tuple[Floats, Floats] | None:
+    """Return the corners of the box that was sampled, where it is known."""
+    if samples.shape is not None:
+        return samples.points.min(axis=0), samples.points.max(axis=0)
+    said, d = samples.provenance, samples.points.shape[1]
+    if said.get("sampler") != "sample_box":
+        return None
+    return np.broadcast_to(said["low"], d).astype(np.float64), np.broadcast_to(said["high"], d).astype(np.float64)
+
+
+def _sampled_passes(samples: LossSamples, unit: Floats) -> tuple[Floats, Integers, Integers]:
+    """Return where basins of the samples meet: losses (e,), their lowest samples (e, 2), the higher sample (e,)."""
+    finite = np.flatnonzero(np.isfinite(samples.values))
+    values, d = samples.values[finite], samples.points.shape[1]
+    near = min(len(finite), 8 * d + 1)
+    neighbours = KDTree(samples.points[finite] / unit).query(samples.points[finite] / unit, k=near)[1]
+    lowest = neighbours.reshape(len(finite), -1)
+    lowest = lowest[np.arange(len(finite)), values[lowest].argmin(axis=1)]
+    while True:
+        below = lowest[lowest]
+        if np.array_equal(below, lowest):
+            break
+        lowest = below
+    a, b = np.repeat(np.arange(len(finite)), near), neighbours.reshape(-1)
+    meet = lowest[a] != lowest[b]
+    a, b = a[meet], b[meet]
+    top = np.where(values[a] >= values[b], a, b)
+    return values[top], finite[np.column_stack([lowest[a], lowest[b]])].astype(np.int64), finite[top]
+
+
+def _lowest_ways(links: list[tuple[float, int, int, int]], m: int) -> Floats:
+    """Return the highest loss on the lowest way between each two of m minima, (m, m); infinite where there is none."""
+    ways, component = np.full((m, m), np.inf), np.arange(m)
+    np.fill_diagonal(ways, -np.inf)
+    for loss, a, b, _ in sorted(links):
+        if component[a] != component[b]:
+            one, other = component == component[a], component == component[b]
+            ways[np.ix_(one, other)] = ways[np.ix_(other, one)] = loss
+            component[other] = component[a]
+    return ways
+
+
+def _near_pairs(units: Floats) -> Integers:
+    """Return pairs of points that join all from neighbour to neighbour, and each with its nearest."""
+    near = KDTree(units).query(units, k=min(len(units), 5))[1]
+    apart = np.linalg.norm(units[:, None] - units, axis=2)
+    tree = np.column_stack(minimum_spanning_tree(apart).nonzero())
+    pairs = np.concatenate([tree, *(np.column_stack([near[:, 0], near[:, k]]) for k in range(1, near.shape[1]))])
+    return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def _largest(eigenvalues: Floats) -> Floats:
+    """Return the largest size of the eigenvalues that are finite, (m,)."""
+    return np.where(np.isfinite(eigenvalues), np.abs(eigenvalues), 0.0).max(axis=1)
+
+
+def _components(pairs: Any, n: int) -> Integers:
+    graph = coo_array((np.ones(len(pairs)), np.reshape(pairs, (-1, 2)).astype(np.int64).T), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
