@@ -19,6 +19,8 @@ Mask = NDArray[np.bool_]
 
 # All lengths here are in units of the distance between samples. Longest step, and below which it counts as none.
 _LONGEST, _NOWHERE = 1.0, 1e-9
+# Longest step that is thought of.
+_FAR = 1e9
 # Points that are nearer than this are one.
 _SAME = 1e-3
 # How far from a saddle the descents on both sides begin.
@@ -29,10 +31,12 @@ _MET = 0.1
 _PARTS = 50
 # Times as many minima as bars lead to, at which climbing out of others ends.
 _MOST = 4
+# Of the span of the bars: so much may samples be wrong about passes at least.
+_UNSURE = 0.01
 # Steps of a point.
 _STEPS = 200
-# Of the largest eigenvalue: what is smaller is none.
-_FLAT = 1e-6
+# Of the largest eigenvalue: what is smaller is none; what is smaller may be, one step before the end.
+_FLAT, _VALLEY = 1e-6, 1e-3
 # Points of a chain between two points of a valley, and how far apart they may be, in parts of its length.
 _CHAIN, _APART = 8, 3.0
 
@@ -241,10 +245,10 @@ class _Refinement:
         return (self.low, self.high) if self.bounded else (-np.inf, np.inf)
 
     def _held(self, units: Floats, gradients: Floats) -> Mask:
-        """Return which coordinates the boundary holds, since the loss falls outward."""
+        """Return which coordinates the boundary holds, since the loss falls outward, and not for its rounding."""
         if not self.bounded:
             return np.zeros(units.shape, dtype=bool)
-        return ((units <= self.low) & (gradients > 0)) | ((units >= self.high) & (gradients < 0))
+        return ((units <= self.low) & (gradients > self.scale)) | ((units >= self.high) & (gradients < -self.scale))
 
     def _outside(self, units: Floats) -> Mask:
         return ((units < self.low) | (units > self.high)).any(axis=1)
@@ -269,7 +273,7 @@ class _Refinement:
         eigenvalues = np.where(np.arange(d) >= d - held.sum(axis=1, keepdims=True), np.inf, eigenvalues)
         parts = np.einsum("mij,mj->mi", vectors, np.where(held, 0.0, gradients))
         largest = _largest(eigenvalues)
-        along = -parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300)
+        along = np.clip(-parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300), -_FAR, _FAR)
         slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.empty((m, d)), np.arange(m)
         if modes is None:
             # Where the gradient vanishes at a saddle, or nearly so, it leads nowhere.
@@ -306,7 +310,7 @@ class _Refinement:
         """Number points that are the same, and those of one valley."""
         pairs = KDTree(ends.units).query_pairs(_SAME, output_type="ndarray")
         labels = _components(pairs, len(ends.units))
-        flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _FLAT * _largest(ends.eigenvalues)))
+        flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _VALLEY * _largest(ends.eigenvalues)))
         if len(flat) < 2:
             return labels
         a, b = flat[_near_pairs(ends.units[flat])].T
@@ -335,10 +339,11 @@ class _Refinement:
         self.links: list[tuple[float, int, int, int]] = []  # value, the two minima, row of the saddle
         self.saddles: list[Floats] = []
         self.of_bar: dict[int, int] = {}  # saddle reached from the death of a bar
-        self.error = 0.0  # by how much sampled deaths were too high
         finite = np.isfinite(self.code.death)
         if len(self.minima.units) < 2 or not finite.any():
             return
+        # By how much samples may be wrong about passes: at least so much as was seen.
+        self.error = _UNSURE * float(self.code.death[finite].max() - self.minima.values.min())
         mine = np.isin(np.arange(len(self.code)), self.bars)
         for chosen in (mine & finite, ~mine & finite):
             if chosen.any() and not self._joined():
@@ -364,42 +369,66 @@ class _Refinement:
         order = np.lexsort((passes, *ends.T))
         order = order[np.unique(ends[order], axis=0, return_index=True)[1]]
         order = order[(ends[order, 0] >= 0) & (ends[order, 0] != ends[order, 1])]
-        highest = _lowest_ways(self.links, len(self.minima.units))
-        known = {link[1:3] for link in self.links}
-        lower = [
-            row
-            for row in order
-            if passes[row] - 2 * self.error - self.noise < highest[ends[row, 0], ends[row, 1]]
-            and tuple(ends[row].tolist()) not in known
-        ]
-        if lower:
-            self._climb(self.samples.points[tops[lower]] / self.unit)
+        passes, ends, tops = passes[order], ends[order], tops[order]
+
+        def lower() -> Integers:
+            highest = _lowest_ways(self.links, len(self.minima.units))[*ends.T]
+            known = {link[1:3] for link in self.links}
+            new = np.array([pair not in known for pair in map(tuple, ends.tolist())], dtype=bool)
+            return np.flatnonzero(new & (passes - self.error - self.noise < highest))
+
+        rows = lower()
+        if len(rows) == 0:
+            return
+        across = np.diff(self.minima.units[ends[rows]], axis=1)[:, 0]
+        self._climb(self.samples.points[tops[rows]] / self.unit, across=across)
+        # Where basins are as narrow as the samples are far apart, the climb may end elsewhere.
+        if len(rows := lower()):
+            self._leave(self.minima.rows(np.unique(ends[rows])))
 
     def _leave(self, minima: _Followed) -> None:
-        """Climb out of minima that were met beside saddles, both ways along each of their modes."""
+        """Climb out of minima, both ways along each of their modes."""
         m, d = minima.units.shape
         modes = np.concatenate([minima.vectors, -minima.vectors], axis=1)
         starts = minima.units[:, None] + _ASIDE * modes
         free = np.isfinite(np.concatenate([minima.eigenvalues] * 2, axis=1)).reshape(-1)
         self._climb(np.clip(starts.reshape(-1, d)[free], *self._limits()), modes=modes.reshape(-1, d)[free])
 
-    def _climb(self, units: Floats, *, modes: Floats | None = None, bars: Integers | None = None) -> None:
-        """Climb to saddles, and descend from those that are new on both sides."""
+    def _climb(
+        self,
+        units: Floats,
+        *,
+        modes: Floats | None = None,
+        across: Floats | None = None,
+        bars: Integers | None = None,
+    ) -> None:
+        """Climb to saddles, and descend from those that are new on both sides.
+
+        The way up begins along the mode that is given, or else along the lowest; but along the one most across basins,
+        where that is known and no mode leads down.
+        """
         if modes is None:
             _, gradients = self.evaluated(units)
-            modes = self._moves(units, gradients, np.zeros_like(units))[1][:, 0]
+            eigenvalues, vectors, *_ = self._moves(units, gradients, np.zeros_like(units))
+            modes = vectors[:, 0]
+            if across is not None:
+                own = np.abs(np.einsum("mij,mj->mi", vectors, across)).argmax(axis=1)
+                modes = np.where(eigenvalues[:, :1] < 0, modes, vectors[np.arange(len(own)), own])
         tops = self.follow(units, modes=modes)
-        below = -_FLAT * _largest(tops.eigenvalues)
-        fine = tops.still & (tops.eigenvalues[:, 0] < below) & ~self._outside(tops.units)
-        fine &= (tops.eigenvalues[:, 1:] > -below[:, None]).all(axis=1)
+        fine = np.flatnonzero(tops.still & ~self._outside(tops.units))
+        _, gradients = self.evaluated(tops.units[fine])
+        tops.eigenvalues[fine], tops.vectors[fine], *_ = self._moves(tops.units[fine], gradients, None)
+        below = -_FLAT * _largest(tops.eigenvalues[fine])[:, None]
+        lowest, others = tops.eigenvalues[fine, :1], tops.eigenvalues[fine, 1:]
+        fine = fine[((lowest < below) & (others > -below).all(axis=1, keepdims=True))[:, 0]]
         known = len(self.saddles)
         new: list[int] = []
-        for row in np.flatnonzero(fine):
+        for row in fine:
             places = np.array([*self.saddles, *(tops.units[other] for other in new)]).reshape(-1, units.shape[1])
             near = np.flatnonzero(np.linalg.norm(places - tops.units[row], axis=1) <= _SAME)
             if bars is not None:
                 self.of_bar[int(bars[row])] = int(near[0]) if len(near) else known + len(new)
-                self.error = max(self.error, float(self.code.death[bars[row]] - tops.values[row]))
+                self.error = max(self.error, 2 * float(self.code.death[bars[row]] - tops.values[row]))
             if len(near) == 0:
                 new.append(int(row))
         if not new:
@@ -466,7 +495,7 @@ class _Refinement:
             words[row] = "moved" if top >= 0 and loss > values[row] else "as sampled"
             death[row] = loss if words[row] == "moved" else max(float(self.code.death[bar]), float(values[row]))
             saddle[row] = top if words[row] == "moved" else -1
-        reported &= death > values
+        reported &= death > values + self.noise + self.scale
         kept = np.flatnonzero(reported)
         source = np.where(kept < seen, self.bars[np.minimum(kept, seen - 1)], -1)
         columns = {name: np.where(source >= 0, getattr(self.code, name)[source], -1) for name in Barcode.columns}
