@@ -33,8 +33,8 @@ _PARTS = 50
 _MOST = 4
 # Of the span of the bars: so much may samples be wrong about passes at least.
 _UNSURE = 0.01
-# Steps of a point.
-_STEPS = 200
+# Steps of a point downhill, and uphill.
+_STEPS, _UPHILL = 200, 50
 # Of the largest eigenvalue: what is smaller is none; what is smaller may be, one step before the end.
 _FLAT, _VALLEY = 1e-6, 1e-3
 # Points of a chain between two points of a valley, and how far apart they may be, in parts of its length.
@@ -203,7 +203,7 @@ class _Refinement:
         radius = np.full(m, longest)
         still = np.zeros(m, dtype=bool)
         going = fresh = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
-        for _ in range(_STEPS):
+        for _ in range(_STEPS if modes is None else _UPHILL):
             step = self._moves(at[fresh], gradients[fresh], None if modes is None else modes[fresh])
             eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], turned = step
             if modes is not None:
@@ -371,19 +371,20 @@ class _Refinement:
         order = order[(ends[order, 0] >= 0) & (ends[order, 0] != ends[order, 1])]
         passes, ends, tops = passes[order], ends[order], tops[order]
 
-        def lower() -> Integers:
+        def lower(error: float) -> Integers:
             highest = _lowest_ways(self.links, len(self.minima.units))[*ends.T]
             known = {link[1:3] for link in self.links}
             new = np.array([pair not in known for pair in map(tuple, ends.tolist())], dtype=bool)
-            return np.flatnonzero(new & (passes - self.error - self.noise < highest))
+            return np.flatnonzero(new & (passes - error < highest))
 
-        rows = lower()
+        rows = lower(self.error)
         if len(rows) == 0:
             return
         across = np.diff(self.minima.units[ends[rows]], axis=1)[:, 0]
         self._climb(self.samples.points[tops[rows]] / self.unit, across=across)
-        # Where basins are as narrow as the samples are far apart, the climb may end elsewhere.
-        if len(rows := lower()):
+        # Where basins are as narrow as the samples are far apart, the climb may end elsewhere. A way through the samples
+        # that is lower than all that are known shows that it did.
+        if len(rows := lower(-self.noise - self.scale)):
             self._leave(self.minima.rows(np.unique(ends[rows])))
 
     def _leave(self, minima: _Followed) -> None:
@@ -428,9 +429,11 @@ class _Refinement:
             near = np.flatnonzero(np.linalg.norm(places - tops.units[row], axis=1) <= _SAME)
             if bars is not None:
                 self.of_bar[int(bars[row])] = int(near[0]) if len(near) else known + len(new)
-                self.error = max(self.error, 2 * float(self.code.death[bars[row]] - tops.values[row]))
             if len(near) == 0:
                 new.append(int(row))
+        if bars is not None and len(fine):
+            wrong = np.abs(self.code.death[bars[fine]] - tops.values[fine])
+            self.error = max(self.error, 2 * float(np.median(wrong)))
         if not new:
             return
         found = tops.rows(new)
