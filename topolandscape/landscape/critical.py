@@ -12,7 +12,7 @@ from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.flow import Balls, Flow, arcs_of_index
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import Box, StationaryPoints, stationary_points
-from topolandscape.structures import Floats, Integers, MorseComplex
+from topolandscape.structures import Integers, MorseComplex
 
 # Places on each side of the box at which the gradient is asked whether it points out.
 _ON_SIDE = 1024
@@ -58,8 +58,7 @@ def critical_points(
     Returns
     -------
     MorseComplex
-        With coordinates. Each eigenvector of a critical point is oriented as it is found; so are its unstable directions.
-        Use `topolandscape.completeness` to see whether all is there. The provenance says, row for row,
+        With coordinates. `topolandscape.completeness` says whether all is there. The provenance has, row for row,
         ``"gradient_norm"``, ``"eigenvalues"`` and ``"isolation"`` (the radius within which there is no other critical
         point), and:
 
@@ -67,7 +66,8 @@ def critical_points(
           estimated;
         - ``"undecided"``, ``"missed"``: cells that could not be decided, and points that only random starts found;
         - ``"on_boundary"``: rows of points that lie on the boundary of the box;
-        - ``"inward"``: at how many of ``"places"`` on the boundary the loss falls outward, so that sublevel sets are cut;
+        - ``"falling"``: at how many of ``"places"`` on the boundary the loss falls outward, so that the box cuts
+          sublevel sets;
         - ``"betti"``: Betti numbers of the domain where it falls nowhere, else None;
         - ``"left"``, ``"unfinished"``: rows from which flow lines left the box, or could not be followed;
         - ``"unknown"``: indices from which no flow lines were looked for.
@@ -110,17 +110,22 @@ def critical_points(
         flatness=flatness,
         max_evaluations=max_evaluations,
     )
-    inward, places = _inward(landscape, box)
+    falling, places = _falling(landscape, box)
     flow = Flow(landscape, box, _balls(found, box)) if len(found) else None
-    joins, left, unfinished, unknown = [np.empty((0, 3), np.int64)], [], [], []
+    joins = [np.empty((0, 3), np.int64)]
+    left: list[int] = []
+    unfinished: list[int] = []
+    unknown: list[int] = []
     for k in range(1, landscape.dimension + 1):
-        arcs = arcs_of_index(flow, k) if flow is not None and np.isin([k - 1, k], found.index).all() else False
+        if flow is None or not (found.index == k).any():
+            continue
+        arcs = arcs_of_index(flow, k)
         if arcs is None:
             unknown.append(k)
-        elif arcs:
-            joins.append(arcs.joins)
-            left += arcs.left if k == 1 else ()  # uphill a line may well leave
-            unfinished += arcs.unfinished
+            continue
+        joins.append(arcs.joins)
+        left += arcs.left if k == 1 else ()  # uphill a line may well leave
+        unfinished += arcs.unfinished
     arcs_, coefficient = _summed(np.concatenate(joins))
     circles = int(box.periodic.sum())
     provenance: dict[str, Any] = {
@@ -138,9 +143,9 @@ def critical_points(
         "undecided": found.undecided,
         "missed": found.missed,
         "on_boundary": np.flatnonzero(found.on_boundary),
-        "inward": inward,
+        "falling": falling,
         "places": places,
-        "betti": None if inward else [comb(circles, k) for k in range(landscape.dimension + 1)],
+        "betti": None if falling else [comb(circles, k) for k in range(landscape.dimension + 1)],
         "left": left,
         "unfinished": unfinished,
         "unknown": unknown,
@@ -183,30 +188,30 @@ def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLik
     if periodic.any():
         points = bottom + np.random.default_rng(0).random((16, d)) * box.sides
         here = landscape.values(points, progress=False)
-        for k in np.flatnonzero(periodic):
+        for k in np.flatnonzero(periodic).tolist():
             there = landscape.values(points + box.sides * (np.arange(d) == k), progress=False)
             if not np.allclose(here, there, rtol=1e-6, atol=1e-6 * np.abs(here).max()):
                 raise ValueError(
-                    f"the loss is not periodic in coordinate {k}: one period of {turn[k]:g} further it differs by up to "
-                    f"{np.abs(here - there).max():g}. Give its period, or 0 where it has none."
+                    f"the loss is not periodic in coordinate {k}: one period of {turn[k]:g} further it differs by up "
+                    f"to {np.abs(here - there).max():g}. Give its period, or 0 where it has none."
                 )
     return box
 
 
-def _inward(landscape: Landscape, box: Box) -> tuple[int, int]:
+def _falling(landscape: Landscape, box: Box) -> tuple[int, int]:
     """Return at how many places on the boundary the loss falls outward, and how many were asked."""
     d = landscape.dimension
     n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
-    inward = places = 0
-    for k in np.flatnonzero(~box.periodic):
+    falling = places = 0
+    for k in np.flatnonzero(~box.periodic).tolist():
         axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
         face = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, d)
         for side, sign in ((0.0, -1.0), (1.0, 1.0)):
             face[:, k] = side
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
-            inward += int((~(sign * gradients[:, k] > 0)).sum())
+            falling += int((~(sign * gradients[:, k] > 0)).sum())
             places += len(face)
-    return inward, places
+    return falling, places
 
 
 def _balls(found: StationaryPoints, box: Box) -> Balls:

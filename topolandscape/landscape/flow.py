@@ -25,7 +25,8 @@ _FIRST, _LEAST = 24, 1e-12
 _LEVELS, _APART = 24, 0.1
 
 
-class Balls(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Balls:
     """Critical points with balls around them in which the flow is known.
 
     Attributes
@@ -53,8 +54,8 @@ class Lines:
     turns
         How often they went round each periodic coordinate, (n, d).
     visits
-        For each line the balls of the points in `watched` that it passed: row, turns, and whether it left on the side of
-        the watched direction (1) or on the other (-1).
+        For each line the balls of the points in `watched` that it passed: row, turns, and whether it left on the side
+        of the watched direction (1) or on the other (-1).
     levels
         Where it was at each level, NaN where it never was, (n, k, d).
     """
@@ -73,9 +74,7 @@ class Flow:
         self.spent = 0
         self._tree = box.tree(balls.points)
 
-    def lines(
-        self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None
-    ) -> Lines:
+    def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
         """Follow lines from points to where no other direction leads on.
 
         Parameters
@@ -323,9 +322,14 @@ def around(flow: Flow, k: int, *, up: bool) -> Arcs:
                 unfinished.append(row)
                 continue
             halved.append((row, low, high, one, other))
-        middle = shot(
-            np.array([part[0] for part in halved], dtype=np.int64), np.array([(part[1] + part[2]) / 2 for part in halved])
-        ) if halved else []
+        middle = (
+            shot(
+                np.array([part[0] for part in halved], dtype=np.int64),
+                np.array([(part[1] + part[2]) / 2 for part in halved]),
+            )
+            if halved
+            else []
+        )
         open_ = []
         for (row, low, high, one, other), new in zip(halved, middle, strict=True):
             open_ += [(row, low, (low + high) / 2, one, new), (row, (low + high) / 2, high, new, other)]

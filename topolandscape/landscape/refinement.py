@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,59 +10,23 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
 
-from topolandscape.landscape.curvature import DENSE, hessians
+from topolandscape.landscape.curvature import DENSE
+from topolandscape.landscape.following import ASIDE, FLAT, LONGEST, SAME, Followed, Follower, largest_size
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
 
 Mask = NDArray[np.bool_]
 
-# All lengths here are in units of the distance between samples. Longest step, and below which it counts as none.
-_LONGEST, _NOWHERE = 1.0, 1e-9
-# Longest step that is thought of.
-_FAR = 1e9
-# Points that are nearer than this are one.
-_SAME = 1e-3
-# How far from a saddle the descents on both sides begin.
-_ASIDE = 0.25
-# Newton's step within this distance of a minimum that is known leads to it.
-_MET = 0.1
+# All lengths here are in units of the distance between samples. Of the largest eigenvalue: what is smaller may vanish.
+_VALLEY = 1e-3
 # Descents from saddles take steps of up to this part of the region.
 _PARTS = 50
 # Times as many minima as bars lead to, at which climbing out of others ends.
 _MOST = 4
 # Of the span of the bars: so much may samples be wrong about passes at least.
 _UNSURE = 0.01
-# Steps of a point downhill, and uphill.
-_STEPS, _UPHILL = 200, 50
-# Of the largest eigenvalue: what is smaller is none; what is smaller may be, one step before the end.
-_FLAT, _VALLEY = 1e-6, 1e-3
 # Points of a chain between two points of a valley, and how far apart they may be, in parts of its length.
 _CHAIN, _APART = 8, 3.0
-
-
-@dataclass(eq=False)
-class _Followed:
-    """Where points came to, in units of the distance between samples.
-
-    Attributes
-    ----------
-    units, values
-        Shape (m, d) and (m,).
-    eigenvalues, vectors
-        Of the Hessian along the directions that are free, the lowest first, (m, d) and (m, d, d), one a row; those that
-        are held by the boundary come last, and are infinite.
-    still
-        Whether Newton's step is below the tolerance, (m,).
-    """
-
-    units: Floats
-    values: Floats
-    eigenvalues: Floats
-    vectors: Floats
-    still: Mask
-
-    def rows(self, rows: Any) -> _Followed:
-        return _Followed(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tolerance: float = 1e-9) -> Barcode:
@@ -106,11 +69,12 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
     Notes
     -----
     Minima by Newton steps on the absolute values of the eigenvalues, in a trust region; saddles by eigenvector
-    following (Cerjan and Miller 1981): the same step, but uphill along the lowest eigenvector. From each saddle descents
-    on both sides say which minima it joins; deaths follow by the elder rule. Of the saddles beside the deaths of
-    dropped bars those are looked for that are needed to join all minima. A saddle is an upper bound of the lowest pass,
-    as a sampled death is, where a lower one was missed. Coordinates at the boundary are held while the loss falls
-    outward. Minima that are not isolated are one when points between them, polished, make a chain.
+    following (Cerjan and Miller 1981): the same step, but uphill along one eigenvector. From each saddle descents on
+    both sides say which minima it joins; deaths follow by the elder rule. Climbs begin at the deaths, then where basins
+    of the samples meet lower, but for their error, than the lowest way that is known, and last from minima that were
+    only met beside saddles. A death remains an upper bound, as a sampled one is: a lower pass may have been missed.
+    Coordinates at the boundary are held while the loss falls outward. Minima that are not isolated are one when points
+    between them, polished, make a chain.
 
     Examples
     --------
@@ -123,7 +87,7 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
     >>> sampled = Barcode([0, 0], [-0.3, 0.3], [np.inf, 1.0], birth_vertex=[2, 6], death_vertex=[-1, 4], **unknown)
     >>> refined = refine(sampled, samples, well)
     >>> refined.birth.round(6).tolist(), refined.death.round(6).tolist()
-    ([-0.305808, 0.294012], [inf, 1.011796])
+    ([-0.305428, 0.294146], [inf, 1.011282])
     """
     code = barcode.filter(dim=0)
     rows = np.flatnonzero(barcode.dim == 0)
@@ -142,7 +106,8 @@ def _restricted(landscape: Landscape, samples: LossSamples) -> Landscape:
         landscape = landscape.restricted_to(subspace.origin, subspace.directions)
     if landscape.dimension != d:
         raise ValueError(
-            f"the samples have {d} coordinates, the landscape {landscape.dimension}; give the landscape that was sampled."
+            f"the samples have {d} coordinates, the landscape {landscape.dimension}; give the landscape that was "
+            "sampled."
         )
     if d > DENSE:
         raise ValueError(f"the samples have {d} coordinates; refinement takes full Hessians, of {DENSE} at most.")
@@ -157,145 +122,40 @@ class _Refinement:
         vertices = np.concatenate([code.birth_vertex, code.death_vertex])
         if code.birth_vertex.min() < 0 or vertices.max() >= n:
             raise ValueError(f"the bars name vertices up to {vertices.max()}, and there are {n} samples; give theirs.")
-        self.code, self.samples, self.landscape = code, samples, landscape
+        self.code, self.samples = code, samples
         low, high = samples.points.min(axis=0), samples.points.max(axis=0)
         steps = np.array(samples.shape if samples.shape is not None else [n ** (1 / d)] * d) - 1
-        self.unit = np.maximum(high - low, np.finfo(float).tiny) / np.maximum(steps, 1)
-        self.low, self.high = low / self.unit, high / self.unit
-        # Where the region is not known, what leaves the samples is not held back, but given up.
+        unit = np.maximum(high - low, np.finfo(float).tiny) / np.maximum(steps, 1)
         box = _region(samples)
-        self.bounded = box is not None
-        if box is not None:
-            self.low, self.high = (side / self.unit for side in box)
-        self.spent = 0
-        births = samples.points[code.birth_vertex]
-        self.noise = max(samples.noise, float(4 * np.finfo(float).eps * np.abs(code.birth).max()))
-        values = landscape.values(births[:1], progress=False)
-        if not abs(values[0] - samples.values[code.birth_vertex[0]]) <= 10 * self.noise + 1e-6 * abs(values[0]):
+        noise = max(samples.noise, float(4 * np.finfo(float).eps * np.abs(code.birth).max()))
+        first = int(code.birth_vertex[0])
+        loss, said = float(landscape.values(samples.points[[first]], progress=False)[0]), float(samples.values[first])
+        if not abs(loss - said) <= 10 * noise + 1e-6 * abs(said):
             raise ValueError(
-                f"the loss at sample {code.birth_vertex[0]} is {values[0]:g}, but {samples.values[code.birth_vertex[0]]:g} "
-                "in the samples; give the landscape that was sampled."
+                f"the loss at sample {first} is {loss:g}, but {said:g} in the samples; give the landscape that was "
+                "sampled."
             )
         ends = code.death[np.isfinite(code.death)]
-        self.scale = tolerance * float(max((ends.max() - code.birth.min()) if len(ends) else np.ptp(code.birth), self.noise))
-
-    # ------------------------------------------------------------------------------------------ following
-
-    def evaluated(self, units: Floats) -> tuple[Floats, Floats]:
-        self.spent += len(units)
-        values, gradients = self.landscape.gradients(units * self.unit, progress=False)
-        return values, gradients * self.unit
-
-    def follow(
-        self, units: Floats, *, modes: Floats | None = None, longest: float = _LONGEST, known: Floats | None = None
-    ) -> _Followed:
-        """Follow points to where the gradient vanishes: downhill, or uphill along one mode and downhill across it.
-
-        Descents end early where Newton's step leads to one of the minima that are known.
-        """
-        m, d = units.shape
-        at = units.copy()
-        values, gradients = self.evaluated(at)
-        eigenvalues, vectors = np.full((m, d), np.inf), np.tile(np.eye(d), (m, 1, 1))
-        moves, slopes, allowed = np.zeros((m, d)), np.zeros(m), np.zeros(m)
-        modes = None if modes is None else modes.copy()
-        tree = None if known is None or len(known) == 0 else KDTree(known)
-        radius = np.full(m, longest)
-        still = np.zeros(m, dtype=bool)
-        going = fresh = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
-        for _ in range(_STEPS if modes is None else _UPHILL):
-            step = self._moves(at[fresh], gradients[fresh], None if modes is None else modes[fresh])
-            eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], turned = step
-            if modes is not None:
-                modes[fresh] = turned
-            lengths = np.linalg.norm(moves[going], axis=1)
-            # The loss is off by half of the slope; the last step makes it much less.
-            last = (slopes[going] <= self.scale) & (lengths <= _SAME)
-            if tree is not None:
-                apart, nearest = tree.query(at[going] + moves[going])
-                met = (apart <= _MET) & (lengths <= _LONGEST)
-                at[going[met]], still[going[met]] = tree.data[nearest[met]], True
-                going, lengths, last = going[~met], lengths[~met], last[~met]
-            shares = np.minimum(1.0, radius[going] / np.maximum(lengths, 1e-300))
-            ahead = np.clip(at[going] + shares[:, None] * moves[going], *self._limits())
-            new_values, new_gradients = self.evaluated(ahead)
-            fine = np.isfinite(new_values) & np.isfinite(new_gradients).all(axis=1)
-            if modes is None:
-                fine &= new_values <= values[going] + np.where(last, self.noise + self.scale, 0.0)
-            else:
-                before, after = self._free_norms(at[going], gradients[going]), self._free_norms(ahead, new_gradients)
-                fine &= after < allowed[going] * before + np.where(last, np.inf, 0.0)
-            there = going[fine]
-            stays = np.abs(ahead - at[going]).max(axis=1, initial=0.0) == 0
-            at[there], values[there], gradients[there] = ahead[fine], new_values[fine], new_gradients[fine]
-            taken = np.minimum(lengths, radius[going])
-            radius[going] = np.where(fine, np.minimum(2 * radius[going], longest), taken / 4)
-            still[going] |= last
-            over = last | stays | (radius[going] <= _NOWHERE) | self._outside(at[going])
-            fresh = there[~over[fine]]
-            going = going[~over]
-            if len(going) == 0:
-                break
-        return _Followed(at, values, eigenvalues, vectors, still)
-
-    def _free_norms(self, units: Floats, gradients: Floats) -> Floats:
-        return np.linalg.norm(np.where(self._held(units, gradients), 0.0, gradients), axis=1)
-
-    def _limits(self) -> tuple[Floats | float, Floats | float]:
-        return (self.low, self.high) if self.bounded else (-np.inf, np.inf)
-
-    def _held(self, units: Floats, gradients: Floats) -> Mask:
-        """Return which coordinates the boundary holds, since the loss falls outward, and not for its rounding."""
-        if not self.bounded:
-            return np.zeros(units.shape, dtype=bool)
-        return ((units <= self.low) & (gradients > self.scale)) | ((units >= self.high) & (gradients < -self.scale))
-
-    def _outside(self, units: Floats) -> Mask:
-        return ((units < self.low) | (units > self.high)).any(axis=1)
-
-    def _moves(self, units: Floats, gradients: Floats, modes: Floats | None) -> tuple[Floats, ...]:
-        """Return what the next steps are made of.
-
-        Eigenvalues, eigenvectors, Newton's steps downhill or uphill along modes, twice by how much losses may be off,
-        how far gradients may grow on the way, and the modes turned.
-        """
-        m, d = units.shape
-        if m == 0:
-            return np.empty((0, d)), np.empty((0, d, d)), np.empty((0, d)), np.empty(0), np.empty(0), np.empty((0, d))
-        self.spent += 2 * units.size
-        matrices = hessians(self.landscape, units * self.unit) * self.unit[:, None] * self.unit
-        held = self._held(units, gradients)
-        matrices = np.where(held[:, :, None] | held[:, None, :] | ~np.isfinite(matrices), 0.0, matrices)
-        above = 1 + 2 * np.abs(matrices).sum(axis=(1, 2))
-        matrices += np.where(held, above[:, None], 0.0)[:, :, None] * np.eye(d)
-        eigenvalues, columns = np.linalg.eigh(matrices)
-        vectors = columns.transpose(0, 2, 1)
-        eigenvalues = np.where(np.arange(d) >= d - held.sum(axis=1, keepdims=True), np.inf, eigenvalues)
-        parts = np.einsum("mij,mj->mi", vectors, np.where(held, 0.0, gradients))
-        largest = _largest(eigenvalues)
-        along = np.clip(-parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300), -_FAR, _FAR)
-        slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.empty((m, d)), np.arange(m)
-        if modes is None:
-            # Where the gradient vanishes at a saddle, or nearly so, it leads nowhere.
-            stuck = (eigenvalues[:, 0] < -_FLAT * largest) & (np.abs(along[:, 0]) < _ASIDE)
-            along[stuck, 0] = np.where(along[stuck, 0] < 0, -_ASIDE, _ASIDE)
-            slopes[stuck] = np.inf
-        else:
-            overlaps = np.einsum("mij,mj->mi", vectors, modes)
-            own = np.abs(overlaps).argmax(axis=1)
-            along[first, own] *= -1
-            turned = vectors[first, own] * np.where(overlaps[first, own] < 0, -1.0, 1.0)[:, None]
-            # Out of a basin the gradient grows at first.
-            allowed = np.where(eigenvalues[first, own] < 0, 1.5, 4.0)
-        return eigenvalues, vectors, np.einsum("mi,mij->mj", along, vectors), slopes, allowed, turned
+        span = float(ends.max() - code.birth.min() if len(ends) else np.ptp(code.birth))
+        # Where the region is not known, what leaves the samples is not held back, but given up.
+        low, high = (low, high) if box is None else box
+        self.by = Follower(
+            landscape,
+            unit,
+            low / unit,
+            high / unit,
+            bounded=box is not None,
+            noise=noise,
+            scale=max(tolerance * span, noise),
+        )
 
     # ------------------------------------------------------------------------------------------ minima
 
     def find_minima(self) -> None:
         """Move births down; number the minima; of the bars of each keep the one that lives longest."""
-        units = self.samples.points[self.code.birth_vertex] / self.unit
-        ends = self.follow(units)
-        self.kept = self._outside(ends.units)
+        units = self.samples.points[self.code.birth_vertex] / self.by.unit
+        ends = self.by.follow(units)
+        self.kept = self.by.outside(ends.units)
         ends.units[self.kept], ends.values[self.kept] = units[self.kept], self.code.birth[self.kept]
         labels = self._labels(ends)
         order = np.lexsort((np.arange(len(labels)), -self.code.death, labels))
@@ -306,15 +166,17 @@ class _Refinement:
         self.sampled = self.kept[lowest[np.unique(labels[lowest], return_index=True)[1]]]
         self.labels = labels
 
-    def _labels(self, ends: _Followed) -> Integers:
-        """Number points that are the same, and those of one valley."""
-        pairs = KDTree(ends.units).query_pairs(_SAME, output_type="ndarray")
+    def _labels(self, ends: Followed) -> Integers:
+        """Return numbers of points, equal for those that are the same or in one valley."""
+        pairs = KDTree(ends.units).query_pairs(SAME, output_type="ndarray")
         labels = _components(pairs, len(ends.units))
-        flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _VALLEY * _largest(ends.eigenvalues)))
+        flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _VALLEY * largest_size(ends.eigenvalues)))
         if len(flat) < 2:
             return labels
         a, b = flat[_near_pairs(ends.units[flat])].T
-        apart = (labels[a] != labels[b]) & (np.abs(ends.values[a] - ends.values[b]) <= 10 * (self.noise + self.scale))
+        apart = (labels[a] != labels[b]) & (
+            np.abs(ends.values[a] - ends.values[b]) <= 10 * (self.by.noise + self.by.scale)
+        )
         a, b = a[apart], b[apart]
         joined = self._valley(ends.units[a], ends.units[b], ends.values[a])
         more = np.column_stack([labels[a[joined]], labels[b[joined]]])
@@ -326,10 +188,10 @@ class _Refinement:
             return np.empty(0, dtype=bool)
         shares = np.arange(1, _CHAIN)[:, None] / _CHAIN
         between = a[:, None] + shares * (b - a)[:, None]
-        ends = self.follow(between.reshape(-1, a.shape[1]))
+        ends = self.by.follow(between.reshape(-1, a.shape[1]))
         chain = np.concatenate([a[:, None], ends.units.reshape(between.shape), b[:, None]], axis=1)
         gaps = np.linalg.norm(np.diff(chain, axis=1), axis=2).max(axis=1)
-        level = ends.values.reshape(between.shape[:2]).max(axis=1) <= values + 10 * (self.noise + self.scale)
+        level = ends.values.reshape(between.shape[:2]).max(axis=1) <= values + 10 * (self.by.noise + self.by.scale)
         return level & (gaps <= np.linalg.norm(b - a, axis=1) * _APART / _CHAIN)
 
     # ------------------------------------------------------------------------------------------ saddles
@@ -338,6 +200,7 @@ class _Refinement:
         """Find the lowest saddles between the minima, and which of them each joins."""
         self.links: list[tuple[float, int, int, int]] = []  # value, the two minima, row of the saddle
         self.saddles: list[Floats] = []
+        self.tops: list[float] = []  # their losses
         self.of_bar: dict[int, int] = {}  # saddle reached from the death of a bar
         finite = np.isfinite(self.code.death)
         if len(self.minima.units) < 2 or not finite.any():
@@ -348,7 +211,7 @@ class _Refinement:
         for chosen in (mine & finite, ~mine & finite):
             if chosen.any() and not self._joined():
                 bars = np.flatnonzero(chosen)
-                self._climb(self.samples.points[self.code.death_vertex[bars]] / self.unit, bars=bars)
+                self._climb(self.samples.points[self.code.death_vertex[bars]] / self.by.unit, bars=bars)
         self._between_basins()
         done = len(self.bars)
         while done < len(self.minima.units) and done < _MOST * len(self.bars):
@@ -362,7 +225,7 @@ class _Refinement:
 
     def _between_basins(self) -> None:
         """Climb from where basins of the samples meet lower, but for the error of sampling, than is known."""
-        passes, ends, tops = _sampled_passes(self.samples, self.unit)
+        passes, ends, tops = _sampled_passes(self.samples, self.by.unit)
         place = np.full(len(self.samples), -1)
         place[self.code.birth_vertex] = self.labels
         ends = np.sort(place[ends], axis=1)
@@ -381,19 +244,19 @@ class _Refinement:
         if len(rows) == 0:
             return
         across = np.diff(self.minima.units[ends[rows]], axis=1)[:, 0]
-        self._climb(self.samples.points[tops[rows]] / self.unit, across=across)
-        # Where basins are as narrow as the samples are far apart, the climb may end elsewhere. A way through the samples
-        # that is lower than all that are known shows that it did.
-        if len(rows := lower(-self.noise - self.scale)):
+        self._climb(self.samples.points[tops[rows]] / self.by.unit, across=across)
+        # Where basins are as narrow as the samples are far apart, the climb may end elsewhere. A way through the
+        # samples that is lower than all that are known shows that it did.
+        if len(rows := lower(-self.by.noise - self.by.scale)):
             self._leave(self.minima.rows(np.unique(ends[rows])))
 
-    def _leave(self, minima: _Followed) -> None:
+    def _leave(self, minima: Followed) -> None:
         """Climb out of minima, both ways along each of their modes."""
-        m, d = minima.units.shape
+        d = minima.units.shape[1]
         modes = np.concatenate([minima.vectors, -minima.vectors], axis=1)
-        starts = minima.units[:, None] + _ASIDE * modes
+        starts = minima.units[:, None] + ASIDE * modes
         free = np.isfinite(np.concatenate([minima.eigenvalues] * 2, axis=1)).reshape(-1)
-        self._climb(np.clip(starts.reshape(-1, d)[free], *self._limits()), modes=modes.reshape(-1, d)[free])
+        self._climb(np.clip(starts.reshape(-1, d)[free], *self.by.limits()), modes=modes.reshape(-1, d)[free])
 
     def _climb(
         self,
@@ -409,24 +272,24 @@ class _Refinement:
         where that is known and no mode leads down.
         """
         if modes is None:
-            _, gradients = self.evaluated(units)
-            eigenvalues, vectors, *_ = self._moves(units, gradients, np.zeros_like(units))
+            _, gradients = self.by.evaluated(units)
+            eigenvalues, vectors, *_ = self.by.moves(units, gradients, np.zeros_like(units))
             modes = vectors[:, 0]
             if across is not None:
                 own = np.abs(np.einsum("mij,mj->mi", vectors, across)).argmax(axis=1)
                 modes = np.where(eigenvalues[:, :1] < 0, modes, vectors[np.arange(len(own)), own])
-        tops = self.follow(units, modes=modes)
-        fine = np.flatnonzero(tops.still & ~self._outside(tops.units))
-        _, gradients = self.evaluated(tops.units[fine])
-        tops.eigenvalues[fine], tops.vectors[fine], *_ = self._moves(tops.units[fine], gradients, None)
-        below = -_FLAT * _largest(tops.eigenvalues[fine])[:, None]
+        tops = self.by.follow(units, modes=modes)
+        fine = np.flatnonzero(tops.still & ~self.by.outside(tops.units))
+        _, gradients = self.by.evaluated(tops.units[fine])
+        tops.eigenvalues[fine], tops.vectors[fine], *_ = self.by.moves(tops.units[fine], gradients, None)
+        below = -FLAT * largest_size(tops.eigenvalues[fine])[:, None]
         lowest, others = tops.eigenvalues[fine, :1], tops.eigenvalues[fine, 1:]
         fine = fine[((lowest < below) & (others > -below).all(axis=1, keepdims=True))[:, 0]]
         known = len(self.saddles)
         new: list[int] = []
         for row in fine:
             places = np.array([*self.saddles, *(tops.units[other] for other in new)]).reshape(-1, units.shape[1])
-            near = np.flatnonzero(np.linalg.norm(places - tops.units[row], axis=1) <= _SAME)
+            near = np.flatnonzero(np.linalg.norm(places - tops.units[row], axis=1) <= SAME)
             if bars is not None:
                 self.of_bar[int(bars[row])] = int(near[0]) if len(near) else known + len(new)
             if len(near) == 0:
@@ -438,22 +301,21 @@ class _Refinement:
             return
         found = tops.rows(new)
         self.saddles += list(found.units)
-        aside = _ASIDE * found.vectors[:, 0]
-        sides = np.clip(np.concatenate([found.units + aside, found.units - aside]), *self._limits())
-        far = max(_LONGEST / 2, float((self.high - self.low).max()) / _PARTS)
-        ends = self.follow(sides, longest=far, known=self.minima.units)
+        self.tops += found.values.tolist()
+        aside = ASIDE * found.vectors[:, 0]
+        sides = np.clip(np.concatenate([found.units + aside, found.units - aside]), *self.by.limits())
+        far = max(LONGEST / 2, float((self.by.high - self.by.low).max()) / _PARTS)
+        ends = self.by.follow(sides, longest=far, known=self.minima.units)
         left, right = self._named(ends).reshape(2, -1)
-        for row, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+        for top, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True), start=known):
             if a != b and min(a, b) >= 0:
-                self.links.append((float(found.values[row]), *sorted((a, b)), known + row))
+                self.links.append((self.tops[top], min(a, b), max(a, b), top))
 
-    def _named(self, ends: _Followed) -> Integers:
+    def _named(self, ends: Followed) -> Integers:
         """Return rows of minima for points, new ones for those that were not known; -1 for those that left."""
         known, m = self.minima, len(self.minima.units)
-        outside = self._outside(ends.units)
-        both = _Followed(
-            *(np.concatenate([getattr(known, name), getattr(ends, name)]) for name in known.__dataclass_fields__)
-        )
+        outside = self.by.outside(ends.units)
+        both = known.with_others(ends)
         labels = self._labels(both)
         names = np.full(labels.max() + 1, -1)
         names[labels[:m]] = np.arange(m)
@@ -472,65 +334,60 @@ class _Refinement:
     # ------------------------------------------------------------------------------------------ bars
 
     def result(self, rows: Integers, provenance: Any) -> Barcode:
-        """Return the bars by the elder rule."""
+        """Return the bars by the elder rule; `rows` are those of the bars in the barcode that was given."""
         values, seen = self.minima.values, len(self.bars)
         component, death, saddle = np.arange(len(values)), np.full(len(values), np.inf), np.full(len(values), -1)
         for loss, a, b, top in sorted(self.links):
-            elder, younger = sorted((component[a], component[b]), key=lambda k: (values[k], k))
+            elder, younger = sorted((int(component[a]), int(component[b])), key=lambda k: (values[k], k))
             if elder != younger:
                 death[younger], saddle[younger] = loss, top
                 component[component == younger] = elder
-        lasting = np.unique(component[self.labels[np.isinf(self.code.death)]])
-        words = np.where(np.isinf(death), "never", "moved").astype(object)
         reported = np.ones(len(values), dtype=bool)
-        for root in np.setdiff1d(component, lasting):
-            # Not joined to what never ends: the bar dies where its samples say, and of the minima that were only met
-            # beside a saddle nothing is known.
+        lasting = np.unique(component[self.labels[np.isinf(self.code.death)]])
+        loose = np.setdiff1d(component, lasting)
+        for root in loose:
+            # What is joined to nothing that never ends dies at its own saddle, or where its samples say. Of minima that
+            # were only met beside a saddle nothing is known then.
             reported[seen:] &= component[seen:] != root
             members = np.flatnonzero(component[:seen] == root)
-            if len(members) == 0:
-                continue
-            row = root if root < seen else members[np.argmin(values[members])]
-            bar = int(self.bars[row])
-            top = self.of_bar.get(bar, -1)
-            saddle[row] = top
-            loss = self._value_of(top) if top >= 0 else float(self.code.death[bar])
-            words[row] = "moved" if top >= 0 and loss > values[row] else "as sampled"
-            death[row] = loss if words[row] == "moved" else max(float(self.code.death[bar]), float(values[row]))
-            saddle[row] = top if words[row] == "moved" else -1
-        reported &= death > values + self.noise + self.scale
-        kept = np.flatnonzero(reported)
+            if len(members):
+                row = int(members[np.argmin(values[members])])
+                bar = int(self.bars[row])
+                saddle[row] = self.of_bar.get(bar, -1)
+                if saddle[row] >= 0 and self.tops[saddle[row]] <= values[row]:
+                    saddle[row] = -1
+                death[row] = self.tops[saddle[row]] if saddle[row] >= 0 else max(self.code.death[bar], values[row])
+        kept = np.flatnonzero(reported & (death > values + self.by.noise + self.by.scale))
         source = np.where(kept < seen, self.bars[np.minimum(kept, seen - 1)], -1)
         columns = {name: np.where(source >= 0, getattr(self.code, name)[source], -1) for name in Barcode.columns}
         columns |= {"dim": np.zeros(len(kept), np.int64), "birth": values[kept], "death": death[kept]}
         columns["size"] = np.where(source >= 0, columns["size"], 0)
-        gone = np.isinf(columns["death"])
-        columns["death_simplex"][gone] = columns["death_vertex"][gone] = -1
+        for name in ("death_simplex", "death_vertex"):
+            columns[name] = np.where(np.isinf(columns["death"]), -1, columns[name])
         order = np.lexsort((columns["birth_simplex"], columns["birth"], columns["birth"] - columns["death"]))
         kept, source = kept[order], source[order]
-        held = self._edge(self.minima.units)
         told: dict[str, Any] = {
             "row": np.where(source >= 0, rows[source], -1),
-            "birth": [
-                "as sampled" if self.sampled[k] else "boundary" if held[k] else "moved" for k in kept
-            ],
+            "birth": [self._word(bool(self.sampled[k]), self.minima.units[k]) for k in kept],
             "death": [
-                "boundary" if saddle[k] >= 0 and self._edge(self.saddles[saddle[k]][None])[0] else words[k] for k in kept
+                "never"
+                if np.isinf(death[k])
+                else self._word(saddle[k] < 0, None if saddle[k] < 0 else self.saddles[saddle[k]])
+                for k in kept
             ],
-            "minimum": (self.minima.units[kept] * self.unit),
-            "saddle": [None if saddle[k] < 0 else self.saddles[saddle[k]] * self.unit for k in kept],
+            "minimum": self.minima.units[kept] * self.by.unit,
+            "saddle": [None if saddle[k] < 0 else self.saddles[saddle[k]] * self.by.unit for k in kept],
             "dropped": np.setdiff1d(rows, rows[source[source >= 0]]),
-            "evaluations": self.spent,
+            "evaluations": self.by.spent,
         }
         return Barcode(
             **{name: column[order] for name, column in columns.items()}, provenance={**provenance, "refined": told}
         )
 
-    def _value_of(self, saddle: int) -> float:
-        return float(self.landscape.values((self.saddles[saddle] * self.unit)[None], progress=False)[0])
-
-    def _edge(self, units: Floats) -> Mask:
-        return ((units <= self.low) | (units >= self.high)).any(axis=1) & self.bounded
+    def _word(self, sampled: bool, units: Floats | None) -> str:
+        if sampled or units is None:
+            return "as sampled"
+        return "boundary" if self.by.on_edge(units[None])[0] else "moved"
 
 
 def _region(samples: LossSamples) -> tuple[Floats, Floats] | None:
@@ -582,11 +439,6 @@ def _near_pairs(units: Floats) -> Integers:
     tree = np.column_stack(minimum_spanning_tree(apart).nonzero())
     pairs = np.concatenate([tree, *(np.column_stack([near[:, 0], near[:, k]]) for k in range(1, near.shape[1]))])
     return np.unique(np.sort(pairs, axis=1), axis=0)
-
-
-def _largest(eigenvalues: Floats) -> Floats:
-    """Return the largest size of the eigenvalues that are finite, (m,)."""
-    return np.where(np.isfinite(eigenvalues), np.abs(eigenvalues), 0.0).max(axis=1)
 
 
 def _components(pairs: Any, n: int) -> Integers:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
@@ -60,7 +60,8 @@ class Box(NamedTuple):
     def holds(self, points: Floats, margin: float = 0.0) -> Mask:
         """Return which points lie in the box, by a margin in units of its sides."""
         far = margin * self.sides
-        return ((points >= self.low - far) & (points <= self.high + far) | self.periodic).all(axis=1)
+        within = (points >= self.low - far) & (points <= self.high + far)
+        return np.asarray((within | self.periodic).all(axis=1))
 
     def tree(self, points: Floats) -> KDTree:
         """Return a tree of points that knows which sides are glued, in units of the box."""
@@ -274,7 +275,9 @@ class _Search:
         largest = np.zeros([n] * d)
         for axis in range(d):
             change = np.linalg.norm(np.diff(grid, axis=axis), ord=2, axis=(-2, -1)) / (2 * self.width)
-            before, after = (tuple(slice(*part) if a == axis else slice(None) for a in range(d)) for part in ((0, -1), (1, None)))
+            before, after = (
+                tuple(slice(*part) if a == axis else slice(None) for a in range(d)) for part in ((0, -1), (1, None))
+            )
             largest[before] = np.maximum(largest[before], change)
             largest[after] = np.maximum(largest[after], change)
         return _SAFETY * np.sqrt(d) * largest.reshape(-1)
@@ -321,7 +324,9 @@ class _Search:
             # Where rounding ends the descent of the gradient, the last step says how far the point may be off.
             reached[going] |= np.linalg.norm(steps[going], axis=1) <= _EXACT
             steps[there] = self._steps(units[there], gradients[there], longest)
-            still = (share[going] > 2.0**-_SHORTENED) & ~(reached[going] & ~better) & (gradients[going] != 0).any(axis=1)
+            still = (
+                (share[going] > 2.0**-_SHORTENED) & ~(reached[going] & ~better) & (gradients[going] != 0).any(axis=1)
+            )
             reached[going] |= (gradients[going] == 0).all(axis=1)
             going = going[still & (np.abs(units[going] - 0.5) < 1.0).all(axis=1)]
             if len(going) == 0:
@@ -364,9 +369,9 @@ class _Search:
         if flat.any():
             row = int(np.argmax(flat))
             raise ValueError(
-                f"the stationary point {points[row].tolist()} is degenerate: eigenvalues {eigenvalues[row].tolist()} of "
-                f"its Hessian, one of {int(flat.sum())} such points. Critical points need to be isolated: take away "
-                "directions that change nothing, or add a weight decay."
+                f"the stationary point {points[row].tolist()} is degenerate: its Hessian has eigenvalues "
+                f"{eigenvalues[row].tolist()}, and it is one of {int(flat.sum())} such points. Critical points need to "
+                "be isolated: take away directions that change nothing, or add a weight decay."
             )
         if self.given is None:
             bounds = np.zeros(len(points))
@@ -388,7 +393,7 @@ class _Search:
             eigenvectors=vectors.transpose(0, 2, 1),
             lipschitz=bounds,
             isolation=_isolation(norms, sizes.min(axis=1, initial=np.inf), bounds),
-            on_boundary=edge.any(axis=1),
+            on_boundary=np.asarray(edge.any(axis=1)),
             undecided=undecided,
             missed=missed,
             proved=self.given is not None and undecided == 0,
@@ -426,5 +431,6 @@ def _isolation(norms: Floats, least: Floats, bounds: Floats) -> Floats:
 def _sobol(n: int, d: int, seed: Seed) -> Floats:
     from scipy.stats import qmc
 
-    drawn = qmc.Sobol(d, rng=np.random.default_rng(seed)).random_base2(max(0, int(n - 1).bit_length()))
+    own = int(np.random.default_rng(seed).integers(2**63))
+    drawn = qmc.Sobol(d, scramble=True, seed=own).random_base2(max(0, int(n - 1).bit_length()))
     return drawn[:n]
