@@ -175,7 +175,7 @@ def test_larger_grids(shape, connectivity, levels):
     rng = np.random.default_rng(7)
     losses = rng.integers(levels, size=shape).astype(float) if levels else rng.normal(size=shape)
     complex = GridComplex(losses, connectivity)
-    codes = [barcode(complex, engine=engine) for engine in ENGINES]
+    codes = [barcode(complex, engine=engine) for engine in ENGINES if engine != "canonical"]  # which is for small ones
     for code in codes[1:]:
         for column in ("birth", "death", "birth_simplex", "death_simplex"):
             assert np.array_equal(getattr(code, column), getattr(codes[0], column))
@@ -214,7 +214,7 @@ def test_errors_name_what_is_needed():
         barcode(triangle, max_dim=1, engine="ripser")
     with pytest.raises(ValueError, match="cubes are none"):
         barcode(square, max_dim=1, engine="ripser")
-    with pytest.raises(ValueError, match="one of auto, merge, gudhi, ripser"):
+    with pytest.raises(ValueError, match="one of auto, merge, morse, gudhi, ripser, canonical"):
         barcode(square, engine="dionysus")
     with pytest.raises(TypeError, match="got list"):
         barcode([1.0])

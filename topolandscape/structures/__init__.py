@@ -6,6 +6,8 @@ elsewhere take one noun and return another.
 
 from topolandscape.structures.arrays import Floats as Floats
 from topolandscape.structures.arrays import Integers as Integers
+from topolandscape.structures.canonical import CanonicalForm as CanonicalForm
+from topolandscape.structures.canonical import Chain as Chain
 from topolandscape.structures.complexes import CONNECTIVITIES as CONNECTIVITIES
 from topolandscape.structures.complexes import Connectivity as Connectivity
 from topolandscape.structures.complexes import FaceTable as FaceTable
@@ -17,7 +19,10 @@ from topolandscape.structures.complexes import total_order as total_order
 from topolandscape.structures.descents import Descent as Descent
 from topolandscape.structures.descents import Trajectories as Trajectories
 from topolandscape.structures.minima import Minima as Minima
+from topolandscape.structures.morse import CRITICAL as CRITICAL
 from topolandscape.structures.morse import MANY as MANY
+from topolandscape.structures.morse import NEVER as NEVER
+from topolandscape.structures.morse import GradientField as GradientField
 from topolandscape.structures.morse import MorseComplex as MorseComplex
 from topolandscape.structures.network import PASSES as PASSES
 from topolandscape.structures.network import MinimaNetwork as MinimaNetwork

@@ -1,4 +1,4 @@
-"""Critical cells or points and the flow between them."""
+"""Discrete gradient fields, and Morse complexes: critical cells or points and the flow between them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,75 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, read_only, settle
+from topolandscape.structures.complexes import FilteredComplex, GridComplex
 
+CRITICAL, NEVER = 16, 255  # what stands in the field of a grid besides steps
 MANY = np.iinfo(np.int64).max  # where the number of flow lines stops
+
+
+@dataclass(frozen=True, eq=False)
+class GradientField:
+    """A discrete gradient field: cells in pairs of a cell and its facet that enter together, others critical.
+
+    Parameters
+    ----------
+    complex
+        An explicit complex, or a grid with ``connectivity="axis"``.
+    partner
+        Of an explicit complex: the partner of every simplex, simplices numbered as in ``total_order``; its own number
+        where it is critical, -1 where it never enters; int64. Of a grid: the step to the partner of every cell, cells
+        numbered as in ``MorseComplex.cell``; uint8: 2 axis + (1 upwards along the axis), plus 8 where the partner is
+        the larger cell; 16: critical, 255: never enters.
+    provenance
+        How the field was made.
+
+    Examples
+    --------
+    An edge whose higher end is paired with it:
+
+    >>> from topolandscape.structures import SimplicialComplex
+    >>> edge = SimplicialComplex([[[0], [1]], [[0, 1]]], [[0.0, 1.0], [1.0]])
+    >>> GradientField(edge, [0, 2, 1])
+    GradientField(1 critical of 3 cells)
+    """
+
+    complex: FilteredComplex
+    partner: NDArray[Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Freeze the partners; check that each is the partner of its partner."""
+        if isinstance(self.complex, GridComplex):
+            partner = frozen(self.partner, np.uint8, "partner", 1)
+            cells = int(np.prod([2 * n - 1 for n in self.complex.grid.shape]))
+            if self.complex.connectivity != "axis":
+                raise ValueError(f'the cells of a grid are cubes: its connectivity is "axis", not {self.complex!r}.')
+        else:
+            partner = frozen(self.partner, np.int64, "partner", 1)
+            cells = sum(map(len, self.complex.values))
+        check_length(partner, cells, "partner", "cells")
+        if partner.dtype == np.int64:
+            own = np.arange(cells)
+            inside = (partner >= -1) & (partner < cells)
+            wrong = ~inside | (partner[np.where(inside & (partner >= 0), partner, own)] != own) & (partner >= 0)
+            if wrong.any():
+                cell = int(np.argmax(wrong))
+                raise ValueError(f"partner[{cell}] is {partner[cell]}, whose partner is another; pairs go both ways.")
+        settle(self, partner=partner, provenance=read_only(self.provenance))
+
+    @property
+    def critical(self) -> Integers:
+        """Numbers of the critical cells, in increasing order."""
+        if self.partner.dtype == np.uint8:
+            return np.flatnonzero(self.partner == CRITICAL)
+        return np.flatnonzero(self.partner == np.arange(len(self.partner)))
+
+    def __repr__(self) -> str:
+        """Return one line: how many cells are critical."""
+        return f"GradientField({len(self.critical)} critical of {len(self.partner)} cells)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ fresh here: C-ordered, finite, of its own type.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -20,31 +21,37 @@ from topolandscape.structures import (
     Integers,
     MergeTree,
     MinimaNetwork,
+    MorseComplex,
     SimplicialComplex,
     total_order,
 )
 
-Engine = Literal["auto", "merge", "gudhi", "ripser"]
-ENGINES: tuple[Engine, ...] = ("merge", "gudhi", "ripser")
+Engine = Literal["auto", "merge", "morse", "gudhi", "ripser", "canonical"]
+ENGINES: tuple[Engine, ...] = ("merge", "morse", "gudhi", "ripser", "canonical")
 
 _FLOAT32_INTEGERS = 2**24  # ripser works in float32, which holds whole numbers up to here
 
 
-def barcode(noun: FilteredComplex | MergeTree | MinimaNetwork, *, max_dim: int = 0, engine: Engine = "auto") -> Barcode:
+def barcode(
+    noun: FilteredComplex | MergeTree | MorseComplex | MinimaNetwork, *, max_dim: int = 0, engine: Engine = "auto"
+) -> Barcode:
     """Return the persistence barcode of a filtered complex, up to degree `max_dim`.
 
     Parameters
     ----------
     noun
-        A filtered complex; the merge tree of one, or a network of minima (degree 0 only). In the bars of a network
-        minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which a path
-        leads to a lower one without climbing has no bar.
+        A filtered complex; its Morse complex; its merge tree, or a network of minima (degree 0 only). In the bars of a
+        network minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which
+        a path leads to a lower one without climbing has no bar. In those of a Morse complex of points, not of cells,
+        the simplices are its rows.
     max_dim
         Highest degree of homology. 0: components, one bar for each minimum.
     engine
-        ``"merge"``: our own merge sweep, degree 0; ``"gudhi"``: all degrees, on explicit complexes by a simplex tree
-        and on grids by cubical complexes; ``"ripser"``: flag complexes, up to 2^24 vertices and edges. ``"auto"``:
-        merge for degree 0, gudhi above.
+        ``"merge"``: our own merge sweep, degree 0; ``"morse"``: all degrees, by a discrete gradient field, up to 4
+        dimensions on grids; ``"gudhi"``: all degrees, on explicit complexes by a simplex tree and on grids by cubical
+        complexes; ``"ripser"``: flag complexes, up to 2^24 vertices and edges; ``"canonical"``: all degrees, by
+        reduction of the whole boundary matrix in plain Python, small complexes. ``"auto"``: merge for degree 0; above
+        morse where it can, else gudhi.
 
     Returns
     -------
@@ -58,7 +65,8 @@ def barcode(noun: FilteredComplex | MergeTree | MinimaNetwork, *, max_dim: int =
     -----
     Homology of sublevel sets: Edelsbrunner, Letscher and Zomorodian (2002); as the canonical form of a filtered
     complex, Barannikov (1994). The merge sweep is near linear; the matrix reduction behind degrees above 0 is cubic
-    in the number of simplices at worst, and near linear as a rule.
+    in the number of simplices at worst, and near linear as a rule. The discrete gradient leaves little to it: on grids
+    nothing in degree 0 and in the highest (Guillou, Vidal and Tierny 2023).
 
     Examples
     --------
@@ -75,18 +83,24 @@ def barcode(noun: FilteredComplex | MergeTree | MinimaNetwork, *, max_dim: int =
         if max_dim > 0 or engine not in ("auto", "merge"):
             raise ValueError("a merge tree holds components only: it gives bars of degree 0, by engine 'merge'.")
         return _merge_bars(noun)
+    if isinstance(noun, MorseComplex):
+        return _bars_of_morse(noun, max_dim, engine)
     if isinstance(noun, MinimaNetwork):
         noun = noun.complex
     if not isinstance(noun, (GridComplex, SimplicialComplex)):
-        raise TypeError(f"got {type(noun).__name__}; a barcode is made of a filtered complex or a merge tree.")
+        raise TypeError(
+            f"got {type(noun).__name__}; a barcode is made of a filtered complex, a Morse complex or a merge tree."
+        )
     if engine == "merge" and max_dim > 0:
-        raise ValueError(f"engine 'merge' gives degree 0 only, and max_dim is {max_dim}; use engine='gudhi'.")
+        raise ValueError(f"engine 'merge' gives degree 0 only, and max_dim is {max_dim}; use engine='morse'.")
     _check_degree(noun, max_dim)
     if engine == "merge" or (engine == "auto" and max_dim == 0):
         return _merge_bars(noun)
     if engine == "auto":
-        return _joined(_merge_bars(noun), _gudhi_bars(noun, max_dim))
-    return _ripser_bars(noun, max_dim) if engine == "ripser" else _gudhi_bars(noun, max_dim)
+        return _joined(_merge_bars(noun), (_morse_bars if _few_axes(noun) else _gudhi_bars)(noun, max_dim))
+    return {"morse": _morse_bars, "gudhi": _gudhi_bars, "ripser": _ripser_bars, "canonical": _canonical_bars}[engine](
+        noun, max_dim
+    )
 
 
 def _check_degree(complex: FilteredComplex, max_dim: int) -> None:
@@ -199,6 +213,125 @@ def _truncated(complex: SimplicialComplex, dimension: int) -> SimplicialComplex:
     if kept > complex.dimension:
         return complex
     return SimplicialComplex(complex.simplices[:kept], complex.values[:kept], complex.flag, complex.provenance)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Critical cells, and canonical forms
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _few_axes(complex: FilteredComplex) -> bool:
+    """Return whether a complex is one on which the gradient field is known to be fast."""
+    return isinstance(complex, GridComplex) and complex.connectivity == "axis" and sum(
+        n > 1 for n in complex.grid.shape
+    ) <= 4  # fmt: skip
+
+
+def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode:
+    from topolandscape.topology.canonical import canonical_form
+    from topolandscape.topology.pairing import pairs_of_complex
+
+    if engine not in ("auto", "morse", "canonical"):
+        raise ValueError(f"engine is {engine!r}; the bars of a Morse complex come by engine 'morse' or 'canonical'.")
+    if max_dim > max(morse.dimension, 0):
+        raise ValueError(f"max_dim is {max_dim}, but the largest index is {morse.dimension}; take max_dim up to that.")
+    partner = _partners(len(morse), canonical_form(morse).pairs) if engine == "canonical" else pairs_of_complex(morse)
+    if morse.shape is not None:
+        names = morse.vertex
+    else:
+        names = morse.cell if (morse.cell >= 0).all() else np.arange(len(morse))
+    columns = (morse.index, morse.value, names, morse.vertex)
+    return _bars_of_rows(*columns, partner, max_dim, morse.provenance)
+
+
+def _morse_bars(complex: FilteredComplex, max_dim: int) -> Barcode:
+    from topolandscape.topology.critical import critical_of, names_of
+    from topolandscape.topology.gradient import apparent_field, lower_star_field
+    from topolandscape.topology.pairing import pairs_of_field
+
+    if isinstance(complex, GridComplex) and complex.connectivity != "axis":
+        return _bars_by_cubes(complex, max_dim, _morse_bars)
+    if isinstance(complex, SimplicialComplex):
+        field = apparent_field(_truncated(complex, max_dim + 1))
+    else:
+        field = lower_star_field(complex)
+    critical = critical_of(field)
+    names = critical.vertex if isinstance(complex, GridComplex) else names_of(field, critical)
+    partner = pairs_of_field(field, critical, max_dim)
+    columns = (critical.index, critical.value, names, critical.vertex)
+    return _bars_of_rows(*columns, partner, max_dim, complex.provenance)
+
+
+def _canonical_bars(complex: FilteredComplex, max_dim: int) -> Barcode:
+    from topolandscape.topology.canonical import canonical_form, entering_cells
+    from topolandscape.topology.critical import entries_of
+
+    if isinstance(complex, GridComplex) and complex.connectivity != "axis":
+        return _bars_by_cubes(complex, max_dim, _canonical_bars)
+    lower = _truncated(complex, max_dim + 1) if isinstance(complex, SimplicialComplex) else complex
+    cells = entering_cells(lower)
+    index, vertex, value, names = entries_of(lower, cells)
+    partner = _partners(len(cells), canonical_form(lower).pairs)
+    names = vertex if isinstance(complex, GridComplex) else names
+    return _bars_of_rows(index, value, names, vertex, partner, max_dim, complex.provenance)
+
+
+def _partners(rows: int, pairs: Integers) -> Integers:
+    partner = np.full(rows, -1)
+    partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    return partner
+
+
+def _bars_of_rows(
+    index: Integers,
+    value: Floats,
+    names: Integers,
+    vertex: Integers,
+    partner: Integers,
+    max_dim: int,
+    provenance: Any,
+) -> Barcode:
+    """Return the bars of rows in their total order, of which each has a partner, or -1."""
+    born = np.flatnonzero(((partner < 0) | (partner > np.arange(len(partner)))) & (index <= max_dim))
+    dead = partner[born]
+    ends = dead >= 0
+    return _bars(
+        index[born],
+        value[born],
+        np.where(ends, value[dead], np.inf),
+        (names[born], np.where(ends, names[dead], -1)),
+        (vertex[born], np.where(ends, vertex[dead], -1)),
+        provenance,
+    )
+
+
+def _bars_by_cubes(complex: GridComplex, max_dim: int, engine: Callable[[FilteredComplex, int], Barcode]) -> Barcode:
+    """Return the bars of a grid that is none of cubes, by an engine that knows cubes and simplices.
+
+    The Freudenthal triangulation is listed. Closed voxels fill what the cubes between the other voxels leave: by
+    Alexander duality their bars of degree k are those of degree d - 1 - k of the cubes, the highest voxels first, in a
+    frame that is there before all (Bleile, Garin, Heiss, Maggs and Robins 2022).
+    """
+    order = total_order(complex)
+    ranks = _ranks(order)
+    if complex.connectivity == "freudenthal":
+        from topolandscape.topology.complexes import freudenthal
+
+        code = engine(_truncated(freudenthal(GridComplex(ranks.reshape(complex.grid.shape))), max_dim + 1), max_dim)
+        bars = np.column_stack([code.birth, code.death])
+        return _grid_bars(complex, [bars[code.dim == k] for k in range(max_dim + 1)])
+    pairs = []
+    shape = tuple(n for n in complex.grid.shape if n > 1)
+    last = float(len(order))
+    turned = np.where(np.isinf(complex.vertex_values), -last, -ranks)
+    framed = np.pad(turned.reshape(shape), 1, constant_values=-last)
+    code = engine(GridComplex(framed), len(shape) - 1)
+    for k in range(max_dim + 1):
+        chosen = code.dim == len(shape) - 1 - k
+        birth, death = -code.death[chosen], -code.birth[chosen]
+        ends = np.isfinite(birth)  # what is left of the dual complex is the frame, a component
+        pairs.append(np.column_stack([birth, np.where(death == last, np.inf, death)])[ends])
+    return _grid_bars(complex, pairs)
 
 
 # --------------------------------------------------------------------------------------------------------------
