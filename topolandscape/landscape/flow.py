@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import Box
 from topolandscape.structures import Floats, Integers
@@ -17,6 +18,8 @@ LEFT, UNFINISHED = -1, -2
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
 _LONGEST, _WRONG = 0.03, 1e-6
 _STEPS = 2000
+# Steps after which, and places of the segment at which, a line is asked whether it falls to its end without turning.
+_ASKED, _ALONG = 50, np.array([0.0, 0.25, 0.5, 0.75])
 # How far from its critical point a line begins, in parts of the radius of that point.
 _BEGIN = 0.1
 # Lines that leave a point of two unstable directions at first; smallest angle between two of them.
@@ -91,7 +94,9 @@ class Flow:
         Returns
         -------
         Lines
-            Bogacki and Shampine's pair of orders 3 and 2 with a step of its own for each line, at unit speed.
+            By Bogacki and Shampine's pair of orders 3 and 2, with a step of its own for each line, at unit speed. A line
+            ends in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the Hessian
+            is definite along the segment that leads there.
         """
         n, d = starts.shape
         sign = 1.0 if up else -1.0
@@ -104,7 +109,7 @@ class Flow:
         visits: list[list[Any]] = [[] for _ in range(n)]
         places = np.full((n, 0 if levels is None else levels.shape[1], d), np.nan)
         going = np.arange(n)
-        for _ in range(_STEPS):
+        for step in range(1, _STEPS + 1):
             here, h, k1 = at[going], steps[going, None], slopes[going]
             _, k2 = self._field(here + h / 2 * k1, sign)
             _, k3 = self._field(here + 3 * h / 4 * k2, sign)
@@ -122,6 +127,9 @@ class Flow:
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
             ends[there[~self.box.holds(at[there])]] = LEFT
+            if step % _ASKED == 0:
+                slow = going[ends[going] == UNFINISHED]
+                ends[slow] = self._straight(at[slow], up)
             going = going[(ends[going] == UNFINISHED) & (steps[going] > 1e-14 * unit)]
             if len(going) == 0:
                 break
@@ -159,6 +167,20 @@ class Flow:
                 turns = np.round((at[line] - offset - self.balls.points[point]) / self.box.sides).astype(int)
                 visits[line].append((point, tuple(turns.tolist()), 1 if offset @ watched[point] > 0 else -1))
         inside[rows] = now
+
+    def _straight(self, points: Floats, up: bool) -> Integers:
+        """Return the sinks to which segments lead along which the loss is convex (going up: concave), or UNFINISHED."""
+        n, d = points.shape
+        sinks = np.flatnonzero(self.balls.index == (d if up else 0))
+        ends = np.full(n, UNFINISHED)
+        if n and len(sinks):
+            nearest = sinks[self.box.tree(self.balls.points[sinks]).query(self.box.units(points))[1]]
+            places = points[:, None] - _ALONG[:, None] * self._offsets(points, nearest)[:, None]
+            self.spent += 2 * places.size
+            matrices = hessians(self.landscape, places.reshape(-1, d)) * (-1.0 if up else 1.0)
+            definite = (np.linalg.eigvalsh(matrices)[:, 0] > 0).reshape(n, len(_ALONG)).all(axis=1)
+            ends[definite] = nearest[definite]
+        return ends
 
     def _offsets(self, points: Floats, rows: Integers) -> Floats:
         """Return the shortest ways from critical points to points."""

@@ -33,7 +33,7 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
     """Return the bars of the landscape to which the bars of degree 0 of some samples lead.
 
     Each birth is moved to the minimum below it, each death to the saddle beside it. Bars of which the births come to
-    the same minimum are one: all but the longest were noise of the sampling, and are dropped.
+    the same minimum are one: all but the lowest were noise of the sampling, and are dropped.
 
     Parameters
     ----------
@@ -152,13 +152,14 @@ class _Refinement:
     # ------------------------------------------------------------------------------------------ minima
 
     def find_minima(self) -> None:
-        """Move births down; number the minima; of the bars of each keep the one that lives longest."""
+        """Move births down; number the minima; of the bars of each keep the lowest."""
         units = self.samples.points[self.code.birth_vertex] / self.by.unit
         ends = self.by.follow(units)
         self.kept = self.by.outside(ends.units)
         ends.units[self.kept], ends.values[self.kept] = units[self.kept], self.code.birth[self.kept]
         labels = self._labels(ends)
-        order = np.lexsort((np.arange(len(labels)), -self.code.death, labels))
+        # The lowest of the bars of a minimum did not end at another of them.
+        order = np.lexsort((-self.code.persistence, self.code.birth, labels))
         self.bars = order[np.unique(labels[order], return_index=True)[1]]  # of each minimum
         # Of the points that stand for a minimum the lowest; where it is as sampled, the one that was.
         lowest = np.lexsort((ends.values, labels))
