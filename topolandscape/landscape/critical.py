@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from topolandscape.landscape.directions import Seed
-from topolandscape.landscape.flow import Balls, Flow, arcs_of_index
+from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box, StationaryPoints, stationary_points
+from topolandscape.landscape.stationary import Box, stationary_points
 from topolandscape.structures import Integers, MorseComplex
 
 # Places on each side of the box at which the gradient is asked whether it points out.
 _ON_SIDE = 1024
-# Of the distance to the next critical point, how far the ball around one reaches at most.
-_SHARE = 0.45
 
 
 def critical_points(
@@ -111,7 +109,7 @@ def critical_points(
         max_evaluations=max_evaluations,
     )
     falling, places = _falling(landscape, box)
-    flow = Flow(landscape, box, _balls(found, box)) if len(found) else None
+    flow = Flow(landscape, box, balls_around(found, box)) if len(found) else None
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []
@@ -212,16 +210,6 @@ def _falling(landscape: Landscape, box: Box) -> tuple[int, int]:
             falling += int((~(sign * gradients[:, k] > 0)).sum())
             places += len(face)
     return falling, places
-
-
-def _balls(found: StationaryPoints, box: Box) -> Balls:
-    """Return the critical points with balls in which no eigenvalue of the Hessian changes its sign."""
-    sizes = np.abs(found.eigenvalues).min(axis=1)
-    radius = np.minimum(sizes / np.maximum(found.lipschitz, 1e-300), _SHARE * box.sides.min())
-    if len(found) > 1:
-        near = box.tree(found.points).query(box.units(found.points), k=2)[0][:, 1]
-        radius = np.minimum(radius, _SHARE * near * box.sides.min())
-    return Balls(found.points, found.index, found.eigenvectors, radius)
 
 
 def _summed(joins: Integers) -> tuple[Integers, Integers]:

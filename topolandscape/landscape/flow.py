@@ -9,14 +9,16 @@ import numpy as np
 
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box
+from topolandscape.landscape.stationary import Box, StationaryPoints
 from topolandscape.structures import Floats, Integers
 
+# Of the distance to the next critical point, how far the ball around one reaches at most.
+_SHARE = 0.45
 # Where a line ends that ends in no critical point.
 LEFT, UNFINISHED = -1, -2
 
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
-_LONGEST, _WRONG = 0.03, 1e-6
+_LONGEST, _WRONG = 0.05, 1e-5
 _STEPS = 2000
 # Steps after which, and places of the segment at which, a line is asked whether it falls to its end without turning.
 _ASKED, _ALONG = 50, np.array([0.0, 0.25, 0.5, 0.75])
@@ -37,13 +39,23 @@ class Balls:
     points, index, vectors
         Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d).
     radius
-        Within which no direction stops to go down, or to go up, (m,).
+        Within which no eigenvalue of the Hessian changes its sign, (m,).
     """
 
     points: Floats
     index: Integers
     vectors: Floats
     radius: Floats
+
+
+def balls_around(found: StationaryPoints, box: Box) -> Balls:
+    """Return critical points with balls as large as their eigenvalues and the change of the Hessian allow."""
+    side = float(box.sides.min())
+    radius = np.abs(found.eigenvalues).min(axis=1) / np.maximum(found.lipschitz, 1e-300)
+    if len(found) > 1:
+        near = box.tree(found.points).query(box.units(found.points), k=2)[0][:, 1]
+        radius = np.minimum(radius, _SHARE * near * side)
+    return Balls(found.points, found.index, found.eigenvectors, np.minimum(radius, _SHARE * side))
 
 
 @dataclass(eq=False)
@@ -94,9 +106,9 @@ class Flow:
         Returns
         -------
         Lines
-            By Bogacki and Shampine's pair of orders 3 and 2, with a step of its own for each line, at unit speed. A line
-            ends in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the Hessian
-            is definite along the segment that leads there.
+            By Bogacki and Shampine's pair of orders 3 and 2, with a step of its own for each line, at unit speed. A
+            line ends in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the
+            Hessian is definite along the segment that leads there.
         """
         n, d = starts.shape
         sign = 1.0 if up else -1.0

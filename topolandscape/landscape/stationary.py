@@ -26,6 +26,8 @@ _HALVINGS = 12
 _SAFETY = 2.0
 # In units of the box: how near Newton's method comes, how far apart two points are, how far outside is on the edge.
 _EXACT, _SAME, _EDGE = 1e-8, 1e-6, 1e-9
+# Longest step that is thought of, in units of the box.
+_FAR = 1e9
 # Steps of Newton's method, and how often one of them is halved.
 _STEPS, _SHORTENED = 60, 12
 # Distance, in units of the box, at which the change of the Hessian at a stationary point is measured.
@@ -197,6 +199,8 @@ def stationary_points(
     if len(undecided) and len(every):
         near = search.tree(every).query(search.wrapped(undecided[:, :-1]))[0]
         undecided = undecided[near > 4 * undecided[:, -1] * np.sqrt(landscape.dimension)]
+    if len(every) == 0:
+        return _nothing(landscape.dimension, search, len(undecided))
     return search.examined(every, flatness, len(undecided), len(every) - len(known))
 
 
@@ -269,18 +273,18 @@ class _Search:
     def _neighbouring(self, matrices: Floats, n: int) -> Floats:
         """Return bounds for the cells of the first grid from the differences with their neighbours."""
         d = matrices.shape[-1]
-        if self.bound is not None:
-            return np.full(len(matrices), self.bound)
         grid = matrices.reshape(*[n] * d, d, d)
         largest = np.zeros([n] * d)
         for axis in range(d):
             change = np.linalg.norm(np.diff(grid, axis=axis), ord=2, axis=(-2, -1)) / (2 * self.width)
-            before, after = (
-                tuple(slice(*part) if a == axis else slice(None) for a in range(d)) for part in ((0, -1), (1, None))
-            )
-            largest[before] = np.maximum(largest[before], change)
-            largest[after] = np.maximum(largest[after], change)
-        return _SAFETY * np.sqrt(d) * largest.reshape(-1)
+            for part in (slice(0, -1), slice(1, None)):
+                here = tuple(part if other == axis else slice(None) for other in range(d))
+                largest[here] = np.maximum(largest[here], change)
+        measured = largest.reshape(-1)
+        if self.bound is None:
+            return _SAFETY * np.sqrt(d) * measured
+        self._check_bound(measured, matrices, self.width)
+        return np.full(len(matrices), self.bound)
 
     def _changing(self, parents: Floats, bounds: Floats, children: Floats, width: float) -> Floats:
         """Return bounds for the children of cells, one a parent, from the differences with it and with each other."""
@@ -293,13 +297,17 @@ class _Search:
         measured = np.maximum(among.max(axis=1), above.max(axis=1))
         if self.bound is None:
             return np.maximum(_SAFETY * measured, 0.5 * bounds)
-        rounding = 1e-6 * np.abs(children).max() / width
-        if (measured > self.bound * (1 + 1e-6) + rounding).any():
+        self._check_bound(measured, children, width)
+        return bounds
+
+    def _check_bound(self, measured: Floats, matrices: Floats, width: float) -> None:
+        """Raise where Hessians change faster than the bound that was given allows."""
+        rounding = 1e-6 * np.abs(matrices).max() / width
+        if self.bound is not None and (measured > self.bound * (1 + 1e-6) + rounding).any():
             raise ValueError(
                 f"lipschitz is {self.given:g}, but the Hessian changes faster: at least "
                 f"{measured.max() / self.box.sides.max() ** 3:g} by unit length. Give a bound that holds, or None."
             )
-        return bounds
 
     # ------------------------------------------------------------------------------------------ points
 
@@ -340,7 +348,8 @@ class _Search:
         eigenvalues, vectors = np.linalg.eigh(self.hessians(units))
         floor = 1e-12 * np.abs(eigenvalues).max(axis=1, keepdims=True) + 1e-300
         safe = np.where(np.abs(eigenvalues) > floor, eigenvalues, floor)
-        steps = -np.einsum("mij,mj->mi", vectors, np.einsum("mji,mj->mi", vectors, gradients) / safe)
+        along = np.clip(np.einsum("mji,mj->mi", vectors, gradients) / safe, -_FAR, _FAR)
+        steps = -np.einsum("mij,mj->mi", vectors, along)
         return steps * np.minimum(1.0, longest / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-300))
 
     def distinct(self, units: Floats) -> Floats:
@@ -359,10 +368,10 @@ class _Search:
         d, sides = self.landscape.dimension, self.box.sides
         units = self.wrapped(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
-        values, gradients = self.landscape.gradients(points, progress=False) if len(points) else (points[:, 0], points)
+        values, gradients = self.landscape.gradients(points, progress=False)
         order = np.lexsort((*points.T[::-1], values))
         points, values, gradients, units = points[order], values[order], gradients[order], units[order]
-        matrices = hessians(self.landscape, points) if len(points) else np.empty((0, d, d))
+        matrices = hessians(self.landscape, points)
         eigenvalues, vectors = np.linalg.eigh(matrices)
         sizes = np.abs(eigenvalues)
         flat = sizes.min(axis=1, initial=np.inf) <= flatness * sizes.max(axis=1, initial=0.0)
@@ -401,6 +410,25 @@ class _Search:
         )
 
 
+def _nothing(d: int, search: _Search, undecided: int) -> StationaryPoints:
+    """Return no points."""
+    none = np.empty(0)
+    return StationaryPoints(
+        points=np.empty((0, d)),
+        values=none,
+        gradient_norm=none,
+        eigenvalues=np.empty((0, d)),
+        eigenvectors=np.empty((0, d, d)),
+        lipschitz=none,
+        isolation=none,
+        on_boundary=none.astype(bool),
+        undecided=undecided,
+        missed=0,
+        proved=search.given is not None and undecided == 0,
+        evaluations=search.spent,
+    )
+
+
 def _decided(gradients: Floats, matrices: Floats, bounds: Floats, width: float) -> tuple[Mask, Mask]:
     """Return which cells hold one zero of the gradient at most, near their centre; and which need to be cut."""
     radius = width * np.sqrt(gradients.shape[1])
@@ -410,7 +438,7 @@ def _decided(gradients: Floats, matrices: Floats, bounds: Floats, width: float) 
     least = np.abs(eigenvalues).min(axis=1)
     inverse = 1 / np.maximum(least, 1e-300)
     along = np.einsum("mji,mj->mi", vectors, gradients) / np.where(eigenvalues == 0, 1e-300, eigenvalues)
-    steps = np.einsum("mij,mj->mi", vectors, along)
+    steps = np.einsum("mij,mj->mi", vectors, np.clip(along, -_FAR, _FAR))
     length = np.linalg.norm(steps, axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         room = inverse * remainder
