@@ -2,8 +2,8 @@
 
     python benchmarks/refine.py [--seeds 3] [--most 200000]
 
-Every function of the zoo whose bars are known. Prints one table and keeps it in benchmarks/results/refine.md; numbers and
-environment go to refine.json beside it.
+Every function of the zoo. Prints one table and keeps it in benchmarks/results/refine.md; numbers and environment go to
+refine.json beside it.
 """
 
 from __future__ import annotations
@@ -158,14 +158,10 @@ def hop(
 def complete(known: KnownFunction, minima: np.ndarray, births: list[float]) -> bool:
     """Return whether there is a minimum for each birth."""
     values = np.sort(known.function(minima))
-    return all(
-        (np.abs(values - birth) <= RIGHT).sum() >= births.count(birth) for birth in set(births)
-    )
+    return all((np.abs(values - birth) <= RIGHT).sum() >= births.count(birth) for birth in set(births))
 
 
-def follow(
-    known: KnownFunction, landscape: Landscape, rng: np.random.Generator, minima: np.ndarray, most: int
-) -> int:
+def follow(known: KnownFunction, landscape: Landscape, rng: np.random.Generator, minima: np.ndarray, most: int) -> int:
     """Follow eigenvectors from random starts, and descend from each new saddle, until the bars are the exact ones."""
     unit = (known.high - known.low) / 40
     low, high = known.low / unit, known.high / unit
@@ -175,11 +171,13 @@ def follow(
     passes: list[tuple[float, int, int]] = []
     while follower.spent < most:
         starts = rng.uniform(low, high, (1, known.dimension))
-        _, gradients = follower.evaluated(starts)
-        modes = follower.moves(starts, gradients, np.zeros_like(starts))[1][:, 0]
-        top = follower.follow(starts, modes=modes)
+        top = follower.follow(starts, uphill=True)
+        if not top.still[0]:
+            continue
+        _, gradients = follower.evaluated(top.units)
+        top.eigenvalues, top.vectors, *_ = follower.moves(top.units, gradients, follower.hessians(top.units), None)
         below = -FLAT * largest_size(top.eigenvalues)
-        if not (top.still[0] and top.eigenvalues[0, 0] < below[0] and (top.eigenvalues[0, 1:] > -below[0]).all()):
+        if not (top.eigenvalues[0, 0] < below[0] and (top.eigenvalues[0, 1:] > -below[0]).all()):
             continue
         if saddles and np.linalg.norm(np.array(saddles) - top.units[0], axis=1).min() < 40 * SAME:
             continue

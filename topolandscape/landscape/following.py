@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial import KDTree
 
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.structures import Floats
+from topolandscape.structures import Floats, Integers
 
 Mask = NDArray[np.bool_]
 
@@ -27,6 +28,8 @@ ASIDE = 0.25
 _MET = 0.1
 # Steps of a point downhill, and uphill.
 _STEPS, _UPHILL = 200, 50
+# Steps after which the Hessian is taken anew.
+_RENEWED = 4
 # Of the largest eigenvalue: what is smaller is none.
 FLAT = 1e-6
 
@@ -101,28 +104,70 @@ class Follower:
         values, gradients = self.landscape.gradients(units * self.unit, progress=False)
         return values, gradients * self.unit
 
+    def hessians(self, units: Floats) -> Floats:
+        """Return Hessians, with zeros for what is not finite."""
+        if len(units) == 0:
+            return np.empty((0, units.shape[1], units.shape[1]))
+        self.spent += 2 * units.size
+        matrices = hessians(self.landscape, units * self.unit) * self.unit[:, None] * self.unit
+        return np.where(np.isfinite(matrices), matrices, 0.0)
+
     def follow(
-        self, units: Floats, *, modes: Floats | None = None, longest: float = LONGEST, known: Floats | None = None
+        self,
+        units: Floats,
+        *,
+        uphill: bool = False,
+        modes: Floats | None = None,
+        across: Floats | None = None,
+        longest: float = LONGEST,
+        known: Floats | None = None,
+        given_up: Callable[[Integers, Floats], Mask] | None = None,
     ) -> Followed:
         """Follow points to where the gradient vanishes: downhill, or uphill along one mode and downhill across it.
 
-        Descents end early where Newton's step leads to one of the minima that are known.
+        Parameters
+        ----------
+        units
+            Where to begin, (m, d).
+        uphill
+            Whether to go uphill along one mode.
+        modes
+            Which, (m, d); None: the lowest, or where no mode leads down the one most along `across`.
+        across
+            Directions, (m, d).
+        longest
+            Longest step.
+        known
+            Minima: a descent ends where Newton's step leads to one of them.
+        given_up
+            Called with rows and places of points that have made a longest step; which of them end there.
+
+        Returns
+        -------
+        Followed
+            Where they came to.
+
+        Notes
+        -----
+        The Hessian is taken at the start, after every few steps and where a step fails; in between it is updated by the
+        changes of the gradient (Bofill 1994).
         """
         m, d = units.shape
         at = units.copy()
         values, gradients = self.evaluated(at)
+        matrices, age = np.zeros((m, d, d)), np.zeros(m, dtype=np.int64)
         eigenvalues, vectors = np.full((m, d), np.inf), np.tile(np.eye(d), (m, 1, 1))
         moves, slopes, allowed = np.zeros((m, d)), np.zeros(m), np.zeros(m)
-        modes = None if modes is None else modes.copy()
         tree = None if known is None or len(known) == 0 else KDTree(known)
-        radius = np.full(m, longest)
-        still = np.zeros(m, dtype=bool)
-        going = fresh = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
-        for _ in range(_STEPS if modes is None else _UPHILL):
-            step = self.moves(at[fresh], gradients[fresh], None if modes is None else modes[fresh])
-            eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], turned = step
-            if modes is not None:
-                modes[fresh] = turned
+        radius, still = np.full(m, longest), np.zeros(m, dtype=bool)
+        going = fresh = renewed = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
+        chosen = np.zeros((m, d)) if modes is None else modes.copy()
+        for step in range(_UPHILL if uphill else _STEPS):
+            matrices[renewed], age[renewed] = self.hessians(at[renewed]), 0
+            if uphill and modes is None and step == 0:
+                chosen[fresh] = self._first_modes(at[fresh], gradients[fresh], matrices[fresh], across)
+            made = self.moves(at[fresh], gradients[fresh], matrices[fresh], chosen[fresh] if uphill else None)
+            eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], chosen[fresh] = made
             lengths = np.linalg.norm(moves[going], axis=1)
             # The loss is off by half of the slope; the last step makes it much less.
             last = (slopes[going] <= self.scale) & (lengths <= SAME)
@@ -131,27 +176,52 @@ class Follower:
                 met = (apart <= _MET) & (lengths <= LONGEST)
                 at[going[met]], still[going[met]] = tree.data[nearest[met]], True
                 going, lengths, last = going[~met], lengths[~met], last[~met]
+            here = at[going]
             shares = np.minimum(1.0, radius[going] / np.maximum(lengths, 1e-300))
-            ahead = np.clip(at[going] + shares[:, None] * moves[going], *self.limits())
+            ahead = np.clip(here + shares[:, None] * moves[going], *self.limits())
             new_values, new_gradients = self.evaluated(ahead)
             fine = np.isfinite(new_values) & np.isfinite(new_gradients).all(axis=1)
-            if modes is None:
-                fine &= new_values <= values[going] + np.where(last, self.noise + self.scale, 0.0)
-            else:
-                before, after = self.free_norms(at[going], gradients[going]), self.free_norms(ahead, new_gradients)
+            if uphill:
+                before, after = self.free_norms(here, gradients[going]), self.free_norms(ahead, new_gradients)
                 fine &= after < allowed[going] * before + np.where(last, np.inf, 0.0)
+            else:
+                fine &= new_values <= values[going] + np.where(last, self.noise + self.scale, 0.0)
             there = going[fine]
-            stays = np.abs(ahead - at[going]).max(axis=1, initial=0.0) == 0
+            matrices[there] = _updated(matrices[there], (ahead - here)[fine], new_gradients[fine] - gradients[there])
+            stays = np.abs(ahead - here).max(axis=1, initial=0.0) == 0
             at[there], values[there], gradients[there] = ahead[fine], new_values[fine], new_gradients[fine]
-            taken = np.minimum(lengths, radius[going])
-            radius[going] = np.where(fine, np.minimum(2 * radius[going], longest), taken / 4)
+            radius[going] = np.where(
+                fine, np.minimum(2 * radius[going], longest), np.minimum(lengths, radius[going]) / 4
+            )
             still[going] |= last
             over = last | stays | (radius[going] <= _NOWHERE) | self.outside(at[going])
-            fresh = there[~over[fine]]
+            if given_up is not None:
+                far = fine & (lengths >= longest)
+                over[far] |= given_up(going[far], at[going[far]])
+            age[there] += 1
+            renewed = going[~over & np.where(fine, age[going] >= _RENEWED, age[going] > 0)]
+            fresh = np.union1d(going[~over & fine], renewed)
             going = going[~over]
             if len(going) == 0:
                 break
         return Followed(at, values, eigenvalues, vectors, still)
+
+    def sharpened(self, points: Followed, *, below: float = np.inf) -> Followed:
+        """Return points with the Hessian's own eigenvalues, where the lowest is less than a share of the largest."""
+        rows = np.flatnonzero(points.eigenvalues[:, 0] < below * largest_size(points.eigenvalues))
+        eigenvalues, vectors = points.eigenvalues.copy(), points.vectors.copy()
+        _, gradients = self.evaluated(points.units[rows])
+        matrices = self.hessians(points.units[rows])
+        eigenvalues[rows], vectors[rows], *_ = self.moves(points.units[rows], gradients, matrices, None)
+        return replace(points, eigenvalues=eigenvalues, vectors=vectors)
+
+    def _first_modes(self, units: Floats, gradients: Floats, matrices: Floats, across: Floats | None) -> Floats:
+        """Return the lowest modes; but where none leads down those most along given directions."""
+        eigenvalues, vectors, *_ = self.moves(units, gradients, matrices, None)
+        if across is None or len(units) == 0:
+            return vectors[:, 0]
+        own = np.abs(np.einsum("mij,mj->mi", vectors, across)).argmax(axis=1)
+        return np.where(eigenvalues[:, :1] < 0, vectors[:, 0], vectors[np.arange(len(own)), own])
 
     def free_norms(self, units: Floats, gradients: Floats) -> Floats:
         """Return lengths of gradients along the coordinates that are not held."""
@@ -171,7 +241,7 @@ class Follower:
         """Return which points are outside the region."""
         return np.asarray(((units < self.low) | (units > self.high)).any(axis=1))
 
-    def moves(self, units: Floats, gradients: Floats, modes: Floats | None) -> tuple[Floats, ...]:
+    def moves(self, units: Floats, gradients: Floats, matrices: Floats, modes: Floats | None) -> tuple[Floats, ...]:
         """Return what the next steps are made of.
 
         Eigenvalues, eigenvectors, Newton's steps downhill or uphill along modes, twice by how much losses may be off,
@@ -180,10 +250,8 @@ class Follower:
         m, d = units.shape
         if m == 0:
             return np.empty((0, d)), np.empty((0, d, d)), np.empty((0, d)), np.empty(0), np.empty(0), np.empty((0, d))
-        self.spent += 2 * units.size
-        matrices = hessians(self.landscape, units * self.unit) * self.unit[:, None] * self.unit
         held = self.held(units, gradients)
-        matrices = np.where(held[:, :, None] | held[:, None, :] | ~np.isfinite(matrices), 0.0, matrices)
+        matrices = np.where(held[:, :, None] | held[:, None, :], 0.0, matrices)
         above = 1 + 2 * np.abs(matrices).sum(axis=(1, 2))
         matrices += np.where(held, above[:, None], 0.0)[:, :, None] * np.eye(d)
         eigenvalues, columns = np.linalg.eigh(matrices)
@@ -192,7 +260,7 @@ class Follower:
         parts = np.einsum("mij,mj->mi", vectors, np.where(held, 0.0, gradients))
         largest = largest_size(eigenvalues)
         along = np.clip(-parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300), -_FAR, _FAR)
-        slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.empty((m, d)), np.arange(m)
+        slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.zeros((m, d)), np.arange(m)
         if modes is None:
             # Where the gradient vanishes at a saddle, or nearly so, it leads nowhere.
             stuck = (eigenvalues[:, 0] < -FLAT * largest) & (np.abs(along[:, 0]) < ASIDE)
@@ -215,3 +283,18 @@ class Follower:
 def largest_size(eigenvalues: Floats) -> Floats:
     """Return the largest size of the eigenvalues that are finite, (m,)."""
     return np.where(np.isfinite(eigenvalues), np.abs(eigenvalues), 0.0).max(axis=1)
+
+
+def _updated(matrices: Floats, steps: Floats, changes: Floats) -> Floats:
+    """Return Hessians (m, d, d) that explain how gradients changed on steps (m, d): Bofill's mean of two updates."""
+    rest = changes - np.einsum("mij,mj->mi", matrices, steps)
+    along, square, size = (np.einsum("mi,mi->m", a, b) for a, b in ((rest, steps), (steps, steps), (rest, rest)))
+    known = (square > 0) & (size > 0)
+    square, size = np.where(known, square, 1.0), np.where(known, size, 1.0)
+    share = np.where(known, along**2 / (square * size), 0.0)[:, None, None]
+    # Of the first, rest rest^T / (rest . step), its share times: no division by what may vanish.
+    first = (along / (square * size))[:, None, None] * rest[:, :, None] * rest[:, None, :]
+    mixed = rest[:, :, None] * steps[:, None, :]
+    second = (mixed + mixed.transpose(0, 2, 1)) / square[:, None, None]
+    second -= (along / square**2)[:, None, None] * steps[:, :, None] * steps[:, None, :]
+    return matrices + np.where(known[:, None, None], first + (1 - share) * second, 0.0)

@@ -17,16 +17,17 @@ from topolandscape.structures import Barcode, Floats, Integers, LossSamples
 
 Mask = NDArray[np.bool_]
 
-# All lengths here are in units of the distance between samples. Of the largest eigenvalue: what is smaller may vanish.
-_VALLEY = 1e-3
-# Descents from saddles take steps of up to this part of the region.
-_PARTS = 50
+# All lengths here are in units of the distance between samples. Of the largest eigenvalue: what is smaller may vanish,
+# and what may be as small when it is measured again.
+_VALLEY, _MAYBE = 1e-3, 0.1
+# How far from a saddle samples are asked for the basins on its sides, and how many samples wide the hill between is.
+_ACROSS, _WIDE = 2.0, 9.0
 # Times as many minima as bars lead to, at which climbing out of others ends.
 _MOST = 4
 # Of the span of the bars: so much may samples be wrong about passes at least.
 _UNSURE = 0.01
 # Points of a chain between two points of a valley, and how far apart they may be, in parts of its length.
-_CHAIN, _APART = 8, 3.0
+_CHAIN, _APART = 4, 2.0
 
 
 def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tolerance: float = 1e-9) -> Barcode:
@@ -69,12 +70,13 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
     Notes
     -----
     Minima by Newton steps on the absolute values of the eigenvalues, in a trust region; saddles by eigenvector
-    following (Cerjan and Miller 1981): the same step, but uphill along one eigenvector. From each saddle descents on
-    both sides say which minima it joins; deaths follow by the elder rule. Climbs begin at the deaths, then where basins
-    of the samples meet lower, but for their error, than the lowest way that is known, and last from minima that were
-    only met beside saddles. A death remains an upper bound, as a sampled one is: a lower pass may have been missed.
-    Coordinates at the boundary are held while the loss falls outward. Minima that are not isolated are one when points
-    between them, polished, make a chain.
+    following (Cerjan and Miller 1981): the same step, but uphill along one eigenvector. Which minima a saddle joins is
+    read off the samples where the hill between is several of them wide, else descents on both sides say it; deaths
+    follow by the elder rule. Climbs begin at the deaths, then where basins of the samples meet lower, but for their
+    error, than the lowest way that is known, and last from minima that were only met beside saddles. A death remains an
+    upper bound, as a sampled one is: a lower pass may have been missed. Coordinates at the boundary are held while the
+    loss falls outward. A descent that comes down beside a lower sample of another, lower bar has shown its birth to be
+    noise. Minima that are not isolated are one when points between them, polished, make a chain.
 
     Examples
     --------
@@ -114,6 +116,39 @@ def _restricted(landscape: Landscape, samples: LossSamples) -> Landscape:
     return landscape
 
 
+class _Basins:
+    """Basins of samples: steepest descent from each to the lowest of its 8 d nearest neighbours."""
+
+    def __init__(self, samples: LossSamples, unit: Floats) -> None:
+        self.samples, d = samples, samples.points.shape[1]
+        self.rows = np.flatnonzero(np.isfinite(samples.values))
+        points, values = samples.points[self.rows] / unit, samples.values[self.rows]
+        self.tree = KDTree(points)
+        near = self.tree.query(points, k=min(len(points), 8 * d + 1))[1]
+        self.neighbours = near.reshape(len(points), -1)
+        below = self.neighbours[np.arange(len(points)), values[self.neighbours].argmin(axis=1)]
+        while not np.array_equal(below[below], below):
+            below = below[below]
+        self.below = below
+        self.lowest = np.full(len(samples), -1)
+        self.lowest[self.rows] = self.rows[below]
+
+    def nearest(self, units: Floats) -> tuple[Floats, Integers]:
+        """Return distances to and rows of the nearest samples of finite loss."""
+        apart, near = self.tree.query(units)
+        return apart, self.rows[near]
+
+    def passes(self) -> tuple[Floats, Integers, Integers]:
+        """Return where basins meet: losses (e,), the lowest samples of both (e, 2), the higher sample (e,)."""
+        a = np.repeat(np.arange(len(self.rows)), self.neighbours.shape[1])
+        b = self.neighbours.reshape(-1)
+        meet = self.below[a] != self.below[b]
+        a, b = self.rows[a[meet]], self.rows[b[meet]]
+        values = self.samples.values
+        top = np.where(values[a] >= values[b], a, b)
+        return values[top], np.column_stack([self.lowest[a], self.lowest[b]]), top
+
+
 class _Refinement:
     """Minima and saddles beside the births and deaths of bars."""
 
@@ -139,6 +174,7 @@ class _Refinement:
         span = float(ends.max() - code.birth.min() if len(ends) else np.ptp(code.birth))
         # Where the region is not known, what leaves the samples is not held back, but given up.
         low, high = (low, high) if box is None else box
+        self.basins = _Basins(samples, unit)
         self.by = Follower(
             landscape,
             unit,
@@ -153,19 +189,39 @@ class _Refinement:
 
     def find_minima(self) -> None:
         """Move births down; number the minima; of the bars of each keep the lowest."""
-        units = self.samples.points[self.code.birth_vertex] / self.by.unit
-        ends = self.by.follow(units)
+        code = self.code
+        units = self.samples.points[code.birth_vertex] / self.by.unit
+        bar_of = np.full(len(self.samples), -1)
+        bar_of[code.birth_vertex] = np.arange(len(code))
+        under: list[tuple[int, int]] = []
+
+        def below_another(rows: Integers, at: Floats) -> Mask:
+            """Return which descents came down beside a sample, lower than their birth, of another, lower bar."""
+            apart, nearest = self.basins.nearest(at)
+            other = bar_of[self.basins.lowest[nearest]]
+            lower = (other >= 0) & (apart <= LONGEST) & (self.samples.values[nearest] < code.birth[rows])
+            lower &= code.birth[other] < code.birth[rows]
+            under.extend(zip(rows[lower].tolist(), other[lower].tolist(), strict=True))
+            return lower
+
+        ends = self.by.sharpened(self.by.follow(units, given_up=below_another), below=_MAYBE)
         self.kept = self.by.outside(ends.units)
-        ends.units[self.kept], ends.values[self.kept] = units[self.kept], self.code.birth[self.kept]
-        labels = self._labels(ends)
+        ends.units[self.kept], ends.values[self.kept] = units[self.kept], code.birth[self.kept]
+        # Of what came under another bar nothing is known but which.
+        joined = np.array(under, dtype=np.int64).reshape(-1, 2)
+        own = np.setdiff1d(np.arange(len(code)), joined[:, 0])
+        same = self._labels(ends.rows(own))
+        heads = own[np.unique(same, return_index=True)[1]]
+        labels = _components(np.vstack([np.column_stack([own, heads[same]]), joined]), len(code))
         # The lowest of the bars of a minimum did not end at another of them.
-        order = np.lexsort((-self.code.persistence, self.code.birth, labels))
+        order = np.lexsort((-code.persistence, code.birth, labels))
         self.bars = order[np.unique(labels[order], return_index=True)[1]]  # of each minimum
         # Of the points that stand for a minimum the lowest; where it is as sampled, the one that was.
-        lowest = np.lexsort((ends.values, labels))
-        self.minima = ends.rows(lowest[np.unique(labels[lowest], return_index=True)[1]])
-        self.sampled = self.kept[lowest[np.unique(labels[lowest], return_index=True)[1]]]
-        self.labels = labels
+        order = own[np.lexsort((ends.values[own], labels[own]))]
+        lowest = order[np.unique(labels[order], return_index=True)[1]]
+        self.minima, self.sampled, self.labels = ends.rows(lowest), self.kept[lowest], labels
+        self.place = np.full(len(self.samples), -1)  # the minimum of each sample that is a birth
+        self.place[code.birth_vertex] = labels
 
     def _labels(self, ends: Followed) -> Integers:
         """Return numbers of points, equal for those that are the same or in one valley."""
@@ -174,10 +230,10 @@ class _Refinement:
         flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _VALLEY * largest_size(ends.eigenvalues)))
         if len(flat) < 2:
             return labels
-        a, b = flat[_near_pairs(ends.units[flat])].T
-        apart = (labels[a] != labels[b]) & (
-            np.abs(ends.values[a] - ends.values[b]) <= 10 * (self.by.noise + self.by.scale)
-        )
+        # All points of a valley are joined by its own part of the shortest tree.
+        a, b = flat[_shortest_tree(ends.units[flat])].T
+        apart = labels[a] != labels[b]
+        apart &= np.abs(ends.values[a] - ends.values[b]) <= 10 * (self.by.noise + self.by.scale)
         a, b = a[apart], b[apart]
         joined = self._valley(ends.units[a], ends.units[b], ends.values[a])
         more = np.column_stack([labels[a[joined]], labels[b[joined]]])
@@ -226,10 +282,8 @@ class _Refinement:
 
     def _between_basins(self) -> None:
         """Climb from where basins of the samples meet lower, but for the error of sampling, than is known."""
-        passes, ends, tops = _sampled_passes(self.samples, self.by.unit)
-        place = np.full(len(self.samples), -1)
-        place[self.code.birth_vertex] = self.labels
-        ends = np.sort(place[ends], axis=1)
+        passes, ends, tops = self.basins.passes()
+        ends = np.sort(self.place[ends], axis=1)
         order = np.lexsort((passes, *ends.T))
         order = order[np.unique(ends[order], axis=0, return_index=True)[1]]
         order = order[(ends[order, 0] >= 0) & (ends[order, 0] != ends[order, 1])]
@@ -253,6 +307,7 @@ class _Refinement:
 
     def _leave(self, minima: Followed) -> None:
         """Climb out of minima, both ways along each of their modes."""
+        minima = self.by.sharpened(minima)
         d = minima.units.shape[1]
         modes = np.concatenate([minima.vectors, -minima.vectors], axis=1)
         starts = minima.units[:, None] + ASIDE * modes
@@ -267,25 +322,15 @@ class _Refinement:
         across: Floats | None = None,
         bars: Integers | None = None,
     ) -> None:
-        """Climb to saddles, and descend from those that are new on both sides.
-
-        The way up begins along the mode that is given, or else along the lowest; but along the one most across basins,
-        where that is known and no mode leads down.
-        """
-        if modes is None:
-            _, gradients = self.by.evaluated(units)
-            eigenvalues, vectors, *_ = self.by.moves(units, gradients, np.zeros_like(units))
-            modes = vectors[:, 0]
-            if across is not None:
-                own = np.abs(np.einsum("mij,mj->mi", vectors, across)).argmax(axis=1)
-                modes = np.where(eigenvalues[:, :1] < 0, modes, vectors[np.arange(len(own)), own])
-        tops = self.by.follow(units, modes=modes)
-        fine = np.flatnonzero(tops.still & ~self.by.outside(tops.units))
-        _, gradients = self.by.evaluated(tops.units[fine])
-        tops.eigenvalues[fine], tops.vectors[fine], *_ = self.by.moves(tops.units[fine], gradients, None)
-        below = -FLAT * largest_size(tops.eigenvalues[fine])[:, None]
-        lowest, others = tops.eigenvalues[fine, :1], tops.eigenvalues[fine, 1:]
-        fine = fine[((lowest < below) & (others > -below).all(axis=1, keepdims=True))[:, 0]]
+        """Climb to saddles, and find out which minima those join that are new."""
+        tops = self.by.follow(units, uphill=True, modes=modes, across=across)
+        reached = np.flatnonzero(tops.still & ~self.by.outside(tops.units))
+        tops = self.by.sharpened(tops.rows(reached))
+        below = -FLAT * largest_size(tops.eigenvalues)[:, None]
+        fine = np.flatnonzero(
+            ((tops.eigenvalues < below).sum(axis=1) == 1) & (np.abs(tops.eigenvalues) > -below).all(axis=1)
+        )
+        bars = None if bars is None else bars[reached]
         known = len(self.saddles)
         new: list[int] = []
         for row in fine:
@@ -303,14 +348,32 @@ class _Refinement:
         found = tops.rows(new)
         self.saddles += list(found.units)
         self.tops += found.values.tolist()
-        aside = ASIDE * found.vectors[:, 0]
-        sides = np.clip(np.concatenate([found.units + aside, found.units - aside]), *self.by.limits())
-        far = max(LONGEST / 2, float((self.by.high - self.by.low).max()) / _PARTS)
-        ends = self.by.follow(sides, longest=far, known=self.minima.units)
-        left, right = self._named(ends).reshape(2, -1)
+        left, right = self._seen_from(found)
+        unseen = np.flatnonzero(left < 0)
+        if len(unseen):
+            some = found.rows(unseen)
+            aside = ASIDE * some.vectors[:, 0]
+            sides = np.clip(np.concatenate([some.units + aside, some.units - aside]), *self.by.limits())
+            ends = self.by.sharpened(self.by.follow(sides, known=self.minima.units), below=_MAYBE)
+            left[unseen], right[unseen] = self._named(ends).reshape(2, -1)
         for top, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True), start=known):
             if a != b and min(a, b) >= 0:
                 self.links.append((self.tops[top], min(a, b), max(a, b), top))
+
+    def _seen_from(self, found: Followed) -> Integers:
+        """Return the minima on both sides of saddles, (2, m), where the samples show them; else -1.
+
+        The samples on both sides lie in basins of two bars, and the hill between these is several samples wide: the
+        loss falls further on both sides than a parabola does over one of them.
+        """
+        steps = _ACROSS * np.stack([found.vectors[:, 0], -found.vectors[:, 0]])
+        apart, nearest = self.basins.nearest(found.units + steps)
+        place = self.place[self.basins.lowest[nearest]]
+        sides = np.where((apart <= _ACROSS / 2) & (self.samples.values[nearest] < found.values), place, -1)
+        fall = found.values - self.minima.values[sides]
+        wide = fall >= 0.5 * _WIDE * np.abs(found.eigenvalues[:, 0])
+        seen = (sides >= 0).all(axis=0) & (sides[0] != sides[1]) & wide.all(axis=0)
+        return np.where(seen, sides, -1)
 
     def _named(self, ends: Followed) -> Integers:
         """Return rows of minima for points, new ones for those that were not known; -1 for those that left."""
@@ -401,26 +464,6 @@ def _region(samples: LossSamples) -> tuple[Floats, Floats] | None:
     return np.broadcast_to(said["low"], d).astype(np.float64), np.broadcast_to(said["high"], d).astype(np.float64)
 
 
-def _sampled_passes(samples: LossSamples, unit: Floats) -> tuple[Floats, Integers, Integers]:
-    """Return where basins of the samples meet: losses (e,), their lowest samples (e, 2), the higher sample (e,)."""
-    finite = np.flatnonzero(np.isfinite(samples.values))
-    values, d = samples.values[finite], samples.points.shape[1]
-    near = min(len(finite), 8 * d + 1)
-    neighbours = KDTree(samples.points[finite] / unit).query(samples.points[finite] / unit, k=near)[1]
-    lowest = neighbours.reshape(len(finite), -1)
-    lowest = lowest[np.arange(len(finite)), values[lowest].argmin(axis=1)]
-    while True:
-        below = lowest[lowest]
-        if np.array_equal(below, lowest):
-            break
-        lowest = below
-    a, b = np.repeat(np.arange(len(finite)), near), neighbours.reshape(-1)
-    meet = lowest[a] != lowest[b]
-    a, b = a[meet], b[meet]
-    top = np.where(values[a] >= values[b], a, b)
-    return values[top], finite[np.column_stack([lowest[a], lowest[b]])].astype(np.int64), finite[top]
-
-
 def _lowest_ways(links: list[tuple[float, int, int, int]], m: int) -> Floats:
     """Return the highest loss on the lowest way between each two of m minima, (m, m); infinite where there is none."""
     ways, component = np.full((m, m), np.inf), np.arange(m)
@@ -433,13 +476,11 @@ def _lowest_ways(links: list[tuple[float, int, int, int]], m: int) -> Floats:
     return ways
 
 
-def _near_pairs(units: Floats) -> Integers:
-    """Return pairs of points that join all from neighbour to neighbour, and each with its nearest."""
-    near = KDTree(units).query(units, k=min(len(units), 5))[1]
+def _shortest_tree(units: Floats) -> Integers:
+    """Return the pairs of points that a shortest spanning tree joins, (m - 1, 2)."""
     apart = np.linalg.norm(units[:, None] - units, axis=2)
-    tree = np.column_stack(minimum_spanning_tree(apart).nonzero())
-    pairs = np.concatenate([tree, *(np.column_stack([near[:, 0], near[:, k]]) for k in range(1, near.shape[1]))])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+    # A distance of zero is no edge to scipy.
+    return np.column_stack(minimum_spanning_tree(apart + 1e-300).nonzero())
 
 
 def _components(pairs: Any, n: int) -> Integers:
