@@ -591,6 +591,54 @@ def test_contour_of_a_known_function_marks_its_minima():
     assert len(line(plot.contour(samples, barcode=bars, min_persistence=1.0), "minimum")) == 1
 
 
+def test_a_morse_complex_is_drawn_over_its_plane():
+    known = zoo.functions["three_hump_camel"]
+    samples = known.on_grid((41, 31))
+    ax = plot.morse_complex(samples, persistence=0.1)
+    inside = [place for place in line(ax, "minimum").tolist() if np.abs(place).max() < 1.9]
+    assert np.allclose(sorted(inside), sorted(map(list, known.minima)), atol=0.15)
+    assert legend(ax) == ["minimum", "saddle", "way down", "way up"]
+    minima = line(ax, "minimum").tolist()
+    saddles = line(ax, "saddle").tolist()
+    down = [np.array(artist.get_data()).T.tolist() for artist in ax.lines if artist.get_label() == "way down"]
+    assert sorted({tuple(way[0]) for way in down}) == sorted(map(tuple, saddles))
+    assert all(way[-1] in minima for way in down)
+    assert len(down) == 2 * len(saddles)
+
+
+def basin_colours(ax):
+    """Return the numbers of the colours of the basins; masked where there is none."""
+    from matplotlib.collections import QuadMesh
+
+    return next(artist for artist in ax.collections if isinstance(artist, QuadMesh)).get_array()
+
+
+def test_neighbouring_basins_have_different_colours():
+    x, y = np.meshgrid(np.linspace(0, 4 * np.pi, 33), np.linspace(0, 4 * np.pi, 33), indexing="ij")
+    points = np.column_stack([x.reshape(-1), y.reshape(-1)])
+    losses = np.cos(points).sum(axis=1)
+    ax = plot.morse_complex(LossSamples(points, losses, shape=(33, 33)), persistence=0.1)
+    assert len(line(ax, "minimum")) == 4
+    assert len(line(ax, "maximum")) == 1
+    colours = basin_colours(ax).reshape(33, 33)
+    centres = colours[8::16, 8::16]
+    assert (centres[0] != centres[1]).all()
+    assert (centres[:, 0] != centres[:, 1]).all()
+    losses[:33] = np.nan
+    ax = plot.morse_complex(LossSamples(points, losses, shape=(33, 33)))
+    assert basin_colours(ax).reshape(33, 33).mask.sum() == 33
+    ax = plot.morse_complex(LossSamples(points, -losses, shape=(33, 33)), of="maxima", persistence=0.1)
+    assert basin_colours(ax).reshape(32, 32).mask[:1].all()
+    assert len(np.unique(basin_colours(ax).compressed())) > 1
+
+
+def test_a_morse_complex_is_drawn_over_grids_of_two_coordinates_only():
+    with pytest.raises(ValueError, match="picture of a Morse complex needs 2"):
+        plot.morse_complex(LossSamples([[0.0], [1.0]], [0.0, 1.0], shape=(2,)))
+    with pytest.raises(ValueError, match="are no grid"):
+        plot.morse_complex(LossSamples([[0.0, 0.0], [1.0, 0.5], [0.5, 2.0]], [0.0, 1.0, 2.0]))
+
+
 def levels(ax):
     return next(artist for artist in ax.collections if hasattr(artist, "levels")).levels
 

@@ -39,7 +39,9 @@ from .landscape.symmetry import brought_together as brought_together
 from .landscape.symmetry import canonical as canonical
 from .landscape.symmetry import symmetry_of as symmetry_of
 from .structures import Barcode as Barcode
+from .structures import CanonicalForm as CanonicalForm
 from .structures import FilteredComplex as FilteredComplex
+from .structures import GradientField as GradientField
 from .structures import GridComplex as GridComplex
 from .structures import LossSamples as LossSamples
 from .structures import MergeTree as MergeTree
@@ -50,6 +52,9 @@ from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .structures import Trajectories as Trajectories
+from .topology.cancellation import flooded as flooded
+from .topology.canonical import canonical_form as canonical_form
+from .topology.canonical import entering_cells as entering_cells
 from .topology.completeness import completeness as completeness
 from .topology.complexes import delaunay as delaunay
 from .topology.complexes import expand as expand
@@ -61,6 +66,12 @@ from .topology.complexes import nearest_neighbours as nearest_neighbours
 from .topology.complexes import with_edge_values as with_edge_values
 from .topology.complexes import with_measured_edges as with_measured_edges
 from .topology.merge import merge_tree as merge_tree
+from .topology.morse import basins as basins
+from .topology.morse import betti_numbers as betti_numbers
+from .topology.morse import gradient_field as gradient_field
+from .topology.morse import morse_complex as morse_complex
+from .topology.morse import separatrices as separatrices
+from .topology.morse import v_path as v_path
 from .topology.persistence import barcode as barcode
 
 __version__: str

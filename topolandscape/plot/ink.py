@@ -19,6 +19,7 @@ GREY = "0.45"
 SMALL = "small"  # of the font size that is set
 MINIMUM: dict[str, Any] = {"marker": "v", "linestyle": "none", "label": "minimum"}
 SADDLE: dict[str, Any] = {"marker": "s", "linestyle": "none", "label": "saddle"}
+MAXIMUM: dict[str, Any] = {"marker": "^", "linestyle": "none", "label": "maximum"}
 ENDLESS: dict[str, Any] = {"marker": "^", "linestyle": "none", "label": "never ends", "markerfacecolor": "white"}
 # Filled where a saddle is known, open where only a path is.
 PASS: dict[str, dict[str, Any]] = {

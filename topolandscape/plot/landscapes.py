@@ -1,4 +1,4 @@
-"""Pictures of sampled landscapes of one and two dimensions, with the minima and saddles of a barcode."""
+"""Pictures of sampled landscapes of one and two dimensions, with their minima and saddles, or all that is critical."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from topolandscape.plot import ink
-from topolandscape.structures import Barcode, Floats, LossSamples
+from topolandscape.structures import Barcode, Floats, Integers, LossSamples
+from topolandscape.topology.complexes import grid
+from topolandscape.topology.critical import critical_of, places_of
+from topolandscape.topology.morse import basins, gradient_field, separatrices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,6 +236,108 @@ def surface(
     space.set_zlabel(f"log10 of the {label}" if logarithmic else label)
     _name_marks(space, samples, minima, saddles)
     return space
+
+
+def morse_complex(
+    samples: LossSamples,
+    *,
+    ax: Axes | None = None,
+    persistence: float = 0.0,
+    of: Literal["minima", "maxima"] = "minima",
+    log: Log = "auto",
+) -> Axes:
+    """Draw the Morse complex of a grid of two coordinates: what is critical, separatrices, basins.
+
+    Parameters
+    ----------
+    samples
+        Samples of a grid of two coordinates. Points whose losses are not finite never enter; they are left white.
+    ax
+        Where to draw; None: on a new figure.
+    persistence
+        Pairs of critical cells whose bars are shorter are cancelled, as in `topology.morse.gradient_field`.
+    of
+        Which basins are coloured: the points that descend to one minimum, or the squares that ascend to one maximum.
+        Neighbours have different colours.
+    log
+        Level lines at equal ratios, as in `contour`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Critical cells are marked at their centres, less than a step of the grid from the sample at which they enter.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> x, y = np.meshgrid(np.linspace(-2, 2, 21), np.linspace(-1, 1, 11), indexing="ij")
+    >>> points = np.column_stack([x.reshape(-1), y.reshape(-1)])
+    >>> samples = LossSamples(points, (points[:, 0] ** 2 - 1) ** 2 + points[:, 1] ** 2, shape=(21, 11))
+    >>> ax = morse_complex(samples)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['minimum', 'saddle', 'way down', 'way up']
+    """
+    _check_dimension(samples, 2, "picture of a Morse complex")
+    if samples.shape is None:
+        raise ValueError("the samples are no grid; sample one with sample_grid() or sample_plane().")
+    field = gradient_field(grid(samples, nonfinite="infinite"), persistence=persistence)
+    critical = critical_of(field)
+    places = _between(samples, places_of(field, critical.cell))
+    x, y, loss = (a.reshape(samples.shape) for a in (*samples.points.T, ink.finite(samples.values)))
+    low, high = _range(loss, None)
+    levels = np.geomspace(low, high, 21) if _is_log(log, low, high) else np.linspace(low, high, 21)
+    ax = ink.axes(ax)
+
+    labels = basins(field, of=of)
+    _colour_basins(ax, x, y, labels.reshape(samples.shape) if of == "minima" else labels)
+    ax.contour(x, y, np.ma.masked_invalid(loss), levels=levels, colors="black", linewidths=0.3, alpha=0.4)
+    ways = {"way down": (False, ink.COLOURS[0], "-"), "way up": (True, ink.COLOURS[1], "--")}
+    drawn: list[Any] = []
+    for label, (ascending, colour, style) in ways.items():
+        lines = [_between(samples, line).T for line in separatrices(field, ascending=ascending)]
+        curves = [ax.plot(*line, color=colour, linestyle=style, linewidth=1.0, label=label)[0] for line in lines]
+        drawn += curves[:1]
+    mark: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "clip_on": False, "zorder": 3}
+    marks: list[Any] = []
+    for index, (kind, size) in enumerate(((ink.MINIMUM, 6), (ink.SADDLE, 4.5), (ink.MAXIMUM, 6))):
+        chosen = places[critical.index == index]
+        if len(chosen):
+            marks += ax.plot(*chosen.T, markersize=size, markeredgewidth=0.7, **mark, **kind)
+    ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()), xlabel="first coordinate", ylabel="second coordinate")
+    ax.locator_params(nbins=6)
+    ink.legend(ax, marks + drawn)
+    return ax
+
+
+def _between(samples: LossSamples, places: Floats) -> Floats:
+    """Return coordinates of places in units of the grid, each at a vertex or midway between some."""
+    assert samples.shape is not None
+    before, after = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
+    corners = [
+        np.ravel_multi_index((i, j), samples.shape)
+        for i in (before[:, 0], after[:, 0])
+        for j in (before[:, 1], after[:, 1])
+    ]
+    return samples.points[np.array(corners)].mean(axis=0)
+
+
+def _colour_basins(ax: Axes, x: Floats, y: Floats, labels: Integers) -> None:
+    """Fill basins, given by vertices or by squares, with pale colours, two that touch with different ones."""
+    from matplotlib.colors import ListedColormap, to_rgb
+    from networkx import Graph, greedy_color
+
+    touching = Graph()
+    touching.add_nodes_from(np.unique(labels).tolist())
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        pairs = np.unique(np.column_stack([one.reshape(-1), other.reshape(-1)]), axis=0)
+        touching.add_edges_from((a, b) for a, b in pairs.tolist() if a != b)
+    number = greedy_color(touching, strategy="largest_first")
+    colours = np.array([to_rgb(colour) for colour in ink.COLOURS[:6]])
+    pale = ListedColormap(1 - 0.3 * (1 - colours))
+    shown = np.array([number[row] % len(colours) for row in labels.reshape(-1).tolist()]).reshape(labels.shape)
+    cells = np.ma.masked_where(labels < 0, shown)
+    ax.pcolormesh(x, y, cells, cmap=pale, vmin=-0.5, vmax=len(colours) - 0.5, shading="auto", rasterized=True)
 
 
 def _check_dimension(samples: LossSamples, needed: int, picture: str) -> None:

@@ -32,6 +32,16 @@ class CanonicalForm:
         The field: a prime p for the integers modulo p, 0 for the rationals.
     provenance
         How it was made.
+
+    Examples
+    --------
+    A saddle, row 2, at which the component of the minimum of row 1 meets that of row 0:
+
+    >>> form = CanonicalForm([[1, 2]], [0], [{0: 1}, {0: -1, 1: 1}, {2: 1}], coefficients=0)
+    >>> form
+    CanonicalForm(1 pair, 1 essential, over the rationals)
+    >>> dict(form.cycle(1))
+    {0: -1, 1: 1}
     """
 
     pairs: Integers

@@ -21,14 +21,14 @@ from topolandscape.structures import (
 )
 from topolandscape.topology.critical import Critical, critical_of
 from topolandscape.topology.flow import across, arcs_down, count_between, path_between
-from topolandscape.topology.gradient import above, facets_into, is_critical, join, step
+from topolandscape.topology.gradient import Cells, above, facets_into, is_critical, join, step
 from topolandscape.topology.merge import merge_bars, merge_tree
 from topolandscape.topology.pairing import pairs_of_field
 
 
-def cancelled(field: GradientField, longest: float) -> GradientField:
+def cancelled(field: GradientField, longest: float, cells: Cells) -> GradientField:
     """Return a field without the pairs of critical cells that live at most `longest`, where one V-path joins them."""
-    critical = critical_of(field)
+    critical = critical_of(field, cells)
     paired = pairs_of_field(field, critical, int(critical.index.max(initial=0)))
     born = np.flatnonzero(paired > np.arange(len(paired)))
     dead = paired[born]
@@ -38,7 +38,6 @@ def cancelled(field: GradientField, longest: float) -> GradientField:
     order = np.lexsort((dead - born, length))
     born, dead = born[order], dead[order]
     partner = field.partner.copy()
-    cells = critical.cells
     for k in np.unique(critical.index[born]).tolist():
         chosen = critical.index[born] == k
         minima, saddles = critical.cell[born[chosen]], critical.cell[dead[chosen]]
@@ -60,7 +59,7 @@ def _turn_between(
     they follow the boundary matrix of the turned field.
     """
     k = int(critical.index[dead[0]])
-    arcs = arcs_down(field, critical, k, np.flatnonzero(critical.index == k))
+    arcs = arcs_down(field, critical, k)
     kept = (arcs.signed % 2 != 0) & (critical.value[arcs.higher] - critical.value[arcs.lower] <= longest)
     facets: dict[int, set[int]] = defaultdict(set)
     cofacets: dict[int, set[int]] = defaultdict(set)

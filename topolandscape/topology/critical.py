@@ -28,20 +28,21 @@ class Critical:
         return rows[order][np.searchsorted(self.cell[rows][order], cells)]
 
 
-def critical_of(field: GradientField) -> Critical:
+def critical_of(field: GradientField, cells: Cells | None = None) -> Critical:
     """Return the critical cells of a field in their total order.
 
     Of a grid by (value, vertex, dimension, cell), so that cells stay with the vertex with which they enter; of an
-    explicit complex by (value, dimension, row).
+    explicit complex by (value, dimension, row). `cells` are those of the complex, where they are there already.
     """
-    cells = field.critical
-    index, vertex, value, _ = entries_of(field.complex, cells)
+    critical = field.critical
+    index, vertex, value, _ = entries_of(field.complex, critical)
     if isinstance(field.complex, GridComplex):
         order = np.argsort(vertex * 8 + index, kind="stable")
         order = order[np.argsort(value[order], kind="stable")]
     else:
         order = np.argsort(value, kind="stable")
-    return Critical(cells[order], index[order], vertex[order], value[order], cells_of(field.complex))
+    cells = cells_of(field.complex) if cells is None else cells
+    return Critical(critical[order], index[order], vertex[order], value[order], cells)
 
 
 def entries_of(complex: FilteredComplex, cells: Integers) -> tuple[Integers, Integers, Floats, Integers]:
@@ -82,33 +83,37 @@ def places_of(field: GradientField, cells: Integers) -> Floats:
 
 
 @njit(cache=True, nogil=True)
+def entry(name, cells, values, steps):  # type: ignore[no-untyped-def]
+    """Return the dimension of a cell of a grid, and the vertex with which it enters; `steps` is scratch."""
+    base = np.int64(0)
+    dimension = 0
+    for axis in range(cells.shape.size):
+        position = name // cells.strides[axis]
+        name -= position * cells.strides[axis]
+        side = (cells.shape[axis] + 1) // 2
+        base = base * side + position // 2
+        for k in range(dimension):
+            steps[k] *= side
+        if position & 1:
+            steps[dimension] = 1
+            dimension += 1
+    last = base
+    for corner in range(1, 1 << dimension):
+        other = base
+        for k in range(dimension):
+            if corner >> k & 1:
+                other += steps[k]
+        if values[other] > values[last] or (values[other] == values[last] and other > last):
+            last = other
+    return dimension, last
+
+
+@njit(cache=True, nogil=True)
 def _entries(names, cells, values):  # type: ignore[no-untyped-def]
     """Return the dimension of cells of a grid, and the vertex with which each enters."""
-    axes = cells.shape.size
-    index = np.zeros(len(names), dtype=np.int64)
-    vertex = np.zeros(len(names), dtype=np.int64)
-    steps = np.empty(axes, dtype=np.int64)
+    index = np.empty(len(names), dtype=np.int64)
+    vertex = np.empty(len(names), dtype=np.int64)
+    steps = np.empty(cells.shape.size, dtype=np.int64)
     for i in range(len(names)):
-        rest = names[i]
-        base = np.int64(0)
-        dimension = 0
-        for axis in range(axes):
-            position = rest // cells.strides[axis]
-            rest -= position * cells.strides[axis]
-            base = base * ((cells.shape[axis] + 1) // 2) + position // 2
-            for k in range(dimension):
-                steps[k] *= (cells.shape[axis] + 1) // 2
-            if position & 1:
-                steps[dimension] = 1
-                dimension += 1
-        last = base
-        for corner in range(1, 1 << dimension):
-            other = base
-            for k in range(dimension):
-                if corner >> k & 1:
-                    other += steps[k]
-            if values[other] > values[last] or (values[other] == values[last] and other > last):
-                last = other
-        index[i] = dimension
-        vertex[i] = last
+        index[i], vertex[i] = entry(names[i], cells, values, steps)
     return index, vertex

@@ -103,32 +103,14 @@ def ends_up(field: GradientField, critical: Critical) -> tuple[Integers, Integer
     return rows, row[above_each], signs
 
 
-def arcs_down(field: GradientField, critical: Critical, k: int, rows: Integers | None = None) -> Arcs:
-    """Return the V-paths from critical cells of index `k` to those of index `k` - 1.
-
-    Parameters
-    ----------
-    field
-        A gradient field.
-    critical
-        Its critical cells.
-    k
-        Index of the higher cells.
-    rows
-        Only those from these rows; None: from all.
-
-    Returns
-    -------
-    Arcs
-    """
-    grid = isinstance(field.complex, GridComplex)
-    if rows is None and k == 1:
+def arcs_down(field: GradientField, critical: Critical, k: int) -> Arcs:
+    """Return the V-paths from critical cells of index `k` to those of index `k` - 1."""
+    if k == 1:
         edges, ends = ends_down(field, critical)
         return _from_two_ends(edges, ends, np.tile([-1, 1], (len(edges), 1)), higher_first=True)
-    if rows is None and grid and k == len(critical.cells.shape):
+    if isinstance(field.complex, GridComplex) and k == len(critical.cells.shape):
         return _from_two_ends(*ends_up(field, critical), higher_first=False)
-    if rows is None:
-        rows = np.flatnonzero(critical.index == k)
+    rows = np.flatnonzero(critical.index == k)
     parts = shared_out(_count_paths, len(rows), critical.cell[rows], critical.cells, field.partner)
     counts, found, number, signed = (np.concatenate([part[i] for part in parts]) for i in range(4))
     higher = np.repeat(rows, counts)

@@ -63,14 +63,13 @@ def cells_of(complex: FilteredComplex) -> Cells:
     return Cells(none, none, starts, np.concatenate(facets), np.concatenate(signs), complex.dimension + 1)
 
 
-def lower_star_field(complex: GridComplex) -> GradientField:
+def lower_star_field(complex: GridComplex, cells: Cells) -> GradientField:
     """Return the field of a grid of cubes, every vertex for itself."""
     if complex.connectivity != "axis":
         raise ValueError(
             f'the connectivity is "{complex.connectivity}"; a gradient field is made on the cubes of a grid, '
             'connectivity="axis", or on an explicit complex, such as freudenthal(grid).'
         )
-    cells = cells_of(complex)
     if len(cells.shape) > LARGEST_GRID:
         raise ValueError(
             f"the grid extends along {len(cells.shape)} axes; a gradient field is made up to {LARGEST_GRID}. Use "
@@ -98,9 +97,8 @@ def lower_star_field(complex: GridComplex) -> GradientField:
     return GradientField(complex, partner, complex.provenance)
 
 
-def apparent_field(complex: SimplicialComplex) -> GradientField:
+def apparent_field(complex: SimplicialComplex, cells: Cells) -> GradientField:
     """Return the apparent pairs of an explicit complex that enter at one value: pairs of its total order."""
-    cells = cells_of(complex)
     values = np.concatenate(complex.values)
     order = total_order(complex)
     rank = np.empty_like(order)

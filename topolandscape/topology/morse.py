@@ -12,13 +12,14 @@ from topolandscape.structures import (
     GradientField,
     GridComplex,
     Integers,
+    MinimaNetwork,
     MorseComplex,
     SimplicialComplex,
 )
 from topolandscape.topology.cancellation import cancelled, check_persistence
 from topolandscape.topology.critical import critical_of, entries_of, names_of, places_of
 from topolandscape.topology.flow import arcs_down, lines_down, lines_up, lower_ends, path_between, upper_ends
-from topolandscape.topology.gradient import apparent_field, lower_star_field
+from topolandscape.topology.gradient import apparent_field, cells_of, lower_star_field
 from topolandscape.topology.pairing import pairs_of_complex
 
 
@@ -37,9 +38,9 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     Returns
     -------
     GradientField
-        Paired cells enter at one value. In a grid of up to 3 dimensions every critical cell changes the homology of
-        the sublevel sets, vertices taken one after the other. In an explicit complex bars of length 0 have critical
-        cells only where several V-paths join them.
+        Paired cells enter at one value, unless a V-path was turned to cancel a pair. In a grid of up to 3 dimensions
+        every critical cell changes the homology of the sublevel sets, vertices taken one after the other. In an
+        explicit complex bars of length 0 have critical cells only where several V-paths join them.
 
     Notes
     -----
@@ -57,21 +58,24 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     """
     check_persistence(persistence)
     if isinstance(complex, GridComplex):
-        field = lower_star_field(complex)
+        cells = cells_of(complex)
+        field = lower_star_field(complex, cells)
     elif isinstance(complex, SimplicialComplex):
-        field = cancelled(apparent_field(complex), 0.0)
+        cells = cells_of(complex)
+        field = cancelled(apparent_field(complex, cells), 0.0, cells)
     else:
         raise TypeError(f"got {type(complex).__name__}; a gradient field is made on a filtered complex.")
-    return cancelled(field, float(np.nextafter(persistence, -1.0))) if persistence > 0 else field
+    return cancelled(field, float(np.nextafter(persistence, -1.0)), cells) if persistence > 0 else field
 
 
-def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float = 0.0) -> MorseComplex:
+def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, persistence: float = 0.0) -> MorseComplex:
     """Return the critical cells of a filtered complex, and the V-paths between them.
 
     Parameters
     ----------
     noun
-        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is.
+        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of minima,
+        which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
     persistence
         As in `gradient_field`.
 
@@ -94,6 +98,10 @@ def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float =
     >>> morse.value.tolist(), morse.vertex.tolist(), morse.arcs.tolist()
     ([0.0, 1.0, 3.0], [0, 2, 1], [[2, 0, 1], [2, 1, 1]])
     """
+    if isinstance(noun, MinimaNetwork):
+        if persistence != 0:
+            raise ValueError("pairs are cancelled on complexes; take morse_complex(network.complex, persistence=).")
+        return noun.morse_complex
     if isinstance(noun, GradientField):
         if persistence != 0:
             raise ValueError("a gradient field is taken as it is; cancel pairs by gradient_field(..., persistence=).")

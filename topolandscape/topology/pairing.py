@@ -3,7 +3,9 @@
 Degree 0 needs no matrix: a critical edge joins the components of the two minima below it, and union-find with the
 elder rule pairs it. So does the highest degree of a grid, where a critical cell of dimension d - 1 separates the two
 top cells above it, read from the top down. What is left for the reduction of a matrix are the degrees between, and
-there only the cells that are not paired yet (Guillou, Vidal and Tierny 2023; clearing: Chen and Kerber 2011).
+there only the cells that are not paired yet (Guillou, Vidal and Tierny 2023; clearing: Chen and Kerber 2011). With the
+field at hand the matrix is never made: a boundary is pushed down along the field, its last cell first, until that cell
+is critical.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import numpy as np
 from numba import njit
 
 from topolandscape.structures import GradientField, GridComplex, Integers, MorseComplex
-from topolandscape.topology.critical import Critical
-from topolandscape.topology.flow import arcs_down, ends_down, ends_up
+from topolandscape.topology.critical import Critical, entry
+from topolandscape.topology.flow import ends_down, ends_up
+from topolandscape.topology.gradient import above, facets_into, is_critical
 
 
 def pairs_of_complex(morse: MorseComplex) -> Integers:
@@ -46,7 +49,8 @@ def pairs_of_complex(morse: MorseComplex) -> Integers:
 def pairs_of_field(field: GradientField, critical: Critical, max_dim: int) -> Integers:
     """Return the pairs of a gradient field in degrees up to `max_dim`, as `pairs_of_complex` does.
 
-    Only the V-paths that matter are looked at. Rows of index above `max_dim` that end nothing are -1.
+    V-paths are followed no further than to the cell that is paired. Rows of index above `max_dim` that end nothing are
+    -1.
     """
     partner = np.full(len(critical.cell), -1)
     _join(partner, *ends_down(field, critical), join_from_below)
@@ -56,11 +60,16 @@ def pairs_of_field(field: GradientField, critical: Critical, max_dim: int) -> In
         if dimension > 1 and max_dim >= dimension - 2:
             _join(partner, *ends_up(field, critical)[:2], join_from_above)
             top = dimension - 1
+    complex = field.complex
+    values = complex.vertex_values if isinstance(complex, GridComplex) else np.concatenate(complex.values)
     for k in range(min(top, max_dim + 1), 1, -1):
         columns = np.flatnonzero((critical.index == k) & (partner < 0))
-        arcs = arcs_down(field, critical, k, columns)
-        odd = arcs.signed % 2 != 0
-        _reduce_between(partner, critical.index, k, arcs.higher[odd], arcs.lower[odd])
+        rows = np.flatnonzero((critical.index == k - 1) & (partner < 0))
+        rows = rows[np.argsort(critical.cell[rows])]
+        found = _reduce_cells(critical.cell[columns], critical.cell[rows], critical.cells, field.partner, values)
+        begun = np.flatnonzero(found >= 0)
+        partner[rows[begun]] = columns[found[begun]]
+        partner[columns[found[begun]]] = rows[begun]
     return partner
 
 
@@ -221,4 +230,123 @@ def reduce(starts, entries, count):  # type: ignore[no-untyped-def]
             _toggle(bits, offsets, row)
             row = _last(bits, offsets)
         after[last] = used
+    return owner
+
+
+@njit(cache=True)
+def _sink(value, code, cell, at, size):  # type: ignore[no-untyped-def]
+    """Put the entry at a place of a heap, the last first, where it belongs below."""
+    while True:
+        largest = at
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < size and _before(value, code, cell, largest, child):
+                largest = child
+        if largest == at:
+            return
+        _swap(value, code, cell, at, largest)
+        at = largest
+
+
+@njit(cache=True)
+def _rise(value, code, cell, at):  # type: ignore[no-untyped-def]
+    while at > 0 and _before(value, code, cell, (at - 1) // 2, at):
+        _swap(value, code, cell, at, (at - 1) // 2)
+        at = (at - 1) // 2
+
+
+@njit(cache=True, inline="always")
+def _before(value, code, cell, one, other):  # type: ignore[no-untyped-def]
+    if value[one] != value[other]:
+        return value[one] < value[other]
+    if code[one] != code[other]:
+        return code[one] < code[other]
+    return cell[one] < cell[other]
+
+
+@njit(cache=True, inline="always")
+def _swap(value, code, cell, one, other):  # type: ignore[no-untyped-def]
+    value[one], value[other] = value[other], value[one]
+    code[one], code[other] = code[other], code[one]
+    cell[one], cell[other] = cell[other], cell[one]
+
+
+@njit(cache=True)
+def _reduce_cells(columns, rows, cells, partner, values):  # type: ignore[no-untyped-def]
+    """Pair critical cells of one dimension with those above, `columns` in their order, by their boundaries.
+
+    The chain at work is a heap of cells, the last first; a cell that stands there twice is gone. A cell that is paired
+    with a larger one is replaced by the rest of that one's boundary, which lies below, but for other cells of one
+    vertex's star: of these the critical ones are looked at last. Returns for each of `rows`, by increasing number, the
+    place in `columns` of the cell that ends its class, -1 for none.
+    """
+    owner = np.full(len(rows), -1, dtype=np.int64)
+    first = np.zeros(len(rows), dtype=np.int64)
+    after = np.zeros(len(rows), dtype=np.int64)
+    kept, kept_code = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
+    used = 0
+    value, code, cell = np.empty(64), np.empty(64, dtype=np.int64), np.empty(64, dtype=np.int64)
+    found = np.empty(cells.widest, dtype=np.int64)
+    signs = np.empty(cells.widest, dtype=np.int64)
+    steps = np.empty(cells.shape.size, dtype=np.int64)
+    grid = cells.starts.size == 0
+    for column in range(len(columns)):
+        size = 0
+        larger, last, row = columns[column], np.int64(-1), np.int64(-1)
+        while True:
+            # Add the boundary of `larger` without `last`, or where there is none the chain that is kept for `row`.
+            adding = facets_into(cells, larger, found, signs) if larger >= 0 else after[row] - first[row]
+            if size + adding > len(cell):
+                room = 2 * (size + adding)
+                value = np.concatenate((value[:size], np.empty(room - size)))
+                code = np.concatenate((code[:size], np.empty(room - size, dtype=np.int64)))
+                cell = np.concatenate((cell[:size], np.empty(room - size, dtype=np.int64)))
+            for i in range(adding):
+                if larger < 0:
+                    cell[size], code[size] = kept[first[row] + i], kept_code[first[row] + i]
+                else:
+                    critical = is_critical(cells, partner, found[i])
+                    if found[i] == last or not (critical or above(cells, partner, found[i]) >= 0):
+                        continue
+                    cell[size], code[size] = found[i], 0
+                    if grid:
+                        code[size] = 2 * entry(found[i], cells, values, steps)[1] + (not critical)
+                value[size] = values[code[size] >> 1] if grid else values[cell[size]]
+                _rise(value, code, cell, size)
+                size += 1
+            # The last cell that does not cancel, unless it begins no class.
+            row = np.int64(-1)
+            larger = np.int64(-1)
+            while size and row < 0 and larger < 0:
+                last = cell[0]
+                odd = False
+                while size and cell[0] == last:
+                    odd = not odd
+                    size -= 1
+                    _swap(value, code, cell, 0, size)
+                    _sink(value, code, cell, 0, size)
+                if odd:
+                    larger = above(cells, partner, last)
+                    if larger < 0:
+                        row = np.searchsorted(rows, last)
+                        if row == len(rows) or rows[row] != last:
+                            row = np.int64(-1)
+            if row < 0 and larger < 0:
+                break
+            if row >= 0 and owner[row] < 0:
+                owner[row] = column
+                first[row] = used
+                if used + size > len(kept):
+                    kept = np.concatenate((kept, np.empty(used + size, dtype=np.int64)))
+                    kept_code = np.concatenate((kept_code, np.empty(used + size, dtype=np.int64)))
+                order = np.argsort(cell[:size])
+                i = 0
+                while i < size:
+                    if i + 1 < size and cell[order[i]] == cell[order[i + 1]]:
+                        i += 2
+                        continue
+                    kept[used], kept_code[used] = cell[order[i]], code[order[i]]
+                    used += 1
+                    i += 1
+                after[row] = used
+                break
     return owner

@@ -51,7 +51,7 @@ def barcode(
         dimensions on grids; ``"gudhi"``: all degrees, on explicit complexes by a simplex tree and on grids by cubical
         complexes; ``"ripser"``: flag complexes, up to 2^24 vertices and edges; ``"canonical"``: all degrees, by
         reduction of the whole boundary matrix in plain Python, small complexes. ``"auto"``: merge for degree 0; above
-        morse where it can, else gudhi.
+        morse, but gudhi on grids of more than 4 dimensions.
 
     Returns
     -------
@@ -97,7 +97,8 @@ def barcode(
     if engine == "merge" or (engine == "auto" and max_dim == 0):
         return _merge_bars(noun)
     if engine == "auto":
-        return _joined(_merge_bars(noun), (_morse_bars if _few_axes(noun) else _gudhi_bars)(noun, max_dim))
+        many_axes = isinstance(noun, GridComplex) and sum(side > 1 for side in noun.grid.shape) > 4
+        return _joined(_merge_bars(noun), (_gudhi_bars if many_axes else _morse_bars)(noun, max_dim))
     return {"morse": _morse_bars, "gudhi": _gudhi_bars, "ripser": _ripser_bars, "canonical": _canonical_bars}[engine](
         noun, max_dim
     )
@@ -220,13 +221,6 @@ def _truncated(complex: SimplicialComplex, dimension: int) -> SimplicialComplex:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _few_axes(complex: FilteredComplex) -> bool:
-    """Return whether a complex is one on which the gradient field is known to be fast."""
-    return isinstance(complex, GridComplex) and complex.connectivity == "axis" and sum(
-        n > 1 for n in complex.grid.shape
-    ) <= 4  # fmt: skip
-
-
 def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode:
     from topolandscape.topology.canonical import canonical_form
     from topolandscape.topology.pairing import pairs_of_complex
@@ -246,16 +240,19 @@ def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode
 
 def _morse_bars(complex: FilteredComplex, max_dim: int) -> Barcode:
     from topolandscape.topology.critical import critical_of, names_of
-    from topolandscape.topology.gradient import apparent_field, lower_star_field
+    from topolandscape.topology.gradient import apparent_field, cells_of, lower_star_field
     from topolandscape.topology.pairing import pairs_of_field
 
     if isinstance(complex, GridComplex) and complex.connectivity != "axis":
         return _bars_by_cubes(complex, max_dim, _morse_bars)
     if isinstance(complex, SimplicialComplex):
-        field = apparent_field(_truncated(complex, max_dim + 1))
+        lower = _truncated(complex, max_dim + 1)
+        cells = cells_of(lower)
+        field = apparent_field(lower, cells)
     else:
-        field = lower_star_field(complex)
-    critical = critical_of(field)
+        cells = cells_of(complex)
+        field = lower_star_field(complex, cells)
+    critical = critical_of(field, cells)
     names = critical.vertex if isinstance(complex, GridComplex) else names_of(field, critical)
     partner = pairs_of_field(field, critical, max_dim)
     columns = (critical.index, critical.value, names, critical.vertex)
