@@ -74,8 +74,8 @@ def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, pers
     Parameters
     ----------
     noun
-        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of minima,
-        which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
+        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of
+        minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
     persistence
         As in `gradient_field`.
 
