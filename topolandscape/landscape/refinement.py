@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 # and what may be as small when it is measured again.
 _VALLEY, _MAYBE = 1e-3, 0.1
 # How far from a saddle samples are asked for the basins on its sides, and how many samples wide the hill between is.
-_ACROSS, _WIDE = 2.0, 9.0
+_ACROSS, _WIDE = 2.0, 8.0
 # Times as many minima as bars lead to, at which climbing out of others ends.
 _MOST = 4
 # Of the span of the bars: so much may samples be wrong about passes at least.
@@ -204,22 +204,23 @@ class _Refinement:
             under.extend(zip(rows[lower].tolist(), other[lower].tolist(), strict=True))
             return lower
 
-        ends = self.by.sharpened(self.by.follow(units, given_up=below_another), below=_MAYBE)
-        self.kept = self.by.outside(ends.units)
-        ends.units[self.kept], ends.values[self.kept] = units[self.kept], code.birth[self.kept]
+        every = self.by.follow(units, given_up=below_another)
         # Of what came under another bar nothing is known but which.
         joined = np.array(under, dtype=np.int64).reshape(-1, 2)
         own = np.setdiff1d(np.arange(len(code)), joined[:, 0])
-        same = self._labels(ends.rows(own))
+        ends = self.by.sharpened(every.rows(own), below=_MAYBE)
+        kept = self.by.outside(ends.units)
+        ends.units[kept], ends.values[kept] = units[own[kept]], code.birth[own[kept]]
+        same = self._labels(ends)
         heads = own[np.unique(same, return_index=True)[1]]
         labels = _components(np.vstack([np.column_stack([own, heads[same]]), joined]), len(code))
         # The lowest of the bars of a minimum did not end at another of them.
         order = np.lexsort((-code.persistence, code.birth, labels))
         self.bars = order[np.unique(labels[order], return_index=True)[1]]  # of each minimum
         # Of the points that stand for a minimum the lowest; where it is as sampled, the one that was.
-        order = own[np.lexsort((ends.values[own], labels[own]))]
-        lowest = order[np.unique(labels[order], return_index=True)[1]]
-        self.minima, self.sampled, self.labels = ends.rows(lowest), self.kept[lowest], labels
+        order = np.lexsort((ends.values, labels[own]))
+        lowest = order[np.unique(labels[own[order]], return_index=True)[1]]
+        self.minima, self.sampled, self.labels = ends.rows(lowest), kept[lowest], labels
         self.place = np.full(len(self.samples), -1)  # the minimum of each sample that is a birth
         self.place[code.birth_vertex] = labels
 
