@@ -6,8 +6,8 @@ Every function of the zoo. Prints one table and keeps it in benchmarks/results/r
 refine.json beside it.
 
 Evaluations are gradients, a product with the Hessian counting as two. A search that is "told" ends when the exact bars
-are found, which no search can know; one that is "sure" ends when it has them and 20 starts in a row find nothing new. Of
-those after ">" some were given up. Where minima are not isolated a search for points does not end, and none is made.
+are found, which no search can know; one that is "sure" ends when it has them and 20 starts in a row find nothing new.
+Of those after ">" some were given up. Where minima are not isolated a search for points does not end, and none is made.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from topolandscape.files import load, save
 from topolandscape.landscape.critical import critical_points
 from topolandscape.landscape.flow import Flow, around, balls_around
 from topolandscape.landscape.loss import Landscape
@@ -211,6 +212,14 @@ def test_middle_lines_of_five_dimensions_are_said_to_be_unknown():
     assert morse.counts.tolist() == [8, 12, 6, 1]
     assert morse.provenance["unknown"] == [3]
     assert any("from index 3 to 2" in said for said in completeness(morse).unknown)
+
+
+def test_a_smooth_complex_is_kept_in_a_file(tmp_path, six_hump):
+    save(tmp_path / "morse.npz", six_hump)
+    again = load(tmp_path / "morse.npz")
+    assert again.points.tolist() == six_hump.points.tolist()
+    assert again.provenance == six_hump.provenance
+    assert completeness(again).complete
 
 
 # --------------------------------------------------------------------------------------------------------------
