@@ -190,18 +190,19 @@ def stationary_points(
     if lipschitz is not None and not (np.isfinite(lipschitz) and lipschitz >= 0):
         raise ValueError(f"lipschitz is {lipschitz}; it needs to be a number, 0 or more, or None.")
     search = _Search(landscape, box, lipschitz, max_evaluations)
-    begun, undecided = search.cells()
-    found = search.newton(begun, 4 * search.width)
-    known = search.distinct(found)
-    extra = search.newton(_sobol(starts, landscape.dimension, seed), 0.1)
+    decided, undecided = search.cells()
+    found, lost = search.newton(decided, 4 * search.width)
+    more, _ = search.newton(undecided[:, :-1], 4 * search.width)
+    known = search.distinct(np.vstack([found, more]))
+    extra, _ = search.newton(_sobol(starts, landscape.dimension, seed), 0.1)
     every = search.distinct(np.vstack([known, extra]))
     # A cell that is too small to be cut is decided by the point that Newton's method finds in it or next to it.
     if len(undecided) and len(every):
         near = search.tree(every).query(search.wrapped(undecided[:, :-1]))[0]
         undecided = undecided[near > 4 * undecided[:, -1] * np.sqrt(landscape.dimension)]
     if len(every) == 0:
-        return _nothing(landscape.dimension, search, len(undecided))
-    return search.examined(every, flatness, len(undecided), len(every) - len(known))
+        return _nothing(landscape.dimension, search, len(undecided) + lost)
+    return search.examined(every, flatness, len(undecided) + lost, len(every) - len(known))
 
 
 class _Search:
@@ -233,7 +234,7 @@ class _Search:
     # ------------------------------------------------------------------------------------------ cells
 
     def cells(self) -> tuple[Floats, Floats]:
-        """Return where Newton's method should begin, and cells that could not be decided with their widths."""
+        """Return the centres of cells with one zero at most, and the other cells that are left, with their widths."""
         d, width = self.landscape.dimension, self.width
         side = np.arange(round(0.5 / width)) * 2 * width + width
         centres = np.stack(np.meshgrid(*[side] * d, indexing="ij"), axis=-1).reshape(-1, d)
@@ -247,7 +248,6 @@ class _Search:
             if len(centres) == 0:
                 break
             if halving == _HALVINGS or self.spent + len(centres) * 2**d * (2 * d + 1) > self.allowed:
-                begun.append(centres)
                 left = np.column_stack([centres, np.full(len(centres), width)])
                 break
             width /= 2
@@ -311,10 +311,10 @@ class _Search:
 
     # ------------------------------------------------------------------------------------------ points
 
-    def newton(self, units: Floats, longest: float) -> Floats:
-        """Return the stationary points in the box to which Newton's method leads, as many as it reaches."""
+    def newton(self, units: Floats, longest: float) -> tuple[Floats, int]:
+        """Return the stationary points in the box to which Newton's method leads, and from how many starts it fails."""
         if len(units) == 0:
-            return units
+            return units, 0
         _, gradients = self.gradients(units)
         units, share = units.copy(), np.ones(len(units))
         steps = self._steps(units, gradients, longest)
@@ -340,7 +340,7 @@ class _Search:
             if len(going) == 0:
                 break
         places = units[reached]
-        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)]
+        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], int((~reached).sum())
 
     def _steps(self, units: Floats, gradients: Floats, longest: float) -> Floats:
         if len(units) == 0:
