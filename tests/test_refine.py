@@ -230,6 +230,14 @@ def test_a_plateau_is_one_minimum():
     assert_bars(refined, [(0.0, np.inf)], 1e-12)
 
 
+def test_samples_that_are_there_several_times_make_no_difference():
+    known, landscape = of_zoo("himmelblau")
+    samples = sample_box(landscape, low=-5, high=5, n=1000, seed=0)
+    rows = np.random.default_rng(0).permutation(np.repeat(np.arange(1000), 3))
+    again = LossSamples(samples.points[rows], samples.values[rows], samples.noise, provenance=samples.provenance)
+    assert_bars(refine(barcode(nearest_neighbours(again, k=40)), again, landscape), known.bars[0])
+
+
 def test_losses_that_are_not_finite_are_gone_around():
     def function(x):
         return torch.where(

@@ -126,7 +126,9 @@ class _Basins:
         self.tree = KDTree(points)
         near = self.tree.query(points, k=min(len(points), 8 * d + 1))[1]
         self.neighbours = near.reshape(len(points), -1)
-        below = self.neighbours[np.arange(len(points)), values[self.neighbours].argmin(axis=1)]
+        own = np.arange(len(points))
+        below = self.neighbours[own, values[self.neighbours].argmin(axis=1)]
+        below = np.where(values[below] < values, below, own)  # equal ones would lead round in circles
         while not np.array_equal(below[below], below):
             below = below[below]
         self.below = below
