@@ -59,6 +59,8 @@ def _turn_between(
     they follow the boundary matrix of the turned field.
     """
     k = int(critical.index[dead[0]])
+    seen = partner.view()
+    seen.flags.writeable = False  # as a field has it, for which the kernels are compiled already
     arcs = arcs_down(field, critical, k)
     kept = (arcs.signed % 2 != 0) & (critical.value[arcs.higher] - critical.value[arcs.lower] <= longest)
     facets: dict[int, set[int]] = defaultdict(set)
@@ -70,9 +72,9 @@ def _turn_between(
         smaller, larger = int(critical.cell[low]), int(critical.cell[high])
         if max(facets[high], default=-1) != low or min(cofacets[low]) != high:
             continue
-        if count_between(critical.cells, partner, larger, smaller) != 1:
+        if count_between(critical.cells, seen, larger, smaller) != 1:
             continue
-        path = path_between(critical.cells, partner, larger, smaller)
+        path = path_between(critical.cells, seen, larger, smaller)
         for one, other in zip(path[1::2], path[::2], strict=True):
             join(critical.cells, partner, one, other)
         below = facets.pop(high)
@@ -123,8 +125,9 @@ def flooded(complex: FilteredComplex, *, persistence: float) -> FilteredComplex:
     kept = code.birth_simplex[code.persistence >= persistence]
     stays[:leaves] = np.isin(tree.simplex[:leaves], kept)
     height = _flood_heights(tree.parent, tree.value, stays)[:leaves]
-    level = np.where(tree.basin >= 0, height[tree.basin], -np.inf)
-    values = np.maximum(complex.vertex_values, level)
+    values = complex.vertex_values.copy()
+    entered = tree.basin >= 0
+    values[entered] = np.maximum(values[entered], height[tree.basin[entered]])
     provenance = {**complex.provenance, "flooded": float(persistence)}
     if isinstance(complex, GridComplex):
         return GridComplex(values.reshape(complex.grid.shape), complex.connectivity, provenance)
