@@ -31,6 +31,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/merge.py --max-size 1e7
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/morse.py
+	$(BIN)/python benchmarks/refine.py
 
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py

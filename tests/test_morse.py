@@ -291,6 +291,27 @@ def test_bars_are_those_of_the_filtration(complex):
             assert bars(barcode(morse, max_dim=max(morse.dimension, 0), engine=engine)) == expected
 
 
+def test_engines_agree_on_sampled_networks():
+    import torch
+
+    import topolandscape as tl
+
+    data = zoo.dataset("teacher_student")
+    landscape = tl.Landscape.from_module(
+        zoo.network("mlp:2-1-1,tanh", seed=0), data.inputs, data.targets, loss=torch.nn.functional.mse_loss
+    )
+    scattered = tl.sample_box(landscape, low=-3, high=3, n=120, seed=0)
+    regular = tl.sample_plane(landscape, scattered.points[:3], shape=21, margin=1.0)
+    for complex in (tl.flag_complex(scattered, k=8, max_dim=3), tl.grid(regular), tl.freudenthal(tl.grid(regular))):
+        top = min(2, complex.dimension)
+        wanted = bars(barcode(complex, max_dim=top, engine="gudhi"))
+        assert len(wanted) > 1
+        for engine in ("auto", "morse", "canonical"):
+            assert bars(barcode(complex, max_dim=top, engine=engine)) == wanted
+        morse = morse_complex(complex)
+        assert bars(barcode(morse, max_dim=min(top, morse.dimension))) == wanted
+
+
 def test_grids_of_five_dimensions_are_left_to_gudhi():
     losses = np.random.default_rng(0).normal(size=(3, 2, 2, 3, 2))
     code = barcode(grid(losses), max_dim=4)

@@ -10,6 +10,7 @@ from .files import Run as Run
 from .files import load as load
 from .files import save as save
 from .landscape.checkpoints import checkpoints as checkpoints
+from .landscape.critical import critical_points as critical_points
 from .landscape.curvature import highest_curvatures as highest_curvatures
 from .landscape.curvature import lowest_curvatures as lowest_curvatures
 from .landscape.descent import descend as descend
@@ -23,6 +24,7 @@ from .landscape.passes import bent_paths as bent_paths
 from .landscape.passes import highest_on as highest_on
 from .landscape.passes import lower_paths as lower_paths
 from .landscape.passes import straight_paths as straight_paths
+from .landscape.refinement import refine as refine
 from .landscape.saddles import saddles as saddles
 from .landscape.sampling import sample_ball as sample_ball
 from .landscape.sampling import sample_box as sample_box
@@ -53,6 +55,7 @@ from .structures import Trajectories as Trajectories
 from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells
+from .topology.completeness import completeness as completeness
 from .topology.complexes import delaunay as delaunay
 from .topology.complexes import expand as expand
 from .topology.complexes import flag_complex as flag_complex

@@ -12,6 +12,7 @@ import numpy as np
 from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, read_only, settle
 from topolandscape.structures.complexes import SimplicialComplex
 from topolandscape.structures.minima import Minima
+from topolandscape.structures.morse import MorseComplex
 from topolandscape.structures.results import Barcode
 
 PASSES = ("verified saddle", "path maximum", "not converged")
@@ -142,6 +143,38 @@ class MinimaNetwork:
             simplices=(np.arange(len(self))[:, None], self.ends),
             values=(self.minima.values, self.barriers),
             provenance={"network": dict(self.provenance)},
+        )
+
+    @property
+    def morse_complex(self) -> MorseComplex:
+        """The part of index 0 and 1 of the Morse complex: the minima, and those passes that are verified saddles.
+
+        From each saddle one line leads to either end of its path. Cells are named as in `complex`; passes that are no
+        verified saddles are left out, and the provenance has their rows (``"left_out"``).
+        """
+        minima, m = self.minima, len(self)
+        saddles = np.flatnonzero([word == "verified saddle" for word in self.passes])
+        ends = self.ends[saddles]
+        # A pass enters with the later of its ends; that of equal losses is the one with the larger row.
+        later = np.where(minima.values[ends[:, 0]] > minima.values[ends[:, 1]], ends[:, 0], ends[:, 1])
+        index = np.repeat([0, 1], [m, len(saddles)])
+        cell = np.concatenate([np.arange(m), saddles])
+        value = np.concatenate([minima.values, self.barriers[saddles]])
+        order = np.lexsort((cell, index, value))
+        place = np.argsort(order)
+        arcs = np.column_stack([np.repeat(place[m:], 2), place[ends].reshape(-1), np.ones(2 * len(saddles), np.int64)])
+        return MorseComplex(
+            index=index[order],
+            value=value[order],
+            vertex=np.concatenate([np.arange(m), later])[order],
+            cell=cell[order],
+            arcs=arcs,
+            coefficient=np.tile([-1, 1], len(saddles)),
+            points=np.concatenate([minima.points, self.tops[saddles]])[order],
+            provenance={
+                "network": dict(self.provenance),
+                "left_out": np.setdiff1d(np.arange(len(self.ends)), saddles),
+            },
         )
 
     def pass_between(self, a: int, b: int) -> int:

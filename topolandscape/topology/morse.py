@@ -12,6 +12,7 @@ from topolandscape.structures import (
     GradientField,
     GridComplex,
     Integers,
+    MinimaNetwork,
     MorseComplex,
     SimplicialComplex,
 )
@@ -67,13 +68,14 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     return cancelled(field, float(np.nextafter(persistence, -1.0)), cells) if persistence > 0 else field
 
 
-def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float = 0.0) -> MorseComplex:
+def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, persistence: float = 0.0) -> MorseComplex:
     """Return the critical cells of a filtered complex, and the V-paths between them.
 
     Parameters
     ----------
     noun
-        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is.
+        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of
+        minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
     persistence
         As in `gradient_field`.
 
@@ -96,6 +98,10 @@ def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float =
     >>> morse.value.tolist(), morse.vertex.tolist(), morse.arcs.tolist()
     ([0.0, 1.0, 3.0], [0, 2, 1], [[2, 0, 1], [2, 1, 1]])
     """
+    if isinstance(noun, MinimaNetwork):
+        if persistence != 0:
+            raise ValueError("pairs are cancelled on complexes; take morse_complex(network.complex, persistence=).")
+        return noun.morse_complex
     if isinstance(noun, GradientField):
         if persistence != 0:
             raise ValueError("a gradient field is taken as it is; cancel pairs by gradient_field(..., persistence=).")

@@ -1,0 +1,221 @@
+"""The Morse complex of a smooth function of few coordinates: its critical points, and the flow lines between them."""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from topolandscape.landscape.directions import Seed
+from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
+from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.stationary import Box, stationary_points
+from topolandscape.structures import Integers, MorseComplex
+
+# Places on each side of the box at which the gradient is asked whether it points out.
+_ON_SIDE = 1024
+
+
+def critical_points(
+    landscape: Landscape,
+    *,
+    low: ArrayLike,
+    high: ArrayLike,
+    seed: Seed,
+    period: ArrayLike | None = None,
+    lipschitz: float | None = None,
+    starts: int = 64,
+    flatness: float = 1e-6,
+    max_evaluations: int = 2_000_000,
+) -> MorseComplex:
+    """Return the Morse complex of a smooth function on a box: all critical points and the flow lines between them.
+
+    Parameters
+    ----------
+    landscape
+        Of few dimensions (up to four in practice), twice differentiable.
+    low, high
+        Corners of the box: numbers, or one for each coordinate.
+    seed
+        Of the random starts: a whole number or a numpy Generator.
+    period
+        Of periodic coordinates the period, a number or one for each coordinate, 0 where there is none. The side of the
+        box is then one period, and its ends are the same.
+    lipschitz
+        A bound of the Lipschitz constant of the Hessian on the box in the spectral norm, where one is known. The search
+        is then a proof, but for rounding, that no critical point is missing. None: the constant is measured.
+    starts
+        Random points from which Newton's method is begun once more when the search is over.
+    flatness
+        A critical point is degenerate when an eigenvalue of its Hessian is smaller than this share of the largest.
+    max_evaluations
+        Gradients that the search for the points may take, a product with the Hessian counting as two.
+
+    Returns
+    -------
+    MorseComplex
+        With coordinates. `topolandscape.completeness` says whether all is there. The provenance has, row for row,
+        ``"gradient_norm"``, ``"eigenvalues"`` and ``"isolation"`` (the radius within which there is no other critical
+        point), and:
+
+        - ``"proved"``: whether `lipschitz` was given and all cells were decided; else isolation and completeness are
+          estimated;
+        - ``"undecided"``, ``"missed"``: cells that could not be decided, and points that only random starts found;
+        - ``"on_boundary"``: rows of points that lie on the boundary of the box;
+        - ``"falling"``: at how many of ``"places"`` on the boundary the loss falls outward, so that the box cuts
+          sublevel sets;
+        - ``"betti"``: Betti numbers of the domain where it falls nowhere, else None;
+        - ``"left"``, ``"unfinished"``: rows from which flow lines left the box, or could not be followed;
+        - ``"unknown"``: indices from which no flow lines were looked for.
+
+    Raises
+    ------
+    ValueError
+        The function is not periodic, or not finite, or a critical point is degenerate, or `lipschitz` is contradicted.
+
+    Notes
+    -----
+    Points: see `topolandscape.landscape.stationary.stationary_points`. Flow lines lead from points of index 1 both ways
+    down and to those of the highest index from the points below both ways up; in three dimensions from index 2 to index
+    1, and in four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those
+    between middle indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far
+    as its Lipschitz constant is right.
+
+    References
+    ----------
+    Milnor (1965), "Lectures on the h-cobordism theorem"; Ortega and Rheinboldt (1970), "Iterative solution of nonlinear
+    equations in several variables".
+
+    Examples
+    --------
+    >>> import torch
+    >>> carton = Landscape.from_function(lambda x: torch.cos(2 * torch.pi * x).sum(dim=1), 2)
+    >>> torus = critical_points(carton, low=0, high=1, period=1, seed=0)
+    >>> torus
+    MorseComplex(1 of index 0, 2 of index 1, 1 of index 2; 4 arcs)
+    >>> torus.value.round(6).tolist(), torus.boundary(1).nnz
+    ([-2.0, 0.0, 0.0, 2.0], 0)
+    """
+    box = _box(landscape, low, high, period)
+    found = stationary_points(
+        landscape,
+        box,
+        seed=seed,
+        starts=starts,
+        lipschitz=lipschitz,
+        flatness=flatness,
+        max_evaluations=max_evaluations,
+    )
+    falling, places = _falling(landscape, box)
+    flow = Flow(landscape, box, balls_around(found, box)) if len(found) else None
+    joins = [np.empty((0, 3), np.int64)]
+    left: list[int] = []
+    unfinished: list[int] = []
+    unknown: list[int] = []
+    for k in range(1, landscape.dimension + 1):
+        if flow is None or not (found.index == k).any():
+            continue
+        arcs = arcs_of_index(flow, k)
+        if arcs is None:
+            unknown.append(k)
+            continue
+        joins.append(arcs.joins)
+        left += arcs.left if k == 1 else ()  # uphill a line may well leave
+        unfinished += arcs.unfinished
+    arcs_, coefficient = _summed(np.concatenate(joins))
+    circles = int(box.periodic.sum())
+    provenance: dict[str, Any] = {
+        "made": "critical_points",
+        "low": box.low,
+        "high": box.high,
+        "periodic": box.periodic,
+        "seed": seed if isinstance(seed, (int, np.integer)) else "a generator",
+        "lipschitz": lipschitz,
+        "landscape": dict(landscape.description),
+        "gradient_norm": found.gradient_norm,
+        "eigenvalues": found.eigenvalues,
+        "isolation": found.isolation,
+        "proved": found.proved,
+        "undecided": found.undecided,
+        "missed": found.missed,
+        "on_boundary": np.flatnonzero(found.on_boundary),
+        "falling": falling,
+        "places": places,
+        "betti": None if falling else [comb(circles, k) for k in range(landscape.dimension + 1)],
+        "left": left,
+        "unfinished": unfinished,
+        "unknown": unknown,
+        "evaluations": found.evaluations + (0 if flow is None else flow.spent),
+    }
+    nowhere = np.full(len(found), -1)
+    return MorseComplex(
+        index=found.index,
+        value=found.values,
+        vertex=nowhere,
+        cell=nowhere,
+        arcs=arcs_,
+        coefficient=coefficient,
+        points=found.points,
+        provenance=provenance,
+    )
+
+
+def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLike | None) -> Box:
+    d = landscape.dimension
+    sides = {}
+    for name, given in (("low", low), ("high", high), ("period", 0.0 if period is None else period)):
+        array = np.asarray(given, dtype=np.float64)
+        if array.shape not in ((), (d,)) or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {given}; give a number, or {d}, one for each coordinate.")
+        sides[name] = np.broadcast_to(array, d).copy()
+    bottom, top, turn = sides["low"], sides["high"], sides["period"]
+    if not (bottom < top).all():
+        k = int(np.argmin(bottom < top))
+        raise ValueError(f"coordinate {k} goes from {bottom[k]:g} to {top[k]:g}; low must be below high.")
+    periodic = turn != 0
+    wrong = periodic & ~np.isclose(top - bottom, turn)
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise ValueError(
+            f"coordinate {k} goes from {bottom[k]:g} to {top[k]:g}, and its period is {turn[k]:g}; the box needs to be "
+            f"one period long: give high={bottom[k] + turn[k]:g}."
+        )
+    box = Box(bottom, top, periodic)
+    if periodic.any():
+        points = bottom + np.random.default_rng(0).random((16, d)) * box.sides
+        here = landscape.values(points, progress=False)
+        for k in np.flatnonzero(periodic).tolist():
+            there = landscape.values(points + box.sides * (np.arange(d) == k), progress=False)
+            if not np.allclose(here, there, rtol=1e-6, atol=1e-6 * np.abs(here).max()):
+                raise ValueError(
+                    f"the loss is not periodic in coordinate {k}: one period of {turn[k]:g} further it differs by up "
+                    f"to {np.abs(here - there).max():g}. Give its period, or 0 where it has none."
+                )
+    return box
+
+
+def _falling(landscape: Landscape, box: Box) -> tuple[int, int]:
+    """Return at how many places on the boundary the loss falls outward, and how many were asked."""
+    d = landscape.dimension
+    n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
+    falling = places = 0
+    for k in np.flatnonzero(~box.periodic).tolist():
+        axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
+        face = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, d)
+        for side, sign in ((0.0, -1.0), (1.0, 1.0)):
+            face[:, k] = side
+            _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
+            falling += int((~(sign * gradients[:, k] > 0)).sum())
+            places += len(face)
+    return falling, places
+
+
+def _summed(joins: Integers) -> tuple[Integers, Integers]:
+    """Return arcs with the numbers of their lines, and the sums of their signs."""
+    pairs, which = np.unique(joins[:, :2], axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    numbers = np.bincount(which, minlength=len(pairs))
+    signs = np.bincount(which, weights=joins[:, 2], minlength=len(pairs)).astype(np.int64)
+    return np.column_stack([pairs, numbers]).astype(np.int64), signs

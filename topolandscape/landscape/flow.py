@@ -1,0 +1,389 @@
+"""Flow lines of the gradient between critical points, many at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from topolandscape.landscape.curvature import hessians
+from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.stationary import Box, StationaryPoints
+from topolandscape.structures import Floats, Integers
+
+# Of the distance to the next critical point, how far the ball around one reaches at most.
+_SHARE = 0.45
+# Where a line ends that ends in no critical point.
+LEFT, UNFINISHED = -1, -2
+
+# Longest step, and what a step may be wrong by, in units of the shortest side of the box.
+_LONGEST, _WRONG = 0.05, 1e-5
+_STEPS = 2000
+# Steps after which, and places of the segment at which, a line is asked whether it falls to its end without turning.
+_ASKED, _ALONG = 50, np.array([0.0, 0.25, 0.5, 0.75])
+# How far from its critical point a line begins, in parts of the radius of that point.
+_BEGIN = 0.1
+# Lines that leave a point of two unstable directions at first; smallest angle between two of them.
+_FIRST, _LEAST = 24, 1e-12
+# Levels at which neighbouring lines are compared, and how far apart they may be, in units of the box's diagonal.
+_LEVELS, _APART = 24, 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Balls:
+    """Critical points with balls around them in which the flow is known.
+
+    Attributes
+    ----------
+    points, index, vectors
+        Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d).
+    radius
+        Within which no eigenvalue of the Hessian changes its sign, (m,).
+    """
+
+    points: Floats
+    index: Integers
+    vectors: Floats
+    radius: Floats
+
+
+def balls_around(found: StationaryPoints, box: Box) -> Balls:
+    """Return critical points with balls as large as their eigenvalues and the change of the Hessian allow."""
+    side = float(box.sides.min())
+    radius = np.abs(found.eigenvalues).min(axis=1) / np.maximum(found.lipschitz, 1e-300)
+    if len(found) > 1:
+        near = box.tree(found.points).query(box.units(found.points), k=2)[0][:, 1]
+        radius = np.minimum(radius, _SHARE * near * side)
+    return Balls(found.points, found.index, found.eigenvectors, np.minimum(radius, _SHARE * side))
+
+
+@dataclass(eq=False)
+class Lines:
+    """Lines of the flow, one a row.
+
+    Attributes
+    ----------
+    ends
+        Rows of the points where they end, or one of `LEFT`: they left the box, and `UNFINISHED`.
+    turns
+        How often they went round each periodic coordinate, (n, d).
+    visits
+        For each line the balls of the points in `watched` that it passed: row, turns, and whether it left on the side
+        of the watched direction (1) or on the other (-1).
+    levels
+        Where it was at each level, NaN where it never was, (n, k, d).
+    """
+
+    ends: Integers
+    turns: Integers
+    visits: list[tuple[Any, ...]]
+    levels: Floats
+
+
+class Flow:
+    """The flow down, or up, the gradient among critical points of a box."""
+
+    def __init__(self, landscape: Landscape, box: Box, balls: Balls) -> None:
+        self.landscape, self.box, self.balls = landscape, box, balls
+        self.spent = 0
+        self._tree = box.tree(balls.points)
+
+    def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
+        """Follow lines from points to where no other direction leads on.
+
+        Parameters
+        ----------
+        starts
+            Shape (n, d).
+        up
+            Whether the lines go uphill.
+        watched
+            A direction at each critical point, (m, d), NaN where visits are not of interest.
+        levels
+            Losses at which the places are recorded, for each line, (n, k), in the order in which they are met.
+
+        Returns
+        -------
+        Lines
+            By Bogacki and Shampine's pair of orders 3 and 2, with a step of its own for each line, at unit speed. A
+            line ends in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the
+            Hessian is definite along the segment that leads there.
+        """
+        n, d = starts.shape
+        sign = 1.0 if up else -1.0
+        unit = float(self.box.sides.min())
+        sinks = self.balls.index == (d if up else 0)
+        at = starts.copy()
+        values, slopes = self._field(at, sign)
+        steps = np.full(n, 1e-3 * unit)
+        ends, inside = np.full(n, UNFINISHED), np.full(n, -1)
+        visits: list[list[Any]] = [[] for _ in range(n)]
+        places = np.full((n, 0 if levels is None else levels.shape[1], d), np.nan)
+        going = np.arange(n)
+        for step in range(1, _STEPS + 1):
+            here, h, k1 = at[going], steps[going, None], slopes[going]
+            _, k2 = self._field(here + h / 2 * k1, sign)
+            _, k3 = self._field(here + 3 * h / 4 * k2, sign)
+            ahead = here + h * (2 * k1 + 3 * k2 + 4 * k3) / 9
+            new, k4 = self._field(ahead, sign)
+            wrong = np.linalg.norm(h * (-5 * k1 / 72 + k2 / 12 + k3 / 9 - k4 / 8), axis=1)
+            fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0)
+            with np.errstate(divide="ignore", over="ignore"):
+                change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
+            there = going[fine]
+            if levels is not None and len(there):
+                _record(places, there, levels[there], values[there], new[fine], at[there], ahead[fine])
+            at[there], values[there], slopes[there] = ahead[fine], new[fine], k4[fine]
+            steps[going] *= np.where(fine, change, np.minimum(0.5, change))
+            steps[going] = np.minimum(steps[going], _LONGEST * unit)
+            self._arrive(there, at, ends, inside, visits, sinks, watched)
+            ends[there[~self.box.holds(at[there])]] = LEFT
+            if step % _ASKED == 0:
+                slow = going[ends[going] == UNFINISHED]
+                ends[slow] = self._straight(at[slow], up)
+            going = going[(ends[going] == UNFINISHED) & (steps[going] > 1e-14 * unit)]
+            if len(going) == 0:
+                break
+        return Lines(ends, self._turns(at, ends), [tuple(visit) for visit in visits], places)
+
+    def _field(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
+        self.spent += len(points)
+        values, gradients = self.landscape.gradients(points, progress=False)
+        return values, sign * gradients / np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-300)
+
+    def _arrive(
+        self,
+        rows: Integers,
+        at: Floats,
+        ends: Integers,
+        inside: Integers,
+        visits: list[list[Any]],
+        sinks: Any,
+        watched: Floats | None,
+    ) -> None:
+        """End the lines that are in the ball of a sink; note which left the ball of a watched point, and where."""
+        if len(rows) == 0:
+            return
+        nearest = self._tree.query(self.box.units(at[rows]))[1]
+        offsets = self._offsets(at[rows], nearest)
+        within = np.linalg.norm(offsets, axis=1) <= self.balls.radius[nearest]
+        ends[rows[within & sinks[nearest]]] = nearest[within & sinks[nearest]]
+        if watched is None:
+            return
+        now = np.where(within, nearest, -1)
+        for row in np.flatnonzero((inside[rows] >= 0) & (now != inside[rows])):
+            line, point = int(rows[row]), int(inside[rows[row]])
+            if np.isfinite(watched[point]).all():
+                offset = self._offsets(at[line][None], np.array([point]))[0]
+                turns = np.round((at[line] - offset - self.balls.points[point]) / self.box.sides).astype(int)
+                visits[line].append((point, tuple(turns.tolist()), 1 if offset @ watched[point] > 0 else -1))
+        inside[rows] = now
+
+    def _straight(self, points: Floats, up: bool) -> Integers:
+        """Return the sinks to which segments lead along which the loss is convex (going up: concave), or UNFINISHED."""
+        n, d = points.shape
+        sinks = np.flatnonzero(self.balls.index == (d if up else 0))
+        ends = np.full(n, UNFINISHED)
+        if n and len(sinks):
+            nearest = sinks[self.box.tree(self.balls.points[sinks]).query(self.box.units(points))[1]]
+            places = points[:, None] - _ALONG[:, None] * self._offsets(points, nearest)[:, None]
+            self.spent += 2 * places.size
+            matrices = hessians(self.landscape, places.reshape(-1, d)) * (-1.0 if up else 1.0)
+            definite = (np.linalg.eigvalsh(matrices)[:, 0] > 0).reshape(n, len(_ALONG)).all(axis=1)
+            ends[definite] = nearest[definite]
+        return ends
+
+    def _offsets(self, points: Floats, rows: Integers) -> Floats:
+        """Return the shortest ways from critical points to points."""
+        offsets = points - self.balls.points[rows]
+        turns = np.where(self.box.periodic, np.round(offsets / self.box.sides), 0.0)
+        return offsets - turns * self.box.sides
+
+    def _turns(self, at: Floats, ends: Integers) -> Integers:
+        turns = np.round((at - self.balls.points[np.maximum(ends, 0)]) / self.box.sides)
+        return np.where(self.box.periodic & (ends >= 0)[:, None], turns, 0).astype(np.int64)
+
+
+def _record(
+    places: Floats, rows: Integers, levels: Floats, before: Floats, after: Floats, start: Floats, end: Floats
+) -> None:
+    """Write down where lines crossed levels on a step."""
+    low, high = np.minimum(before, after)[:, None], np.maximum(before, after)[:, None]
+    line, level = np.nonzero((levels > low) & (levels <= high))
+    share = (levels[line, level] - before[line]) / (after - before)[line]
+    places[rows[line], level] = start[line] + share[:, None] * (end - start)[line]
+
+
+class Arcs(NamedTuple):
+    """Flow lines from critical points to those of an index less by one.
+
+    Attributes
+    ----------
+    joins
+        Higher row, lower row, and the sign of each line, (a, 3).
+    left, unfinished
+        Rows from which a line left the box, or did not end, once for each line.
+    """
+
+    joins: Integers
+    left: tuple[int, ...]
+    unfinished: tuple[int, ...]
+
+
+def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
+    """Return all flow lines from the points of index k to those of index k - 1.
+
+    Parameters
+    ----------
+    flow
+        With all critical points.
+    k
+        From 1 to the dimension.
+
+    Returns
+    -------
+    Arcs or None
+        None: neither the points of index k have one or two unstable directions, nor those of index k - 1 one or two
+        stable ones.
+
+    Notes
+    -----
+    A line's sign compares orientations: at the lower point the orientation of the higher one's unstable manifold, which
+    is that of its eigenvectors in ascending order, with the direction of the flow followed by the lower one's unstable
+    eigenvectors (Milnor 1965). With two directions, lines leave along a circle, and the angle between two of them is
+    halved until they pass the same point on both of its sides.
+    """
+    d = flow.balls.points.shape[1]
+    if k == 1:
+        return _both_ways(flow, k, up=False)
+    if k == d:
+        return _both_ways(flow, k, up=True)
+    if k == 2:
+        return around(flow, k, up=False)
+    if k == d - 1:
+        return around(flow, k, up=True)
+    return None
+
+
+def _both_ways(flow: Flow, k: int, *, up: bool) -> Arcs:
+    """Follow lines both ways: down from points of index 1, or up from those of index d - 1."""
+    balls, d = flow.balls, flow.balls.points.shape[1]
+    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
+    if len(begun) == 0:
+        return Arcs(np.empty((0, 3), np.int64), (), ())
+    directions = balls.vectors[begun, -1 if up else 0]
+    aside = (_BEGIN * balls.radius[begun])[:, None] * directions
+    lines = flow.lines(np.concatenate([balls.points[begun] + aside, balls.points[begun] - aside]), up=up)
+    rows, sides = np.tile(begun, 2), np.repeat([1, -1], len(begun))
+    met = lines.ends >= 0
+    signs = sides[met]
+    if up:
+        higher = balls.vectors[lines.ends[met]]
+        frames = balls.vectors[rows[met]].copy()  # unstable eigenvectors, then the stable one
+        frames = np.concatenate([-sides[met, None, None] * frames[:, -1:], frames[:, :-1]], axis=1)
+        signs = np.sign(np.linalg.det(higher) * np.linalg.det(frames)).astype(np.int64)
+    pair = (lines.ends[met], rows[met]) if up else (rows[met], lines.ends[met])
+    assert d == k or not up
+    return Arcs(
+        np.column_stack([*pair, signs]).astype(np.int64),
+        tuple(rows[lines.ends == LEFT].tolist()),
+        tuple(rows[lines.ends == UNFINISHED].tolist()),
+    )
+
+
+def around(flow: Flow, k: int, *, up: bool) -> Arcs:
+    """Follow lines all around: down from points of index 2, or up from those with two stable directions.
+
+    Parameters
+    ----------
+    flow
+        With all critical points.
+    k
+        Index of the higher points: 2, or the dimension less one when `up`.
+    up
+        Which way.
+
+    Returns
+    -------
+    Arcs
+        Of `left` and `unfinished`, the points around which lines could not be told apart.
+    """
+    balls, d = flow.balls, flow.balls.points.shape[1]
+    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
+    watched = np.full(balls.points.shape, np.nan)
+    goal = balls.index == (k if up else k - 1)
+    watched[goal] = balls.vectors[goal, -1 if up else 0]
+    values = flow.landscape.values(balls.points, progress=False)
+    last = values.max() if up else values.min()
+    joins: list[tuple[int, int, int]] = []
+    unfinished: list[int] = []
+
+    def shot(rows: Integers, angles: Floats) -> list[tuple[Any, Any, Floats]]:
+        plane = balls.vectors[rows][:, d - 2 :] if up else balls.vectors[rows][:, :2]
+        aside = np.cos(angles)[:, None] * plane[:, 0] + np.sin(angles)[:, None] * plane[:, 1]
+        starts = balls.points[rows] + (_BEGIN * balls.radius[rows])[:, None] * aside
+        shares = (np.arange(_LEVELS) + 0.5) / _LEVELS
+        levels = values[rows, None] + shares * (last - values[rows])[:, None]
+        lines = flow.lines(starts, up=up, watched=watched, levels=levels)
+        ends = [(end, *turns) for end, turns in zip(lines.ends.tolist(), lines.turns.tolist(), strict=True)]
+        return list(zip(ends, lines.visits, lines.levels, strict=True))
+
+    # The first angle is no simple part of the circle, since lines along axes of symmetry may end in saddles.
+    first = 0.1234 + 2 * np.pi * np.arange(_FIRST + 1) / _FIRST
+    shots = shot(np.repeat(begun, _FIRST), np.tile(first[:-1], len(begun))) if len(begun) else []
+    apart = _APART * float(np.linalg.norm(flow.box.sides))
+    open_ = []
+    for number, row in enumerate(begun.tolist()):
+        own = shots[number * _FIRST : (number + 1) * _FIRST]
+        open_ += [(row, first[i], first[i + 1], own[i], own[(i + 1) % _FIRST]) for i in range(_FIRST)]
+    while open_:
+        halved = []
+        for row, low, high, one, other in open_:
+            crossed = _crossed(one[1], other[1])
+            if crossed is not None:
+                goal_row, side = crossed
+                angle = (low + high) / 2
+                sign = side if not up else side * _orientation(balls, row, goal_row, angle)
+                joins.append((goal_row, row, sign) if up else (row, goal_row, sign))
+                continue
+            with np.errstate(invalid="ignore"):
+                gap = np.linalg.norm(one[2] - other[2], axis=1)
+            near = not np.isfinite(gap).any() or np.nanmax(gap) <= apart
+            if one[0] == other[0] and one[0][0] != UNFINISHED and near:
+                continue
+            if high - low < _LEAST:
+                unfinished.append(row)
+                continue
+            halved.append((row, low, high, one, other))
+        middle = (
+            shot(
+                np.array([part[0] for part in halved], dtype=np.int64),
+                np.array([(part[1] + part[2]) / 2 for part in halved]),
+            )
+            if halved
+            else []
+        )
+        open_ = []
+        for (row, low, high, one, other), new in zip(halved, middle, strict=True):
+            open_ += [(row, low, (low + high) / 2, one, new), (row, (low + high) / 2, high, new, other)]
+    return Arcs(np.array(joins, dtype=np.int64).reshape(-1, 3), (), tuple(unfinished))
+
+
+def _crossed(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Return the point that two lines pass on different sides, and the side of the second; None where there is none."""
+    sides = {visit[:2]: visit[2] for visit in other}
+    for mine in one:
+        if sides.get(mine[:2], mine[2]) != mine[2]:
+            return mine[0], sides[mine[:2]]
+    return None
+
+
+def _orientation(balls: Balls, lower: int, higher: int, angle: float) -> int:
+    """Return the sign of a line that goes up from a circle around `lower` to the positive side of `higher`."""
+    d = balls.points.shape[1]
+    plane = balls.vectors[lower, d - 2 :]
+    out = np.cos(angle) * plane[0] + np.sin(angle) * plane[1]
+    on = -np.sin(angle) * plane[0] + np.cos(angle) * plane[1]
+    frame = np.vstack([-out, balls.vectors[lower, : d - 2], on])
+    return int(np.sign(np.linalg.det(balls.vectors[higher]) * np.linalg.det(frame)))
