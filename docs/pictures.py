@@ -24,6 +24,16 @@ def digits() -> None:
     figure.savefig(IMAGES / "digits.png", dpi=120)
 
 
+def morse() -> None:
+    """Draw the Morse complex of the six-hump camel, as sampled and simplified."""
+    samples = tl.zoo.functions["six_hump_camel"].on_grid((161, 161))
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for ax, persistence in zip(figure.subplots(1, 2, sharey=True), (0.0, 0.5), strict=True):
+        tl.plot.morse_complex(samples, ax=ax, persistence=persistence)
+    figure.savefig(IMAGES / "morse.png", dpi=120)
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     digits()
+    morse()

@@ -14,7 +14,6 @@ from torch import nn
 from topolandscape.landscape import curvature
 from topolandscape.landscape.curvature import (
     hessian_operator,
-    hessian_trace,
     hessians,
     highest_curvatures,
     lowest_curvatures,
@@ -197,16 +196,6 @@ def test_points_without_a_finite_hessian_are_unknown(exact):
     np.testing.assert_allclose(low.values[1], 0.375, atol=1e-12)
 
 
-def test_trace_lies_within_its_error(network):
-    landscape, points, truth = network
-    trace, error = hessian_trace(landscape, points, probes=200, seed=0)
-    exact = np.trace(truth, axis1=1, axis2=2)
-    assert (np.abs(trace - exact) < 4 * error).all()
-    # The variance of one probe is 2 (|H|^2 - |diagonal|^2).
-    spread = 2 * ((truth**2).sum((1, 2)) - (np.diagonal(truth, axis1=1, axis2=2) ** 2).sum(1))
-    np.testing.assert_allclose(error, np.sqrt(spread / 200), rtol=0.4)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -217,7 +206,6 @@ def test_trace_lies_within_its_error(network):
         (lambda at: highest_curvatures(at, np.zeros((1, 4)), seed=0), r"points have shape \(1, 4\)"),
         (lambda at: hessians(at, np.zeros(3)), r"points have shape \(3,\)"),
         (lambda at: hessian_operator(at, np.zeros((2, 3))), r"point has shape \(2, 3\)"),
-        (lambda at: hessian_trace(at, np.zeros((1, 3)), probes=1, seed=0), "probes is 1"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -62,7 +62,8 @@ def test_every_public_function_says_what_it_does():
 
 
 @pytest.mark.slow
-def test_the_code_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/morse.md"])
+def test_the_code_of_the_pages_runs(page, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
     python("import matplotlib; matplotlib.use('Agg')\n" + "\n".join(blocks), cwd=tmp_path, env=dict(os.environ))

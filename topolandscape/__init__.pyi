@@ -33,6 +33,9 @@ from .landscape.sampling import sample_hull as sample_hull
 from .landscape.sampling import sample_plane as sample_plane
 from .landscape.sampling import sample_segment as sample_segment
 from .landscape.sampling import segment_maxima as segment_maxima
+from .landscape.spectrum import hessian_density as hessian_density
+from .landscape.spectrum import hessian_trace as hessian_trace
+from .landscape.spectrum import morse_index as morse_index
 from .landscape.starts import paths_over_constant as paths_over_constant
 from .landscape.symmetry import align as align
 from .landscape.symmetry import brought_together as brought_together

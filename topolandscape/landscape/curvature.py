@@ -22,7 +22,7 @@ _BASIS = 2**26
 _ROWS = 1024
 
 # Maps vectors (c, b, p), b at each of the points in rows (c,), to their products with the Hessians there.
-_Multiply = Callable[[Any, Floats], Floats]
+Multiply = Callable[[Any, Floats], Floats]
 
 
 class Curvatures(NamedTuple):
@@ -80,7 +80,8 @@ def lowest_curvatures(
     Returns
     -------
     Curvatures
-        In ascending order. NaN where the Hessian is not finite.
+        In ascending order. NaN where the Hessian is not finite. ``landscape.restricted_to(points[0], vectors[0])`` is
+        the landscape along the eigenvectors at the first point, which can be sampled.
 
     Notes
     -----
@@ -202,44 +203,6 @@ def hessian_operator(landscape: Landscape, point: ArrayLike) -> Any:
     )
 
 
-def hessian_trace(landscape: Landscape, points: ArrayLike, *, probes: int = 16, seed: Seed) -> tuple[Floats, Floats]:
-    """Estimate the trace of the Hessian at each of many points.
-
-    Parameters
-    ----------
-    landscape
-        Any.
-    points
-        Shape (m, dimension).
-    probes
-        Random vectors of signs, the same at all points; at least 2.
-    seed
-        A whole number or a numpy Generator.
-
-    Returns
-    -------
-    tuple of float64 arrays
-        Estimates (m,) and their standard errors (m,).
-
-    Notes
-    -----
-    The mean of v H v over vectors of random signs (Hutchinson 1989); exact when the Hessian is diagonal.
-
-    Examples
-    --------
-    >>> bowl = Landscape.from_function(lambda x: x[:, 0] ** 2 + 5 * x[:, 1] ** 2, 2)
-    >>> trace, error = hessian_trace(bowl, [[0.0, 0.0]], seed=0)
-    >>> trace.tolist(), error.tolist()
-    ([12.0], [0.0])
-    """
-    rows = point_rows(points, landscape.dimension, "points")
-    whole_number(probes, "probes", least=2)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(probes, landscape.dimension))
-    products = _multiply(landscape, rows)(slice(None), np.broadcast_to(signs, (len(rows), *signs.shape)))
-    each = np.einsum("bp,mbp->mb", signs, products)
-    return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(probes)
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Either end of the spectrum
 # --------------------------------------------------------------------------------------------------------------
@@ -268,7 +231,7 @@ def _ends(
     if not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be above 0.")
     whole_number(max_products, "max_products")
-    whole = _multiply(landscape, rows)
+    whole = multiplier(landscape, rows)
 
     def multiply(at: Any, blocks: Floats) -> Floats:
         return _projected(whole(at, blocks), normals[at])
@@ -308,7 +271,7 @@ def _lowest_of(matrices: Floats, normals: Floats, k: int) -> Floats:
     return np.linalg.eigh(matrices)[1].transpose(0, 2, 1)[:, :k]
 
 
-def _multiply(landscape: Landscape, points: Floats) -> _Multiply:
+def multiplier(landscape: Landscape, points: Floats) -> Multiply:
     """Return the products of b vectors at each point with the Hessian there, asked for in one call."""
 
     def multiply(at: Any, blocks: Floats) -> Floats:
@@ -319,7 +282,7 @@ def _multiply(landscape: Landscape, points: Floats) -> _Multiply:
     return multiply
 
 
-def _block_lanczos(multiply: _Multiply, first: Floats, free: int, tolerance: float, max_products: int) -> Floats:
+def _block_lanczos(multiply: Multiply, first: Floats, free: int, tolerance: float, max_products: int) -> Floats:
     """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from first blocks (m, k, p).
 
     The blocks, and what is made of them, have `free` dimensions.
