@@ -64,7 +64,10 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         field = cancelled(apparent_field(complex, cells), 0.0, cells)
     else:
         raise TypeError(f"got {type(complex).__name__}; a gradient field is made on a filtered complex.")
-    return cancelled(field, float(np.nextafter(persistence, -1.0)), cells) if persistence > 0 else field
+    if persistence == 0:
+        return field
+    left = cancelled(field, float(np.nextafter(persistence, -1.0)), cells)
+    return GradientField(complex, left.partner, {**complex.provenance, "cancelled": float(persistence)})
 
 
 def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float = 0.0) -> MorseComplex:
@@ -107,9 +110,6 @@ def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float =
     higher, lower, number, signed = (
         np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, dtype=np.int64) for i in range(4)
     )
-    provenance = dict(field.provenance)
-    if persistence > 0:
-        provenance["cancelled"] = float(persistence)
     return MorseComplex(
         index=critical.index,
         value=critical.value,
@@ -118,7 +118,7 @@ def morse_complex(noun: FilteredComplex | GradientField, *, persistence: float =
         arcs=np.column_stack([higher, lower, number]),
         coefficient=signed,
         shape=field.complex.grid.shape if isinstance(field.complex, GridComplex) else None,
-        provenance=provenance,
+        provenance=field.provenance,
     )
 
 
