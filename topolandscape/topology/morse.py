@@ -32,7 +32,8 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         enters at +inf has no part in it.
     persistence
         Pairs of critical cells whose bars are shorter are cancelled, the shortest first, where exactly one V-path
-        joins them; bars that are at least so long stay as they are.
+        joins them and no critical cell with a V-path to one of them stands between; bars that are at least so long
+        stay as they are.
 
     Returns
     -------
