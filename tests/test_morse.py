@@ -416,15 +416,18 @@ def test_cancellation_keeps_the_longer_bars(complex, persistence):
         assert len(morse) == 2 * len(left) - left.essential.sum(), "what is left is in a bar"
 
 
-@pytest.mark.parametrize("persistence", [0.2, 1.0, 2.0])
+@pytest.mark.parametrize("persistence", [0.2, 1.0, 2.0, 10.0])
 def test_cancellation_in_three_dimensions(persistence):
-    complex = grid(np.random.default_rng(1).normal(size=(9, 8, 9)))
+    """White noise, in which many pairs are joined by several V-paths; the Morse complex checks that arcs lead down."""
+    complex = grid(np.random.default_rng(1).normal(size=(16, 15, 17)))
     field = gradient_field(complex, persistence=persistence)
     code = barcode(complex, max_dim=2).filter(min_persistence=persistence)
     morse = morse_complex(field)
     left = barcode(morse, max_dim=2)
     assert bars(left.filter(min_persistence=persistence)) == bars(code)
-    assert len(left) - len(code) < 0.05 * len(barcode(complex, max_dim=2)), "few pairs are joined by several V-paths"
+    extra = len(left) - len(code)
+    assert extra < 0.15 * len(barcode(complex, max_dim=2)), "some pairs of degree 1 stay, but not most"
+    assert extra == len(left.filter(dim=1)) - len(code.filter(dim=1))
     assert abs(morse.boundary(1) @ morse.boundary(2)).sum() == abs(morse.boundary(2) @ morse.boundary(3)).sum() == 0
     assert_is_gradient(field, together=False)
 
@@ -432,6 +435,7 @@ def test_cancellation_in_three_dimensions(persistence):
 def test_bars_as_long_as_the_persistence_stay():
     complex = grid([0.0, 3.0, 1.0])
     assert len(morse_complex(complex, persistence=2.0)) == 3
+    assert morse_complex(complex, persistence=2.0).provenance["cancelled"] == 2.0
     assert len(morse_complex(complex, persistence=np.nextafter(2.0, 3.0))) == 1
 
 

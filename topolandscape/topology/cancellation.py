@@ -1,8 +1,10 @@
 """Critical cells taken away in pairs, and shallow minima filled up.
 
 Where exactly one V-path joins the two cells of a pair, it can be turned round: the pair is critical no longer
-(Forman 1998). Shortest pairs first, every pair is by its turn the last facet and the first cofacet of each other among
-the critical cells, so that the pairs that are left do not change. Where several V-paths join a pair it stays.
+(Forman 1998). This is done only where the two are the last facet and the first cofacet of each other among the
+critical cells that V-paths join: then no V-path comes to lead up in the filtration, and the pairs that are left do not
+change. With the shortest pairs first every pair comes to stand so, but for those that several V-paths join, and those
+around them: these stay. In degree 0, and in the highest of a grid, there are none.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from topolandscape.structures import (
     SimplicialComplex,
 )
 from topolandscape.topology.critical import Critical, critical_of
-from topolandscape.topology.flow import across, arcs_down, count_between, path_between
+from topolandscape.topology.flow import across, arcs_down, ends_below, path_between
 from topolandscape.topology.gradient import Cells, above, facets_into, is_critical, join, step
 from topolandscape.topology.merge import merge_bars, merge_tree
 from topolandscape.topology.pairing import pairs_of_field
@@ -55,39 +57,39 @@ def _turn_between(
 ) -> None:
     """Turn the V-paths of pairs in degrees in which they branch, pairs in the order given.
 
-    Only arcs no longer than the longest pair can stand between the cells of a pair. Over the field of two elements
-    they follow the boundary matrix of the turned field.
+    Who reaches a cell is kept as sets that may hold too many: V-paths that meet can be lost when one is turned. Only
+    arcs no longer than the longest pair can stand between the cells of a pair.
     """
     k = int(critical.index[dead[0]])
+    value = critical.value
+    smaller = np.flatnonzero(critical.index == k - 1)
+    row_of = dict(zip(critical.cell[smaller].tolist(), smaller.tolist(), strict=True))
     seen = partner.view()
     seen.flags.writeable = False  # as a field has it, for which the kernels are compiled already
+
+    def ends(row: int) -> dict[int, int]:
+        found, number = ends_below(critical.cells, seen, int(critical.cell[row]))
+        return {row_of[cell]: count for cell, count in zip(found.tolist(), number.tolist(), strict=True)}
+
     arcs = arcs_down(field, critical, k)
-    kept = (arcs.signed % 2 != 0) & (critical.value[arcs.higher] - critical.value[arcs.lower] <= longest)
-    facets: dict[int, set[int]] = defaultdict(set)
+    kept = value[arcs.higher] - value[arcs.lower] <= longest
     cofacets: dict[int, set[int]] = defaultdict(set)
     for higher, lower in zip(arcs.higher[kept].tolist(), arcs.lower[kept].tolist(), strict=True):
-        facets[higher].add(lower)
         cofacets[lower].add(higher)
     for low, high in zip(born.tolist(), dead.tolist(), strict=True):
-        smaller, larger = int(critical.cell[low]), int(critical.cell[high])
-        if max(facets[high], default=-1) != low or min(cofacets[low]) != high:
+        below = ends(high)
+        if below.get(low) != 1 or max(below) != low:
             continue
-        if count_between(critical.cells, seen, larger, smaller) != 1:
+        if any(row < high and low in ends(row) for row in cofacets[low]):
             continue
-        path = path_between(critical.cells, seen, larger, smaller)
+        path = path_between(critical.cells, seen, int(critical.cell[high]), int(critical.cell[low]))
         for one, other in zip(path[1::2], path[::2], strict=True):
             join(critical.cells, partner, one, other)
-        below = facets.pop(high)
-        beside = cofacets.pop(low)
-        below.remove(low)
-        beside.remove(high)
+        beside = cofacets.pop(low) - {high}
         for row in below:
-            cofacets[row].remove(high)
-        for row in beside:
-            facets[row].remove(low)
-            for other in below:
-                facets[row] ^= {other}
-                cofacets[other] ^= {row}
+            if row != low:
+                cofacets[row].discard(high)
+                cofacets[row].update(other for other in beside if value[other] - value[row] <= longest)
 
 
 def flooded(complex: FilteredComplex, *, persistence: float) -> FilteredComplex:

@@ -124,10 +124,10 @@ def path_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -
     return _shortest_path(cells, partner, higher, lower)
 
 
-def count_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -> int:
-    """Return the number of V-paths between two critical cells."""
+def ends_below(cells: Cells, partner: NDArray[Any], higher: int) -> tuple[Integers, Integers]:
+    """Return the critical cells to which V-paths lead from a cell, and how many lead to each."""
     _, found, number, _ = _count_paths(0, 1, np.array([higher]), cells, partner)
-    return int(number[found == lower].sum())
+    return found, number
 
 
 def lines_down(cells: Cells, partner: NDArray[Any], edges: Integers) -> list[Integers]:
@@ -478,9 +478,9 @@ def _shortest_path(cells, partner, higher, lower):  # type: ignore[no-untyped-de
     """Return a shortest V-path between two cells, or nothing."""
     keys, stamps, nodes, reached, ways, came_from = _tables(32)
     _, keys, stamps, nodes, reached, ways, came_from = _reach(
-        higher, 0, cells, partner, keys, stamps, nodes, reached, ways, came_from
+        higher, np.int64(0), cells, partner, keys, stamps, nodes, reached, ways, came_from
     )
-    slot = _slot(keys, stamps, 0, lower)
+    slot = _slot(keys, stamps, np.int64(0), lower)
     if stamps[slot] != 0:
         return np.empty(0, dtype=np.int64)
     length = 1

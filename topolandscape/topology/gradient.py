@@ -75,24 +75,9 @@ def lower_star_field(complex: GridComplex, cells: Cells) -> GradientField:
             f"the grid extends along {len(cells.shape)} axes; a gradient field is made up to {LARGEST_GRID}. Use "
             "engine='gudhi'."
         )
-    star = _star(len(cells.shape))
     sides = (cells.shape + 1) // 2
-    vertex_strides = np.append(np.cumprod(sides[:0:-1])[::-1], 1)
     partner = np.full(int(np.prod(cells.shape)), NEVER, dtype=np.uint8)
-    fixed = (
-        complex.vertex_values,
-        sides,
-        2 * cells.strides,
-        star.offsets,
-        star.offsets @ vertex_strides,
-        star.offsets @ cells.strides,
-        star.facets,
-        star.cofacets,
-        star.faces,
-        star.sizes,
-        partner,
-    )
-    shared_out(_pair_lower_stars, complex.grid.size, *fixed)
+    shared_out(_pair_lower_stars, complex.grid.size, complex.vertex_values, sides, cells, _star(cells, sides), partner)
     partner.flags.writeable = False
     return GradientField(complex, partner, complex.provenance)
 
@@ -127,33 +112,39 @@ def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any) -> list[
 
 
 class _Star(NamedTuple):
-    """The cells around a vertex, by offset of their centre, without the vertex itself; edges first, then squares."""
+    """The cells around a vertex but itself, by the offsets of their centres; edges first, then squares, and so on."""
 
     offsets: Integers  # (m, d)
     facets: Integers  # (m, d) those that contain the vertex, -1 to fill up; none for edges
     cofacets: Integers  # (m, 2 d)
     faces: Integers  # (m, 2^d) all faces that contain the vertex, itself among them
     sizes: Integers  # (m,) dimensions
+    vertices: Integers  # (m,) how far the opposite corner is, in vertices
+    cells: Integers  # (m,) how far the centre is, in cells
 
 
-def _star(dimension: int) -> _Star:
-    offsets = [o for o in product((-1, 0, 1), repeat=dimension) if any(o)]
-    offsets.sort(key=lambda o: sum(map(abs, o)))
-    number = {o: i for i, o in enumerate(offsets)}
-    facets = np.full((len(offsets), dimension), -1)
-    cofacets = np.full((len(offsets), 2 * dimension), -1)
-    faces = np.full((len(offsets), 2**dimension), -1)
-    for i, o in enumerate(offsets):
+def _star(cells: Cells, sides: Integers) -> _Star:
+    dimension = len(sides)
+    listed = [o for o in product((-1, 0, 1), repeat=dimension) if any(o)]
+    listed.sort(key=lambda o: sum(map(abs, o)))
+    number = {o: i for i, o in enumerate(listed)}
+    facets = np.full((len(listed), dimension), -1)
+    cofacets = np.full((len(listed), 2 * dimension), -1)
+    faces = np.full((len(listed), 2**dimension), -1)
+    for i, o in enumerate(listed):
         axes = [axis for axis in range(dimension) if o[axis]]
-        below = [tuple(0 if axis in left else o[axis] for axis in range(dimension))
-                 for size in range(len(axes)) for left in combinations(axes, size)]  # fmt: skip
+        left_out = [left for size in range(len(axes)) for left in combinations(axes, size)]
+        below = [tuple(0 if axis in left else o[axis] for axis in range(dimension)) for left in left_out]
         faces[i, : len(below)] = [number[face] for face in below]
         smaller = [face for face in below if sum(map(abs, face)) == len(axes) - 1]
         facets[i, : len(smaller)] = [number[face] for face in smaller]
         for facet in smaller:
             row = cofacets[number[facet]]
             row[np.argmin(row)] = i
-    return _Star(np.array(offsets), facets, cofacets, faces, np.abs(offsets).sum(axis=1))
+    offsets = np.array(listed)
+    between = np.append(np.cumprod(sides[:0:-1])[::-1], 1)
+    sizes = np.abs(offsets).sum(axis=1)
+    return _Star(offsets, facets, cofacets, faces, sizes, offsets @ between, offsets @ cells.strides)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -231,13 +222,13 @@ def join(cells, partner, smaller, larger):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _pair_lower_stars(first, last, values, sides, cell_strides, offsets, vertex_steps, cell_steps, facets, cofacets, faces, sizes, partner):  # type: ignore[no-untyped-def]  # fmt: skip # noqa: E501
+def _pair_lower_stars(first, last, values, sides, cells, star, partner):  # type: ignore[no-untyped-def]
     """Pair the cells of the lower stars of vertices first to last among themselves.
 
     Cells of a star are taken in the order of their vertices, the highest first: the order of the bits of one number
     a cell, in which each neighbour's bit stands at its rank.
     """
-    axes, m = sides.size, len(offsets)
+    axes, m = sides.size, len(star.sizes)
     place = np.full(m, -1, dtype=np.int64)  # of a cell of the star in `order`; -1: not in the lower star
     member = np.empty(m, dtype=np.int64)
     order = np.empty(m, dtype=np.int64)
@@ -251,7 +242,6 @@ def _pair_lower_stars(first, last, values, sides, cell_strides, offsets, vertex_
     for axis in range(axes - 1, -1, -1):
         position[axis] = rest % sides[axis]
         rest //= sides[axis]
-    one = np.uint64(1)
     for vertex in range(first, last):
         value = values[vertex]
         count = 0
@@ -261,32 +251,30 @@ def _pair_lower_stars(first, last, values, sides, cell_strides, offsets, vertex_
                 inside = True
                 if cell < 2 * axes:
                     for axis in range(axes):
-                        moved = position[axis] + offsets[cell, axis]
+                        moved = position[axis] + star.offsets[cell, axis]
                         inside &= (moved >= 0) & (moved < sides[axis])
                 else:
-                    for i in range(sizes[cell]):
-                        inside &= place[facets[cell, i]] >= 0
+                    for i in range(star.sizes[cell]):
+                        inside &= place[star.facets[cell, i]] >= 0
                 if inside:
-                    other = vertex + vertex_steps[cell]
+                    other = vertex + star.vertices[cell]
                     if values[other] < value or (values[other] == value and other < vertex):
                         place[cell] = count
                         member[count] = cell
                         count += 1
             base = np.int64(0)
             for axis in range(axes):
-                base += position[axis] * cell_strides[axis]
+                base += 2 * position[axis] * cells.strides[axis]
             if count == 0:
                 partner[base] = CRITICAL
             else:
-                _order_star(vertex, count, values, vertex_steps, member, faces, order, rank, high, low, one)
+                _order_star(vertex, count, values, star, member, order, rank, high, low)
                 for i in range(count):
                     cell = order[i]
                     place[cell] = i
-                    left[i] = sizes[cell] if sizes[cell] > 1 else 0
+                    left[i] = star.sizes[cell] if star.sizes[cell] > 1 else 0
                     settled[i] = False
-                _match(
-                    partner, base, count, order, place, left, settled, facets, cofacets, sizes, cell_steps, cell_strides
-                )
+                _match(cells, partner, base, count, order, place, left, settled, star)
                 for i in range(count):
                     place[order[i]] = -1
         for axis in range(axes - 1, -1, -1):
@@ -297,14 +285,15 @@ def _pair_lower_stars(first, last, values, sides, cell_strides, offsets, vertex_
 
 
 @njit(cache=True, nogil=True)
-def _order_star(vertex, count, values, vertex_steps, member, faces, order, rank, high, low, one):  # type: ignore[no-untyped-def]
+def _order_star(vertex, count, values, star, member, order, rank, high, low):  # type: ignore[no-untyped-def]
     """Sort the members of a lower star by their vertices, the highest first."""
+    one = np.uint64(1)
     for i in range(count):  # every member has a corner of its own: rank the corners
         cell = member[i]
-        other = vertex + vertex_steps[cell]
+        other = vertex + star.vertices[cell]
         j = i
         while j > 0:
-            before = vertex + vertex_steps[order[j - 1]]
+            before = vertex + star.vertices[order[j - 1]]
             if values[before] < values[other] or (values[before] == values[other] and before < other):
                 break
             order[j] = order[j - 1]
@@ -316,7 +305,7 @@ def _order_star(vertex, count, values, vertex_steps, member, faces, order, rank,
         cell = member[i]
         high[cell] = 0
         low[cell] = 0
-        for face in faces[cell]:
+        for face in star.faces[cell]:
             if face < 0:
                 break
             bit = rank[face]
@@ -337,14 +326,14 @@ def _order_star(vertex, count, values, vertex_steps, member, faces, order, rank,
 
 
 @njit(cache=True, nogil=True)
-def _match(partner, base, count, order, place, left, settled, facets, cofacets, sizes, cell_steps, cell_strides):  # type: ignore[no-untyped-def]
+def _match(cells, partner, base, count, order, place, left, settled, star):  # type: ignore[no-untyped-def]
     """Pair the vertex with its steepest edge, then every cell that has one free facet with it, in order.
 
     Where no cell has just one, the first that has none is critical.
     """
     steepest = order[0]
-    _write(partner, base, base + cell_steps[steepest], cell_strides)
-    _settle(0, order, place, left, settled, cofacets)
+    join(cells, partner, base, base + star.cells[steepest])
+    _settle(0, order, place, left, settled, star)
     remaining = count - 1
     while remaining:
         chosen = -1
@@ -357,36 +346,24 @@ def _match(partner, base, count, order, place, left, settled, facets, cofacets, 
                 if left[i] == 0 and free < 0:
                     free = i
         if chosen < 0:
-            partner[base + cell_steps[order[free]]] = CRITICAL
-            _settle(free, order, place, left, settled, cofacets)
+            partner[base + star.cells[order[free]]] = CRITICAL
+            _settle(free, order, place, left, settled, star)
             remaining -= 1
             continue
         cell = order[chosen]
-        for i in range(sizes[cell]):
-            facet = place[facets[cell, i]]
+        for i in range(star.sizes[cell]):
+            facet = place[star.facets[cell, i]]
             if not settled[facet]:
-                _write(partner, base + cell_steps[order[facet]], base + cell_steps[cell], cell_strides)
-                _settle(facet, order, place, left, settled, cofacets)
+                join(cells, partner, base + star.cells[order[facet]], base + star.cells[cell])
+                _settle(facet, order, place, left, settled, star)
                 break
-        _settle(chosen, order, place, left, settled, cofacets)
+        _settle(chosen, order, place, left, settled, star)
         remaining -= 2
 
 
 @njit(cache=True, nogil=True)
-def _settle(i, order, place, left, settled, cofacets):  # type: ignore[no-untyped-def]
+def _settle(i, order, place, left, settled, star):  # type: ignore[no-untyped-def]
     settled[i] = True
-    for cofacet in cofacets[order[i]]:
+    for cofacet in star.cofacets[order[i]]:
         if cofacet >= 0 and place[cofacet] >= 0:
             left[place[cofacet]] -= 1
-
-
-@njit(cache=True, nogil=True)
-def _write(partner, smaller, larger, cell_strides):  # type: ignore[no-untyped-def]
-    """Make two cells of a grid partners; `cell_strides` are twice those of the cells."""
-    gap = 2 * abs(larger - smaller)
-    axis = 0
-    while cell_strides[axis] != gap:
-        axis += 1
-    upwards = larger > smaller
-    partner[smaller] = 8 + 2 * axis + upwards
-    partner[larger] = 2 * axis + (not upwards)

@@ -33,7 +33,8 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         enters at +inf has no part in it.
     persistence
         Pairs of critical cells whose bars are shorter are cancelled, the shortest first, where exactly one V-path
-        joins them; bars that are at least so long stay as they are.
+        joins them and no critical cell with a V-path to one of them stands between; bars that are at least so long
+        stay as they are.
 
     Returns
     -------
@@ -65,7 +66,10 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         field = cancelled(apparent_field(complex, cells), 0.0, cells)
     else:
         raise TypeError(f"got {type(complex).__name__}; a gradient field is made on a filtered complex.")
-    return cancelled(field, float(np.nextafter(persistence, -1.0)), cells) if persistence > 0 else field
+    if persistence == 0:
+        return field
+    left = cancelled(field, float(np.nextafter(persistence, -1.0)), cells)
+    return GradientField(complex, left.partner, {**complex.provenance, "cancelled": float(persistence)})
 
 
 def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, persistence: float = 0.0) -> MorseComplex:
@@ -113,9 +117,6 @@ def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, pers
     higher, lower, number, signed = (
         np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, dtype=np.int64) for i in range(4)
     )
-    provenance = dict(field.provenance)
-    if persistence > 0:
-        provenance["cancelled"] = float(persistence)
     return MorseComplex(
         index=critical.index,
         value=critical.value,
@@ -124,7 +125,7 @@ def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, pers
         arcs=np.column_stack([higher, lower, number]),
         coefficient=signed,
         shape=field.complex.grid.shape if isinstance(field.complex, GridComplex) else None,
-        provenance=provenance,
+        provenance=field.provenance,
     )
 
 
