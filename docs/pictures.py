@@ -12,7 +12,7 @@ IMAGES = Path(__file__).parent / "images"
 
 def digits() -> None:
     """Draw a plane through three trained networks, and its barcode."""
-    done = run(Recipe(model="mlp:64-16-10", data="digits"), Path("runs") / "demo")
+    done = run(Recipe(model="mlp:64-16-10", data="digits", route="sample"), Path("runs") / "demo")
     samples, code = done.load("samples", tl.LossSamples), done.load("barcode", tl.Barcode)
     corners = samples.provenance["corners"]
     figure = Figure(figsize=(10, 4.2), layout="constrained")

@@ -176,6 +176,7 @@ def _tridiagonal(multiply: Multiply, m: int, first: Floats, steps: int) -> tuple
     for step in range(steps):
         here = basis[:, :, step]
         rest = multiply(slice(None), here)
+        rest[~np.isfinite(rest).all(axis=2)] = np.nan
         size = np.maximum(size, np.linalg.norm(rest, axis=2))
         diagonal[:, :, step] = np.einsum("mbp,mbp->mb", here, rest)
         if step == steps - 1:
