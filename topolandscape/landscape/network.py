@@ -51,8 +51,8 @@ _TAKES, _ROUND = 70_000, 0.1
 _CANDIDATES, _ON_SEGMENT = 24, 5
 # New pairs are not tried when in so many rounds the sum of the bars has fallen by no more than this share of it.
 _FUTILE, _LITTLE = 3, 1e-3
-# Share of what is allowed after which no new pairs are tried.
-_EXPLORING = 0.7
+# Shares of what is allowed after which no new pairs are tried: while there are links to refine, and else.
+_EXPLORING, _IDLE = 0.7, 0.9
 # Longest step of a descent from a dip, in segments of the link.
 _SHARE = 0.5
 # Minima at which the rounding of losses is measured.
@@ -97,8 +97,9 @@ def minima_network(
         As for `lower_paths`.
     explore
         In how many rounds new pairs across the cuts of the highest passes are tried, if `pairs` is ``"tree"``: as long
-        as less than 70 % of `rounds`, `seconds` and `evaluations` is used up, since what is found has to be refined,
-        and the sum of the bars has fallen by a thousandth in the last three rounds.
+        as less than 70 % of `rounds`, `seconds` and `evaluations` is used up (90 % where there is nothing to refine),
+        since what is found has to be refined, and the sum of the bars has fallen by a thousandth in the last three
+        rounds.
     saddle
         Whether the highest passes are refined until they are saddles of index one, a few of them in each round.
     gradient_tolerance
@@ -247,7 +248,9 @@ def joining(
         # Others may evaluate between two rounds.
         before, part = engine.evaluations, size()
         refined = saddle and search.refine(max(1, round(part * _LINKS)))
-        if not (explored and used() < _EXPLORING and search.explore(max(1, round(part * _NEW_PAIRS)))) and not refined:
+        tried = explored and used() < (_EXPLORING if refined else _IDLE)
+        tried = tried and search.explore(max(1, round(part * _NEW_PAIRS)))
+        if not (refined or tried):
             break
         search.round += 1
         search.evaluations += engine.evaluations - before
