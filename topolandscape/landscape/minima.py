@@ -396,7 +396,7 @@ def _merged(
     values: Floats,
     tolerance: float,
     known: int = 0,
-    share: float | None = None,
+    rounding: float | None = None,
 ) -> Integers:
     """Return the labels of `merge_equal`."""
     from scipy.sparse import coo_array
@@ -411,7 +411,7 @@ def _merged(
     one, other = one[one < other], other[one < other]
     near_some = np.union1d(one, other)
     noise = np.zeros(m)
-    noise[near_some] = noise_at(landscape, points[near_some], values[near_some], share)
+    noise[near_some] = noise_at(landscape, points[near_some], values[near_some], rounding)
     same = np.zeros(len(one), dtype=bool)
     shares = np.arange(1, _ON_SEGMENT + 1)[:, None] / (_ON_SEGMENT + 1)
     # Few enough segments at once that their points do not fill the memory.

@@ -113,8 +113,8 @@ def polish(
     trails
         Whether to return the places that each point went through.
     noise
-        By which share of their size losses differ by rounding; None: it is measured at each point, which takes several
-        evaluations in forms that are slow.
+        By how much losses differ by rounding; None: it is measured at each point, which takes several evaluations in
+        forms that are slow.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -166,15 +166,12 @@ def polish(
     )
 
 
-def noise_at(landscape: Landscape, points: Floats, values: Floats, share: float | None = None) -> Floats:
-    """Return by how much losses (m,) at points (m, p) may differ by rounding, with a margin.
-
-    Measured, or a share of their size.
-    """
+def noise_at(landscape: Landscape, points: Floats, values: Floats, known: float | None = None) -> Floats:
+    """Return by how much losses (m,) at points (m, p) may differ by rounding, measured or known, with a margin."""
     # Measured at one point the rounding can be small by chance, hence the second term.
     precision = torch.finfo(getattr(torch, landscape.description["dtype"])).eps
-    found = landscape.noise_at(points) if share is None else share * np.abs(values)
-    return np.maximum(4 * found, 4 * precision * np.abs(values))
+    measured = landscape.noise_at(points) if known is None else known
+    return np.maximum(4 * measured, 4 * precision * np.abs(values))
 
 
 class _Task:
