@@ -291,8 +291,10 @@ def test_wrong_usage_is_exit_code_2(invoke):
 @pytest.mark.slow
 def test_interrupted_from_the_keyboard_and_gone_on(tmp_path):
     """Ctrl-C in the middle of sampling: one line, exit code 130, no half file, and the same command finishes."""
+    # Programs in the background of a shell begin with this signal ignored.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [
-        *(sys.executable, "-c", "from topolandscape.cli import main; main()"),
+        *(sys.executable, "-c", f"{heeding}; from topolandscape.cli import main; main()"),
         *(
             "barcode",
             "mlp:64-64-64-10",
