@@ -263,6 +263,14 @@ def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
             )
 
 
+def test_rounds_end_the_search_only_where_nothing_else_does(hollows, monkeypatch):
+    landscape, found = hollows
+    monkeypatch.setattr("topolandscape.landscape.network._MOST_ROUNDS", 1)
+    assert len(list(joining(landscape, found, progress=False))) == 2
+    assert len(list(joining(landscape, found, evaluations=10**6, progress=False))) > 2
+    assert len(list(joining(landscape, found, rounds=1, evaluations=10**6, progress=False))) == 2
+
+
 def test_evaluations_of_all_kinds_count_alike():
     landscape = Landscape.from_function(lambda x: (x**3).sum(1), 2)
     before = landscape.engine.evaluations

@@ -107,7 +107,7 @@ def barcode(
         str,
         typer.Option(help="Minima: paths to begin with: straight, bent, or constant: over the constant predictor."),
     ] = "straight",
-    explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 100,
+    explore: Annotated[int, typer.Option(help="Minima: rounds of other pairs for the highest passes.")] = 1000,
     seconds: Annotated[
         float | None, typer.Option(help="Minima: begin no new path after this time. [default: no limit]")
     ] = None,

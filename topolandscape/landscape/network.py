@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,8 @@ from topolandscape.structures import Floats, Minima, MinimaNetwork
 
 Pairs = Literal["tree", "all"] | ArrayLike
 
+# Rounds, where nothing else ends the search.
+_MOST_ROUNDS = 100
 # Most links that are worked on in a round, and most new pairs that are joined in it. Few: what is found in one round
 # tells where the next should look.
 _LINKS, _NEW_PAIRS = 4, 15
@@ -38,11 +41,11 @@ def minima_network(
     points: tuple[int, ...] = (9, 17),
     steps: int = 400,
     tolerance: float = 0.01,
-    explore: int = 100,
+    explore: int = 1000,
     saddle: bool = True,
     gradient_tolerance: float = 1e-5,
     max_evaluations: int = 5000,
-    rounds: int = 100,
+    rounds: int | None = None,
     seconds: float | None = None,
     evaluations: int | None = None,
     progress: bool | None = None,
@@ -74,7 +77,7 @@ def minima_network(
     max_evaluations
         Of each descent from a saddle or a dip, as for `polish`.
     rounds
-        Most rounds of refinement and new pairs.
+        Most rounds of refinement and new pairs; None: a hundred, or any number within `seconds` or `evaluations`.
     seconds
         Time after which nothing new is begun; what was found until then counts.
     evaluations
@@ -141,11 +144,11 @@ def joining(
     points: tuple[int, ...] = (9, 17),
     steps: int = 400,
     tolerance: float = 0.01,
-    explore: int = 100,
+    explore: int = 1000,
     saddle: bool = True,
     gradient_tolerance: float = 1e-5,
     max_evaluations: int = 5000,
-    rounds: int = 100,
+    rounds: int | None = None,
     seconds: float | None = None,
     evaluations: int | None = None,
     progress: bool | None = None,
@@ -170,6 +173,8 @@ def joining(
         sum of the lengths of the bars of the given minima, how many of these end at verified saddles, and evaluations.
     """
     begun = time.monotonic()
+    if rounds is None:
+        rounds = _MOST_ROUNDS if seconds is None and evaluations is None else sys.maxsize
     before_that = minima.provenance["curve"][-1][0] if isinstance(minima, MinimaNetwork) else 0.0
     settings: dict[str, Any] = {
         "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),

@@ -161,7 +161,7 @@ class Recipe:
     modulo_symmetry: bool = False
     pairs: Pairs = "tree"
     start: Start = "straight"
-    explore: int = 100
+    explore: int = 1000
     seconds: float | None = None
     evaluations: int | None = None
     region: Region = "plane"
