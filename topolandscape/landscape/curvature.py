@@ -234,7 +234,7 @@ def _ends(
     whole = multiplier(landscape, rows)
 
     def multiply(at: Any, blocks: Floats) -> Floats:
-        return _projected(whole(at, blocks), normals[at])
+        return projected(whole(at, blocks), normals[at])
 
     if exact or (exact is None and p <= DENSE):
         vectors = np.full((len(rows), k, p), np.nan)
@@ -246,7 +246,7 @@ def _ends(
             vectors[start : start + together][finite] = known
     else:
         block = np.random.default_rng(seed).standard_normal((k, p))
-        first = _projected(np.broadcast_to(block, (len(rows), k, p)), normals)
+        first = projected(np.broadcast_to(block, (len(rows), k, p)), normals)
         vectors = _block_lanczos(lambda at, blocks: sign * multiply(at, blocks), first, free, tolerance, max_products)
     known = np.isfinite(vectors).all(axis=(1, 2))
     products = np.full(vectors.shape, np.nan)
@@ -265,7 +265,7 @@ def _lowest_of(matrices: Floats, normals: Floats, k: int) -> Floats:
     """Return the k lowest eigenvectors (m, k, p) of symmetric matrices, restricted to what is across the normals."""
     if normals.shape[1]:
         # The normals become eigenvectors of the highest eigenvalue.
-        matrices = _projected(_projected(matrices, normals).transpose(0, 2, 1), normals)
+        matrices = projected(projected(matrices, normals).transpose(0, 2, 1), normals)
         beyond = np.linalg.norm(matrices, axis=(1, 2))[:, None, None] + 1
         matrices = matrices + beyond * normals.transpose(0, 2, 1) * normals
     return np.linalg.eigh(matrices)[1].transpose(0, 2, 1)[:, :k]
@@ -340,13 +340,13 @@ def _orthonormal(vectors: Floats, basis: Floats) -> tuple[Floats, Floats]:
     The vectors have been projected once, and are so again: twice is enough (Kahan; Parlett 1980). Where they span
     less than b dimensions, rounding completes the block.
     """
-    vectors = _projected(vectors, basis)
+    vectors = projected(vectors, basis)
     block = np.linalg.qr(vectors.transpose(0, 2, 1))[0].transpose(0, 2, 1)
     # What is nearly dependent loses its direction when it is made orthonormal, so that it is projected once more.
-    block = np.linalg.qr(_projected(block, basis).transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    block = np.linalg.qr(projected(block, basis).transpose(0, 2, 1))[0].transpose(0, 2, 1)
     return block, np.matmul(vectors, block.transpose(0, 2, 1))
 
 
-def _projected(vectors: Floats, basis: Floats) -> Floats:
-    """Return vectors (c, b, p) less their parts along an orthonormal basis (c, j, p)."""
-    return vectors - np.matmul(np.matmul(vectors, basis.transpose(0, 2, 1)), basis)
+def projected(vectors: Floats, basis: Floats) -> Floats:
+    """Return vectors (..., b, p) less their parts along orthonormal bases (..., j, p)."""
+    return vectors - np.matmul(np.matmul(vectors, basis.swapaxes(-1, -2)), basis)

@@ -19,6 +19,7 @@ from topolandscape.landscape.directions import point_rows, unit, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
 from topolandscape.structures import Floats, Integers, Minima
+from topolandscape.structures.network import components
 
 # Points on a segment that is asked for a barrier, and on a ray that is asked where it leads.
 _ON_SEGMENT, _ON_RAY = 9, 15
@@ -399,8 +400,6 @@ def _merged(
     rounding: float | None = None,
 ) -> Integers:
     """Return the labels of `merge_equal`."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
     from scipy.spatial.distance import cdist
 
     m, p = points.shape
@@ -419,8 +418,7 @@ def _merged(
         a, b = one[part], other[part]
         heights = _along(landscape, points[a], values[a], shares * (points[b] - points[a])[:, None])
         same[part] = heights.max(axis=1) <= np.maximum(values[a], values[b]) + np.maximum(noise[a], noise[b])
-    graph = coo_array((np.ones(same.sum()), (one[same], other[same])), shape=(m, m))
-    return _numbered(connected_components(graph, directed=False)[1])
+    return _numbered(components(np.column_stack([one[same], other[same]]), m))
 
 
 def _numbered(labels: Integers) -> Integers:

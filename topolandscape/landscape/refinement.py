@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
 from topolandscape.landscape.curvature import DENSE
 from topolandscape.landscape.following import ASIDE, FLAT, LONGEST, SAME, Followed, Follower, largest_size
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
+from topolandscape.structures.network import components
 
 Mask = NDArray[np.bool_]
 
@@ -215,7 +215,7 @@ class _Refinement:
         ends.units[kept], ends.values[kept] = units[own[kept]], code.birth[own[kept]]
         same = self._labels(ends)
         heads = own[np.unique(same, return_index=True)[1]]
-        labels = _components(np.vstack([np.column_stack([own, heads[same]]), joined]), len(code))
+        labels = components(np.vstack([np.column_stack([own, heads[same]]), joined]), len(code))
         # The lowest of the bars of a minimum did not end at another of them.
         order = np.lexsort((-code.persistence, code.birth, labels))
         self.bars = order[np.unique(labels[order], return_index=True)[1]]  # of each minimum
@@ -229,7 +229,7 @@ class _Refinement:
     def _labels(self, ends: Followed) -> Integers:
         """Return numbers of points, equal for those that are the same or in one valley."""
         pairs = KDTree(ends.units).query_pairs(SAME, output_type="ndarray")
-        labels = _components(pairs, len(ends.units))
+        labels = components(pairs, len(ends.units))
         flat = np.flatnonzero(ends.still & (ends.eigenvalues[:, 0] <= _VALLEY * largest_size(ends.eigenvalues)))
         if len(flat) < 2:
             return labels
@@ -240,7 +240,7 @@ class _Refinement:
         a, b = a[apart], b[apart]
         joined = self._valley(ends.units[a], ends.units[b], ends.values[a])
         more = np.column_stack([labels[a[joined]], labels[b[joined]]])
-        return _components(more, labels.max() + 1)[labels]
+        return components(more, labels.max() + 1)[labels]
 
     def _valley(self, a: Floats, b: Floats, values: Floats) -> Mask:
         """Return which pairs of points lie in one valley: points between them, polished, are a chain as low."""
@@ -280,7 +280,7 @@ class _Refinement:
 
     def _joined(self) -> bool:
         """Return whether each minimum is joined to one of a bar that never ends."""
-        component = _components([link[1:3] for link in self.links], len(self.minima.units))
+        component = components([link[1:3] for link in self.links], len(self.minima.units))
         return bool(np.isin(component, component[self.labels[np.isinf(self.code.death)]]).all())
 
     def _between_basins(self) -> None:
@@ -484,8 +484,3 @@ def _shortest_tree(units: Floats) -> Integers:
     apart = np.linalg.norm(units[:, None] - units, axis=2)
     # A distance of zero is no edge to scipy.
     return np.column_stack(minimum_spanning_tree(apart + 1e-300).nonzero())
-
-
-def _components(pairs: Any, n: int) -> Integers:
-    graph = coo_array((np.ones(len(pairs)), np.reshape(pairs, (-1, 2)).astype(np.int64).T), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -29,7 +29,7 @@ from topolandscape.landscape.links import (
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
 from topolandscape.structures import Floats, Minima, MinimaNetwork
-from topolandscape.structures.network import spanning_tree
+from topolandscape.structures.network import components, spanning_tree
 
 Pair = tuple[int, int]
 
@@ -335,8 +335,9 @@ class Search:
             distances[a, b] = distances[b, a] = math.inf
         result = []
         for link, _ in reversed(ways):
-            component = _component(link[0], [pair for pair in tree if pair != link], len(points))
-            inside, outside = np.flatnonzero(component), np.flatnonzero(~component)
+            labels = components([pair for pair in tree if pair != link], len(points))
+            mine = labels == labels[link[0]]
+            inside, outside = np.flatnonzero(mine), np.flatnonzero(~mine)
             across = distances[np.ix_(inside, outside)]
             places = np.argpartition(across, min(_CANDIDATES, across.size) - 1, axis=None)[:_CANDIDATES]
             rows, columns = np.unravel_index(places[np.isfinite(across.ravel()[places])], across.shape)
@@ -399,13 +400,3 @@ def _with_more(minima: Minima, points: Floats, values: Floats, norms: Floats) ->
         found=np.concatenate([minima.found, np.zeros(m, np.int64)]),
         provenance=minima.provenance,
     )
-
-
-def _component(root: int, edges: Sequence[Pair], m: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(m, m))
-    labels = connected_components(graph, directed=False)[1]
-    return np.asarray(labels == labels[root])

@@ -7,7 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from topolandscape.landscape.curvature import Multiply, Seed, highest_curvatures, lowest_curvatures, multiplier
+from topolandscape.landscape.curvature import (
+    Multiply,
+    Seed,
+    highest_curvatures,
+    lowest_curvatures,
+    multiplier,
+    projected,
+)
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
@@ -63,7 +70,7 @@ def hessian_trace(landscape: Landscape, points: ArrayLike, *, probes: int = 16, 
         return estimate, error
     basis = np.linalg.qr(sketch[finite].transpose(0, 2, 1))[0].transpose(0, 2, 1)
     within = np.einsum("mbp,mbp->m", basis, multiply(finite, basis))
-    rest = signs[1] - np.matmul(np.matmul(signs[1], basis.transpose(0, 2, 1)), basis)
+    rest = projected(signs[1], basis)
     each = np.einsum("mbp,mbp->mb", rest, multiply(finite, rest))
     estimate[finite] = within + each.mean(axis=1)
     error[finite] = each.std(axis=1, ddof=1) / np.sqrt(probes)
@@ -183,7 +190,7 @@ def _tridiagonal(multiply: Multiply, m: int, first: Floats, steps: int) -> tuple
             break
         known = basis[:, :, : step + 1]
         for _ in range(2):  # twice is enough (Parlett 1980)
-            rest = rest - np.einsum("mbs,mbsp->mbp", np.einsum("mbsp,mbp->mbs", known, rest), known)
+            rest = projected(rest[:, :, None], known)[:, :, 0]
         length = np.linalg.norm(rest, axis=2)
         # Where the Krylov space is exhausted what follows is zero and has no weight.
         on = length > _EXHAUSTED * size

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
+from topolandscape.structures.network import components
 
 Mask = NDArray[np.bool_]
 
@@ -198,7 +197,7 @@ def stationary_points(
     every = search.distinct(np.vstack([known, extra]))
     # A cell that is too small to be cut is decided by the point that Newton's method finds in it or next to it.
     if len(undecided) and len(every):
-        near = search.tree(every).query(search.wrapped(undecided[:, :-1]))[0]
+        near = search.unit.tree(every).query(search.unit.units(undecided[:, :-1]))[0]
         undecided = undecided[near > 4 * undecided[:, -1] * np.sqrt(landscape.dimension)]
     if len(every) == 0:
         return _nothing(landscape.dimension, search, len(undecided) + lost)
@@ -213,13 +212,8 @@ class _Search:
         self.bound = None if lipschitz is None else lipschitz * box.sides.max() ** 3
         self.spent = 0
         d = landscape.dimension
+        self.unit = Box(np.zeros(d), np.ones(d), box.periodic)
         self.width = 0.5 / _CELLS[min(d, len(_CELLS)) - 1]
-
-    def wrapped(self, units: Floats) -> Floats:
-        return np.where(self.box.periodic, np.mod(units, 1.0) % 1.0, units)
-
-    def tree(self, units: Floats) -> KDTree:
-        return KDTree(self.wrapped(units), boxsize=np.where(self.box.periodic, 1.0, 0.0))
 
     def gradients(self, units: Floats) -> tuple[Floats, Floats]:
         self.spent += len(units)
@@ -356,9 +350,8 @@ class _Search:
         """Return one of all points that are the same, the one with the smallest gradient."""
         if len(units) == 0:
             return units
-        pairs = self.tree(units).query_pairs(_SAME, output_type="ndarray")
-        shape = (len(units), len(units))
-        labels = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=shape), directed=False)[1]
+        pairs = self.unit.tree(units).query_pairs(_SAME, output_type="ndarray")
+        labels = components(pairs, len(units))
         norms = np.linalg.norm(self.gradients(units)[1], axis=1)
         order = np.lexsort((norms, labels))
         return units[order[np.unique(labels[order], return_index=True)[1]]]
@@ -366,7 +359,7 @@ class _Search:
     def examined(self, units: Floats, flatness: float, undecided: int, missed: int) -> StationaryPoints:
         """Return the points by value, with what is measured at them."""
         d, sides = self.landscape.dimension, self.box.sides
-        units = self.wrapped(units)
+        units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
         values, gradients = self.landscape.gradients(points, progress=False)
         order = np.lexsort((*points.T[::-1], values))

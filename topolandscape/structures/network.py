@@ -403,6 +403,16 @@ class PathProfile:
         return f"PathProfile(minima {a} and {b}, length {self.length:g}, up to {self.highest:g}: {self.word})"
 
 
+def components(pairs: Any, n: int) -> Integers:
+    """Return to which component each of n vertices belongs, (n,), when pairs of them (e, 2) are joined."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.asarray(np.reshape(pairs, (-1, 2)), dtype=np.int64)
+    graph = coo_array((np.ones(len(ends), dtype=bool), ends.T), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
 def spanning_tree(
     ends: Integers, barriers: Floats, m: int, trained: int
 ) -> tuple[list[int], list[tuple[int, list[int]]]]:

@@ -416,7 +416,8 @@ def _sort_runs(values, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _find(parent, node):  # type: ignore[no-untyped-def]
+def root(parent, node):  # type: ignore[no-untyped-def]
+    """Return the root of a node, and halve the way there."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
         node = parent[node]
@@ -436,7 +437,7 @@ def _kruskal(stop_values, one, other, link_values, order):  # type: ignore[no-un
     merges = np.empty((stops, 3), dtype=np.int64)
     count = 0
     for link in order:
-        elder, younger = _find(parent, one[link]), _find(parent, other[link])
+        elder, younger = root(parent, one[link]), root(parent, other[link])
         if elder == younger:
             continue
         if elder > younger:
@@ -497,9 +498,9 @@ def _assemble(leaves, merges, basin, enters):  # type: ignore[no-untyped-def]
     for event in range(saddles + 1):
         for i in range(first[event], first[event + 1]):
             if leaf_at[i] >= 0:
-                points[_find(component, leaf_at[i])] += 1
+                points[root(component, leaf_at[i])] += 1
         if event < saddles:
-            younger, elder = _find(component, merges[event, 0]), _find(component, merges[event, 1])
+            younger, elder = root(component, merges[event, 0]), root(component, merges[event, 1])
             for side in (younger, elder):
                 parent[node[side]] = leaves + event
                 size[node[side]] = points[side]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from topolandscape.structures import Floats, Integers
+from topolandscape.structures.network import components
 
 Search = Literal["auto", "tree", "brute", "approximate"]
 
@@ -49,8 +50,8 @@ def neighbour_edges(
         facts |= {"seed": seed, "recall": recall}
     else:
         neighbours = _searcher(centred, search)(centred, k + 1)[1]
-    edges, components, links = _joined(centred, _union(neighbours, k), connect)
-    return edges, facts | {"components": components, "added_links": links}
+    edges, count, links = _joined(centred, _union(neighbours, k), connect)
+    return edges, facts | {"components": count, "added_links": links}
 
 
 def _searcher(points: Floats, search: Search) -> Callable[[Floats, int], tuple[Floats, Integers]]:
@@ -107,37 +108,29 @@ def _joined(points: Floats, edges: Integers, connect: bool) -> tuple[Integers, i
     Shortest links between components, round by round (Boruvka 1926).
     """
     n, before = len(points), len(edges)
-    components, label = _components(n, edges)
-    first = components
-    while connect and components > 1:
-        edges = np.concatenate([edges, _shortest_links(points, label, components)])
-        components, label = _components(n, edges)
-    if components > 1:
+    label = components(edges, n)
+    first = count = int(label.max()) + 1
+    while connect and count > 1:
+        edges = np.concatenate([edges, _shortest_links(points, label, count)])
+        label = components(edges, n)
+        count = int(label.max()) + 1
+    if count > 1:
         largest = int(np.bincount(label).max())
         warnings.warn(
-            f"the graph has {components} components (the largest holds {largest} of {n} points); each gives an "
+            f"the graph has {count} components (the largest holds {largest} of {n} points); each gives an "
             "essential bar. Use a larger k, or connect=True.",
             stacklevel=4,
         )
     return unique_rows(edges, n), first, len(edges) - before
 
 
-def _components(n: int, edges: Integers) -> tuple[int, Integers]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    components, label = connected_components(graph, directed=False)
-    return int(components), label
-
-
-def _shortest_links(points: Floats, label: Integers, components: int) -> Integers:
+def _shortest_links(points: Floats, label: Integers, count: int) -> Integers:
     """Return the shortest link of each component but the largest to any other, without those that close a cycle."""
     nearest = _searcher(points, "tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute")
     members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     largest = int(np.argmax([len(rows) for rows in members]))
     links: list[tuple[float, int, int]] = []
-    for component in range(components):
+    for component in range(count):
         if component == largest:
             continue
         rows = members[component]
@@ -154,7 +147,7 @@ def _shortest_links(points: Floats, label: Integers, components: int) -> Integer
         links.append((float(distances[row, column]), one, other))
 
     # Components at equal distances may choose links in a circle, so union-find has the last word.
-    joined = np.arange(components)
+    joined = np.arange(count)
     kept = []
     for _, one, other in sorted(links):
         here, there = joined[label[one]], joined[label[other]]

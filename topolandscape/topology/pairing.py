@@ -19,6 +19,7 @@ from topolandscape.structures import GradientField, GridComplex, Integers, Morse
 from topolandscape.topology.critical import Critical, entry
 from topolandscape.topology.flow import ends_down, ends_up
 from topolandscape.topology.gradient import above, facets_into, is_critical
+from topolandscape.topology.merge import root
 
 
 def pairs_of_complex(morse: MorseComplex) -> Integers:
@@ -108,20 +109,12 @@ def _reduce_between(partner: Integers, index: Integers, k: int, higher: Integers
 
 
 @njit(cache=True)
-def _root(parent, node):  # type: ignore[no-untyped-def]
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@njit(cache=True)
 def join_from_below(count, rows, ends):  # type: ignore[no-untyped-def]
     """Pair each of `rows`, upwards, with the later of the two components that it joins; -1 is before all."""
     parent = np.arange(count + 1)  # numbers are raised by one
     paired = np.full(len(rows), -1, dtype=np.int64)
     for i in range(len(rows)):
-        elder, younger = _root(parent, ends[i, 0] + 1), _root(parent, ends[i, 1] + 1)
+        elder, younger = root(parent, ends[i, 0] + 1), root(parent, ends[i, 1] + 1)
         if elder != younger:
             elder, younger = min(elder, younger), max(elder, younger)
             parent[younger] = elder
@@ -136,7 +129,7 @@ def join_from_above(count, rows, ends):  # type: ignore[no-untyped-def]
     paired = np.full(len(rows), -1, dtype=np.int64)
     for i in range(len(rows) - 1, -1, -1):
         one, other = ends[i, 0], ends[i, 1]
-        elder, younger = _root(parent, one if one >= 0 else count), _root(parent, other if other >= 0 else count)
+        elder, younger = root(parent, one if one >= 0 else count), root(parent, other if other >= 0 else count)
         if elder != younger:
             elder, younger = max(elder, younger), min(elder, younger)
             parent[younger] = elder
