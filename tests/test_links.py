@@ -15,7 +15,9 @@ import topolandscape as tl
 from topolandscape import Landscape
 from topolandscape.landscape.links import (
     Link,
+    Starts,
     beside,
+    climbs,
     crossings,
     descents,
     dips,
@@ -29,7 +31,7 @@ from topolandscape.landscape.links import (
 from topolandscape.landscape.minima import minima
 from topolandscape.landscape.network import joining, minima_network
 from topolandscape.structures import Minima
-from topolandscape.structures.network import spanning_tree
+from topolandscape.structures.network import escapes, spanning_tree
 
 WAVES = Landscape.from_function(lambda x: torch.sin(3 * x[:, 0]) * torch.cos(2 * x[:, 1]) + 0.1 * x[:, 0], 2)
 # Minima at (-1, 0) and (1, 0) with loss 0, a saddle at (0, 0) with loss 1.
@@ -113,6 +115,32 @@ def test_descents_from_dips_keep_to_their_steps_and_below_their_ceilings():
         assert fine(waves, way).max() <= ceiling
 
 
+def test_a_descent_that_comes_to_rest_at_a_saddle_goes_on_to_a_minimum():
+    # On the line x = 0, which is an axis of symmetry, all gradients lead to the saddle.
+    start = Starts(np.array([[0.0, 0.8], [-0.5, 0.1]]), np.full(2, 0.05), np.full(2, 3.0))
+    ways, norms = descents(TWO_WELLS, start, gradient_tolerance=1e-8, max_evaluations=1000)
+    assert norms.max() <= 1e-8
+    np.testing.assert_allclose(np.abs([way[-1] for way in ways]), [[1.0, 0.0]] * 2, atol=1e-7)
+    assert np.array_equal(ways[0][0], [0.0, 0.8])
+    assert fine(TWO_WELLS, ways[0]).max() <= 3.0
+
+
+def test_climbs_find_the_saddles_around_a_minimum_below_their_ceiling():
+    """Three-hump camel: from the middle minimum at 0 to the saddles at (+-1.07, -+0.53), with loss 0.877."""
+    camel = Landscape.from_function(tl.zoo.functions["three_hump_camel"].function, 2)
+    middle = {"minima": np.zeros((1, 2)), "births": np.zeros(1), "reach": np.array([1.0])}
+    found = climbs(camel, **middle, ceilings=np.array([1.0]), gradient_tolerance=1e-8, noise=0.0)
+    assert [row for row, _ in found] == [0, 0]
+    # The gradient vanishes where y = -x / 2 and x^4 - 4.2 x^2 + 3.5 = 0.
+    x = np.sqrt(2.1 - np.sqrt(2.1**2 - 3.5))
+    np.testing.assert_allclose(sorted(top.point[0] for _, top in found), [-x, x], atol=1e-7)
+    np.testing.assert_allclose([top.point[1] for _, top in found], [-top.point[0] / 2 for _, top in found], atol=1e-7)
+    for _, top in found:
+        assert np.abs(camel.gradients(top.point[None])[1]).max() < 1e-7
+        assert top.aside @ top.point > 0  # away from the minimum
+    assert climbs(camel, **middle, ceilings=np.array([0.8]), gradient_tolerance=1e-8, noise=0.0) == []
+
+
 def test_where_there_is_no_saddle_none_is_reached():
     bowl = Landscape.from_function(lambda x: (x**2).sum(1), 2)
     links = measured(bowl, [np.array([[-1.0, 0.0], [0.0, 1.5], [1.0, 0.0]])])
@@ -163,37 +191,65 @@ def test_resampled_points_lie_on_the_path():
 # --------------------------------------------------------------------------------------------------------------
 
 
+def lowest_ways(m, ends, barriers):
+    """Return the lowest highest barrier on any way, between all pairs (Floyd and Warshall)."""
+    lowest = np.full((m, m), np.inf)
+    lowest[tuple(ends.T)] = barriers
+    lowest = np.minimum(lowest, lowest.T)
+    for k in range(m):
+        lowest = np.minimum(lowest, np.maximum(lowest[:, k, None], lowest[None, k, :]))
+    return lowest
+
+
 @given(m=st.integers(2, 9), trained=st.integers(1, 9), share=st.floats(0.2, 1.0), seed=st.integers(0, 10**6))
 def test_spanning_trees_are_those_of_scipy_and_their_ways_the_lowest(m, trained, share, seed):
     rng, trained = np.random.default_rng(seed), min(trained, m)
     pairs = np.array([(a, b) for a in range(m) for b in range(a + 1, m)])
     ends = pairs[rng.permutation(len(pairs))[: max(1, int(share * len(pairs)))]]
     barriers = 1.0 + rng.permutation(len(ends))
-    tree, ways = spanning_tree(ends, barriers, m, trained)
+    kept = rng.permutation(m) < trained
+    tree, ways = spanning_tree(ends, barriers, m, kept)
     graph = coo_array((barriers, ends.T), shape=(m, m))
     assert sorted(barriers[tree]) == sorted(minimum_spanning_tree(graph).data)
     assert (np.diff(barriers[tree]) > 0).all()
 
-    # The lowest highest barrier on any way, between all pairs (Floyd and Warshall).
-    lowest = np.full((m, m), np.inf)
-    lowest[tuple(ends.T)] = barriers
-    lowest = np.minimum(lowest, lowest.T)
-    for k in range(m):
-        lowest = np.minimum(lowest, np.maximum(lowest[:, k, None], lowest[None, k, :]))
+    lowest = lowest_ways(m, ends, barriers)
     links = {frozenset(ends[row].tolist()): barriers[row] for row in tree}
     for row, way in ways:
         assert row in tree
-        assert [minimum < trained for minimum in way] == [True, *[False] * (len(way) - 2), True]
+        assert kept[way].tolist() == [True, *[False] * (len(way) - 2), True]
         assert max(links[frozenset(step)] for step in pairwise(way)) == barriers[row] == lowest[way[0], way[-1]]
-    within = lowest[:trained, :trained].copy()
+    within = lowest[np.ix_(kept, kept)]
     np.fill_diagonal(within, 0.0)
     components = len(np.unique(np.isfinite(within), axis=0))
     assert len(ways) == trained - components
 
 
 def test_infinite_barriers_join_nothing():
-    tree, ways = spanning_tree(np.array([[0, 1], [1, 2]]), np.array([np.inf, 1.0]), 3, 3)
+    tree, ways = spanning_tree(np.array([[0, 1], [1, 2]]), np.array([np.inf, 1.0]), 3, np.ones(3, bool))
     assert (tree, ways) == ([1], [(1, [1, 2])])
+
+
+@given(m=st.integers(2, 9), trained=st.integers(1, 9), share=st.floats(0.2, 1.0), seed=st.integers(0, 10**6))
+def test_minima_are_left_over_the_lowest_pass_to_any_lower_one(m, trained, share, seed):
+    rng, trained = np.random.default_rng(seed), min(trained, m)
+    pairs = np.array([(a, b) for a in range(m) for b in range(a + 1, m)])
+    ends = pairs[rng.permutation(len(pairs))[: max(1, int(share * len(pairs)))]]
+    barriers = 5.0 + rng.permutation(len(ends))
+    values = rng.integers(0, 4, size=m).astype(float)
+    lowest = lowest_ways(m, ends, barriers)
+    links = {frozenset(pair): row for row, pair in enumerate(ends.tolist())}
+    found = escapes(ends, barriers, values, trained)
+    left = {}
+    for row, way in found:
+        left[way[0]] = barriers[row]
+        assert max((links[frozenset(step)] for step in pairwise(way)), key=barriers.__getitem__) == row
+        below = [(values[minimum], minimum) < (values[way[0]], way[0]) for minimum in way]
+        assert below == [False] * (len(way) - 1) + [True]
+    # Straight from the definition: the lowest of the highest barriers on ways to what is lower.
+    for minimum in range(trained):
+        lower = [other for other in range(m) if (values[other], other) < (values[minimum], minimum)]
+        assert left.get(minimum, np.inf) == min((lowest[minimum, other] for other in lower), default=np.inf)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -222,7 +278,7 @@ def assert_same(one, other):
     assert all(np.array_equal(a, b) for a, b in zip(one.paths, other.paths, strict=True))
     for name in ("points", "values", "gradient_norm", "found"):
         assert np.array_equal(getattr(one.minima, name), getattr(other.minima, name)), name
-    for name in ("round", "evaluations", "explored", "left", "pairs_tried"):
+    for name in ("round", "evaluations", "explored", "left", "pairs_tried", "climbed"):
         assert one.provenance[name] == other.provenance[name], name
     # All of the curve but the seconds.
     curves = (np.array(network.provenance["curve"])[:, 1:] for network in (one, other))
@@ -252,9 +308,9 @@ def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
             *_, end = joining(landscape, networks[-1], explore=0, progress=False)
             assert_same(end, networks[-1])
         # New pairs are not tried near the end.
-        late = next((row for row, count in enumerate(spent) if count >= 0.9 * budget), len(spent) - 1)
+        late = next((row for row, count in enumerate(spent) if count >= 0.95 * budget), len(spent) - 1)
         assert networks[-1].provenance["explored"] == networks[late].provenance["explored"]
-        assert bool(networks[-1].provenance["explored"]) == (0.7 * budget > counts[0])
+        assert bool(networks[-1].provenance["explored"]) == (0.85 * budget > counts[0])
         for begun in networks[:-1][::4]:
             # What others evaluate between two rounds is not counted.
             with_others = joining(landscape, begun, evaluations=budget, progress=False)
@@ -286,8 +342,8 @@ def test_minima_met_on_the_way_have_accuracies():
     module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh(), torch.nn.Linear(2, 2)).double()
     classes = (inputs[:, 0] * inputs[:, 1] > 0).astype(int)
     landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weight_decay=0.02, form="loop")
-    found = minima(landscape, 2, seed=0, steps=60, curvatures=1, progress=False)
-    network = minima_network(landscape, found, points=(9,), steps=20, rounds=1, progress=False)
+    found = minima(landscape, 3, seed=0, steps=60, curvatures=1, progress=False)
+    network = minima_network(landscape, found, points=(9,), steps=20, rounds=2, progress=False)
     assert len(network) > network.trained
     np.testing.assert_allclose(network.minima.accuracy, landscape.accuracies(network.minima.points)[1])
 

@@ -1,4 +1,4 @@
-"""Networks of minima: reduced to the trained ones they keep every lowest way, and their witnesses can be checked."""
+"""Networks of minima: reduced they keep every lowest way and their bars, and their witnesses can be checked."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import topolandscape as tl
-from topolandscape.structures import PASSES, Minima, MinimaNetwork, SimplicialComplex
+from topolandscape.structures import PASSES, Minima, MinimaNetwork
 
 
 def minima_at(points, values=None):
@@ -51,19 +51,37 @@ def lowest_ways(network):
 
 
 @given(networks())
-def test_the_lowest_ways_between_trained_minima_stay(network):
+def test_the_lowest_ways_between_what_is_kept_stay(network):
     reduced, t = network.reduced(), network.trained
-    assert len(reduced) == reduced.trained == t
-    ways = lowest_ways(network)[:t, :t]
+    assert reduced.trained == t
+    assert np.array_equal(reduced.minima.points[:t], network.minima.points[:t])
+    places = {tuple(point): row for row, point in enumerate(network.minima.points)}
+    kept = [places[tuple(point)] for point in reduced.minima.points]
+    assert kept == sorted(set(kept))
+    ways = lowest_ways(network)[np.ix_(kept, kept)]
     assert np.array_equal(lowest_ways(reduced), ways)
     roots = len(np.unique(np.isfinite(ways), axis=0))
-    assert len(reduced.ends) == t - roots  # a spanning forest
+    assert len(reduced.ends) == len(kept) - roots  # a spanning forest
 
-    ends = np.argwhere(np.triu(np.isfinite(ways), 1))
-    whole = SimplicialComplex((np.arange(t)[:, None], ends), (network.minima.values[:t], ways[tuple(ends.T)]))
-    one, other = tl.barcode(whole), tl.barcode(reduced)
-    assert np.array_equal(one.birth, other.birth)
-    assert np.array_equal(one.death, other.death)
+
+@given(networks())
+def test_bars_are_those_of_trained_minima_and_end_at_any_lower_one(network):
+    """Straight from the definition: the lowest highest barrier on a way to what is lower, of equal ones the first."""
+    code, values, ways = tl.barcode(network), network.minima.values, lowest_ways(network)
+    expected = []
+    for minimum in range(network.trained):
+        lower = [k for k in range(len(network)) if (values[k], k) < (values[minimum], minimum)]
+        expected.append((values[minimum], min((ways[minimum, k] for k in lower), default=np.inf)))
+    # Where no trained minimum is the lowest of what is joined to it, the bar that does not end belongs to another.
+    for reached in np.unique(np.isfinite(ways[: network.trained]), axis=0):
+        lowest = min(np.flatnonzero(reached), key=lambda k: (values[k], k))
+        if lowest >= network.trained:
+            expected.append((values[lowest], np.inf))
+    expected = sorted((birth, death) for birth, death in expected if death > birth)
+    assert sorted(zip(code.birth, code.death, strict=True)) == expected
+    reduced = tl.barcode(network.reduced())
+    assert np.array_equal(reduced.birth, code.birth)
+    assert np.array_equal(reduced.death, code.death)
 
 
 @given(networks())
@@ -73,7 +91,7 @@ def test_a_reduced_pass_is_witnessed_by_the_paths_on_its_way(network):
     places = {tuple(point): row for row, point in enumerate(network.minima.points)}
     for row, path in enumerate(reduced.paths):
         way = [places[tuple(point)] for point in path if tuple(point) in places]
-        assert [way[0], way[-1]] == reduced.ends[row].tolist()
+        assert np.array_equal(network.minima.points[[way[0], way[-1]]], reduced.minima.points[reduced.ends[row]])
         passed = [known[min(a, b), max(a, b)] for a, b in pairwise(way)]
         assert len(path) == 1 + sum(len(network.paths[k]) - 1 for k in passed)
         assert reduced.barriers[row] == network.barriers[passed].max()

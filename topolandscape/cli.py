@@ -307,8 +307,8 @@ def _lines_of_samples(run: Run) -> Iterator[str]:
 
 def _json_of_minima(run: Run) -> dict[str, Any]:
     network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    trained, known = network.reduced(), network.minima
-    words = Counter(trained.passes[row] for row in code.death_simplex if row >= 0)
+    reduced, known = network.reduced(), network.minima
+    words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
     return {
         "minima": [
             {
@@ -327,7 +327,7 @@ def _json_of_minima(run: Run) -> dict[str, Any]:
         "others": len(network) - network.trained,
         "diverged": _diverged(run),
         "bars": [
-            row | {"pass": None if edge < 0 else trained.passes[edge]}
+            row | {"pass": None if edge < 0 else reduced.passes[edge]}
             for row, edge in zip(_rows(code), code.death_simplex, strict=True)
         ],
         "highest_passes": {word: words[word] for word in PASSES},
@@ -336,25 +336,27 @@ def _json_of_minima(run: Run) -> dict[str, Any]:
 
 def _lines_of_minima(run: Run) -> Iterator[str]:
     network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    trained = network.reduced()
+    reduced, trained = network.reduced(), network.minima.rows(slice(network.trained))
     yield repr(network)
-    yield trained.table(code)
-    if without := len(trained) - len(code):
+    yield reduced.table(code)
+    if without := len(trained) - int((code.birth_vertex < len(trained)).sum()):
         yield f"{without} of {len(trained)} minima have no bar: a path leads from them to a lower one without climbing"
+    if (code.birth_vertex >= len(trained)).any():
+        yield f"minima from {len(trained)} on were not trained but met on the way, and are lower than those"
     ending = code.persistence[~code.essential]
     if len(ending):
         yield (
             f"{len(ending)} bar{'s' * (len(ending) > 1)} that end: sum of lengths {ending.sum():.6g}, "
             f"mean {ending.mean():.6g}, longest {ending.max():.6g}"
         )
-        words = Counter(trained.passes[row] for row in code.death_simplex if row >= 0)
+        words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
         yield "their highest passes: " + ", ".join(
             f"{words[word]} {plural if words[word] != 1 else word}" for word, plural in _PLURALS.items()
         )
         yield "deaths are upper bounds: there may be lower passes that were not found"
     if (groups := int(code.essential.sum())) > 1:
         yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
-    if (descents := int(trained.minima.found.sum())) > len(trained):
+    if (descents := int(trained.found.sum())) > len(trained):
         where = f"{len(trained)} different points" if len(trained) > 1 else "1 point"
         yield f"{descents} descents ended in {where}"
     if "modulo_symmetry" in network.minima.provenance:
@@ -363,7 +365,7 @@ def _lines_of_minima(run: Run) -> Iterator[str]:
         rows = ", ".join(map(str, diverged))
         said = "descent diverged and is" if len(diverged) == 1 else "descents diverged and are"
         yield f"{len(diverged)} {said} left out: {rows}, counted from 0"
-    weak = Counter(word for word in trained.minima.stationary if word != "minimum")
+    weak = Counter(word for word in trained.stationary if word != "minimum")
     if weak:
         counts = ", ".join(f"{count} {word}" for word, count in weak.items())
         yield f"{weak.total()} of {len(trained)} are no strict minima: {counts}"

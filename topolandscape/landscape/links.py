@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.passes import highest_on, lower_paths
-from topolandscape.landscape.polishing import noise_at, polish
+from topolandscape.landscape.polishing import dot, noise_at, polish
 from topolandscape.landscape.saddles import saddles
 from topolandscape.structures import Floats
 
@@ -28,6 +30,13 @@ AS_HIGH = 1e-3
 _CLOSELY = 1e-6
 # How far from a saddle its descents begin, and how long their steps are, in lengths of the segments around the top.
 _ASIDE, _STEP = 0.05, 0.5
+
+# Directions in which a minimum is climbed from, both ways; what part of the way up a climb begins at, if the loss
+# rises as its curvature says; and how near saddles are one, in first steps.
+_CLIMBED, _FIRST_RISE, _SAME = 8, 0.003, 0.1
+# How many saddles a descent leaves, and how closely the curvature is looked at that tells one from a minimum.
+_SADDLES_LEFT = 3
+_SOFTEST: dict[str, Any] = {"seed": 0, "tolerance": 3e-5, "max_products": 200}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +173,65 @@ def tops(
     ]
 
 
+def climbs(
+    landscape: Landscape,
+    minima: Floats,
+    births: Floats,
+    ceilings: Floats,
+    reach: Floats,
+    *,
+    gradient_tolerance: float,
+    noise: float,
+) -> list[tuple[int, Top]]:
+    """Climb from minima along their softest directions, both ways, to saddles below a ceiling.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    minima, births
+        Where, (m, p), and their losses, (m,).
+    ceilings
+        Losses above which a climb from each is given up, (m,).
+    reach
+        How far from each a climb may begin, (m,).
+    gradient_tolerance, noise
+        As for `tops`.
+
+    Returns
+    -------
+    list
+        The saddles, each once: the row of the minimum from which it was reached, and the saddle, its step aside leading
+        away from there.
+    """
+    m, p = minima.shape
+    k = min(_CLIMBED, p)
+    lowest = lowest_curvatures(landscape, minima, k, seed=0, tolerance=1e-4, max_products=400)
+    ways = np.concatenate([lowest.vectors, -lowest.vectors], axis=1).reshape(-1, p)
+    curved = np.maximum(np.tile(lowest.values, 2), np.finfo(float).tiny)
+    steps = np.minimum(np.sqrt(2 * _FIRST_RISE * (ceilings - births)[:, None] / curved), reach[:, None]).ravel()
+    origin = np.repeat(np.arange(m), 2 * k)
+    found = saddles(
+        landscape,
+        minima[origin] + steps[:, None] * ways,
+        ways,
+        tolerance=gradient_tolerance,
+        radius=steps,
+        ceiling=ceilings[origin],
+        noise=noise,
+    )
+    result: list[tuple[int, Top]] = []
+    for row in np.flatnonzero(found.verified & (found.values < ceilings[origin])):
+        point = found.points[row]
+        if any(np.linalg.norm(top.point - point) <= _SAME * steps[row] for _, top in result):
+            continue
+        away = point - minima[origin[row]]
+        longest = _STEP * float(np.linalg.norm(away))
+        aside = _ASIDE * longest * (-1.0 if found.direction[row] @ away < 0 else 1.0) * found.direction[row]
+        result.append((int(origin[row]), Top(point, float(found.values[row]), noise, aside, longest)))
+    return result
+
+
 def beside(found: Sequence[Top]) -> Starts:
     """Return where to go down from saddles: of each, to the side of the first point of its link, then to the other."""
     return Starts(
@@ -216,22 +284,39 @@ def descents(
 ) -> tuple[list[Floats], Floats]:
     """Go down to minima; return the ways (k, p) there and the gradient norms (m,) at their ends.
 
-    Of each way as few points are kept as keep its highest loss below its ceiling.
+    A descent that comes to rest at a saddle goes on from there. Of each way as few points are kept as keep its highest
+    loss below its ceiling.
     """
-    ended = polish(
-        landscape,
-        starts.points,
-        tolerance=gradient_tolerance,
-        max_evaluations=max_evaluations,
-        longest=starts.longest,
-        trails=True,
-        noise=noise,
-        progress=False,
-    )
-    ways: list[Floats] = list(ended.trails)
+    trails: list[Floats] = [start[None] for start in starts.points]
+    norms = np.full(len(trails), np.inf)
+    going, points = list(range(len(trails))), starts.points
+    for _ in range(_SADDLES_LEFT + 1):
+        ended = polish(
+            landscape,
+            points,
+            tolerance=gradient_tolerance,
+            max_evaluations=max_evaluations,
+            longest=starts.longest[going],
+            trails=True,
+            noise=noise,
+            progress=False,
+        )
+        norms[going] = ended.gradient_norm
+        for row, trail in zip(going, ended.trails, strict=True):
+            trails[row] = joined(trails[row], trail)
+        lowest = lowest_curvatures(landscape, ended.points, **_SOFTEST)
+        down = (lowest.values[:, 0] < -lowest.residuals[:, 0]) & (ended.gradient_norm <= gradient_tolerance)
+        if not down.any():
+            break
+        going, aside = [row for row, on in zip(going, down, strict=True) if on], lowest.vectors[down, 0]
+        aside *= np.where(dot(aside, landscape.gradients(ended.points[down], progress=False)[1]) > 0, -1.0, 1.0)[
+            :, None
+        ]
+        points = ended.points[down] + starts.longest[going, None] * aside
+    ways = list(trails)
     left = list(range(len(ways)))
     for count in _KEPT:
-        few = {row: ended.trails[row][_spread(len(ended.trails[row]), count)] for row in left}
+        few = {row: trails[row][_spread(len(trails[row]), count)] for row in left}
         links = measured(landscape, list(few.values()))
         for (row, way), link in zip(few.items(), links, strict=True):
             ways[row] = way
@@ -239,7 +324,7 @@ def descents(
                 left.remove(row)
         if not left:
             break
-    return ways, ended.gradient_norm
+    return ways, norms
 
 
 def dips(landscape: Landscape, links: Sequence[Link], *, cuts: int = 8) -> list[list[Dip]]:

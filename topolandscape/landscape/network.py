@@ -23,13 +23,13 @@ Pairs = Literal["tree", "all"] | ArrayLike
 
 # Rounds, where nothing else ends the search.
 _MOST_ROUNDS = 100
-# Most links that are worked on in a round, and most new pairs that are joined in it. Few: what is found in one round
-# tells where the next should look.
-_LINKS, _NEW_PAIRS = 4, 15
+# Most links that are worked on in a round, most minima that are climbed from, and most new pairs that are joined in it.
+# Few: what is found in one round tells where the next should look.
+_LINKS, _MINIMA, _NEW_PAIRS = 4, 4, 15
 # Evaluations that such a round takes, roughly, and the share of what is allowed that it should not exceed.
 _TAKES, _ROUND = 70_000, 0.1
 # Shares of what is allowed after which no new pairs are tried: while there are links to refine, and else.
-_EXPLORING, _IDLE = 0.7, 0.9
+_EXPLORING, _IDLE = 0.85, 0.95
 
 
 def minima_network(
@@ -67,9 +67,9 @@ def minima_network(
         As for `lower_paths`.
     explore
         In how many rounds new pairs across the cuts of the highest passes are tried, if `pairs` is ``"tree"``: as long
-        as less than 70 % of `rounds`, `seconds` and `evaluations` is used up (90 % where there is nothing to refine),
-        since what is found has to be refined, and the sum of the bars has fallen by a thousandth in the last three
-        rounds.
+        as less than 85 % of `rounds`, `seconds` and `evaluations` is used up (95 % where there is nothing to refine),
+        since what is found has to be refined, and the second half of all evaluations has lowered the sum of the bars by
+        a hundredth.
     saddle
         Whether the highest passes are refined until they are saddles of index one, a few of them in each round.
     gradient_tolerance
@@ -220,9 +220,10 @@ def joining(
         # Others may evaluate between two rounds.
         before, part = engine.evaluations, size()
         refined = saddle and search.refine(max(1, round(part * _LINKS)))
+        climbed = saddle and search.climb(max(1, round(part * _MINIMA)))
         tried = explored and used() < (_EXPLORING if refined else _IDLE)
         tried = tried and search.explore(max(1, round(part * _NEW_PAIRS)))
-        if not (refined or tried):
+        if not (refined or climbed or tried):
             break
         search.round += 1
         search.evaluations += engine.evaluations - before

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, pairwise, zip_longest
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import chain, pairwise
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topolandscape.landscape.links import (
     AS_HIGH,
     VERIFIED,
     Dip,
     Link,
+    Starts,
     beside,
+    climbs,
     crossings,
     descents,
     dips,
@@ -28,10 +32,15 @@ from topolandscape.landscape.links import (
 )
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
-from topolandscape.structures import Floats, Minima, MinimaNetwork
-from topolandscape.structures.network import components, spanning_tree
+from topolandscape.structures import Floats, Integers, Minima, MinimaNetwork
+from topolandscape.structures.network import components, escapes
 
 Pair = tuple[int, int]
+# Two minima that are to be joined, and a path between them from which to begin.
+Gap = tuple[int, int, Floats]
+# Of a trained minimum: how long it is, the highest link on the lowest way to a lower minimum, and that way.
+Bar = tuple[float, Pair, list[int]]
+Offer = TypeVar("Offer", int, Pair)
 
 # What can be done with a link that is no verified saddle: take it apart at its dips, look for the saddle near its top,
 # bend it with twice the points. Long links are taken apart first.
@@ -39,10 +48,13 @@ _APART, _SADDLE, _FINER = "apart", "saddle", "finer"
 _LONG, _SHORT = [_APART, _SADDLE, _FINER], [_SADDLE, _APART, _FINER]
 # Links of each way that may be worked on in a round.
 _OF_EACH_WAY = 2
+# How many times as far as the highest link of a bar one beside it may rise that is worth a look.
+_PROMISING = 2.0
 # New pairs across each cut that are looked at, and points on the segment between them.
 _CANDIDATES, _ON_SEGMENT = 24, 5
-# New pairs are not tried when in so many rounds the sum of the bars has fallen by no more than this share of it.
-_FUTILE, _LITTLE = 3, 1e-3
+# New pairs are not tried when the second half of all evaluations has lowered the sum of the bars by no more than this
+# share of it.
+_LITTLE = 0.01
 # Longest step of a descent from a dip, in segments of the link.
 _SHARE = 0.5
 # Trained minima at which, and between which, the rounding of losses is measured.
@@ -85,6 +97,7 @@ class Search:
         self._links: dict[Pair, Link] = {}
         self._left: dict[Pair, list[str]] = {}  # what can still be done with each link
         self._pairs_tried: set[Pair] = set()
+        self._climbed: set[int] = set()
         self.round, self._explored, self.evaluations = 0, 0, 0
         self._curve: list[list[float]] = []
         if isinstance(start, MinimaNetwork):
@@ -96,6 +109,7 @@ class Search:
                 )
                 self._left[pair] = list(state["left"][row])
             self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
+            self._climbed = set(state["climbed"])
             self.round, self._explored = state["round"], state["explored"]
             self.evaluations = state["evaluations"]
             self._curve = [list(row) for row in state["curve"]]
@@ -121,30 +135,25 @@ class Search:
                 "explored": self._explored,
                 "left": [self._left[pair] for pair in order],
                 "pairs_tried": sorted(self._pairs_tried),
+                "climbed": sorted(self._climbed),
                 "curve": self._curve,
             },
         )
 
     def note(self, begun: float) -> None:
         """Add a row to the curve."""
-        lowest = self._minima.values[: self.trained].copy()
-        component = np.arange(self.trained)
-        total, verified = 0.0, 0
-        for pair, way in self._spanning()[1]:
-            # Elder rule: the component whose lowest minimum is higher ends here.
-            a, b = component[way[0]], component[way[-1]]
-            total += self._links[pair].barrier - max(lowest[a], lowest[b])
-            verified += self._links[pair].word == VERIFIED
-            lowest[a] = min(lowest[a], lowest[b])
-            component[component == b] = a
+        bars = self._bars()
+        total = sum(length for length, _, _ in bars)
+        verified = sum(self._links[pair].word == VERIFIED for _, pair, _ in bars)
         self._curve.append([time.monotonic() - begun, float(total), float(verified), float(self.evaluations)])
 
-    def _spanning(self) -> tuple[list[Pair], list[tuple[Pair, list[int]]]]:
-        """Return the spanning tree, and for each bar of the given minima its highest link and the way over it."""
+    def _bars(self) -> list[Bar]:
+        """Return the bars of the trained minima, the longest first: length, highest link, and the way over it."""
         pairs = sorted(self._links)
-        barriers = np.array([self._links[pair].barrier for pair in pairs])
-        tree, ways = spanning_tree(np.array(pairs).reshape(-1, 2), barriers, len(self._minima), self.trained)
-        return [pairs[row] for row in tree], [(pairs[row], way) for row, way in ways]
+        barriers, values = np.array([self._links[pair].barrier for pair in pairs]), self._minima.values
+        found = escapes(np.array(pairs).reshape(-1, 2), barriers, values, self.trained)
+        bars = [(float(barriers[row] - values[way[0]]), pairs[row], way) for row, way in found]
+        return sorted(bars, key=lambda bar: -bar[0])
 
     # ---------------------------------------------------------------------------------------------- what is added
 
@@ -156,7 +165,8 @@ class Search:
         path = joined(joined(points[a][None], link.points), points[b][None])
         if a > b:
             a, b, path = b, a, path[::-1]
-        barrier = max(link.barrier, *self._minima.values[[a, b]])
+        # The highest point of a path is one of many that are equal but for rounding, and a saddle is one point.
+        barrier = max(link.barrier + self._noise * (link.word != VERIFIED), *self._minima.values[[a, b]])
         known = self._links.get((a, b))
         # How exactly the highest loss of a path is known decides nothing against a saddle.
         margin = AS_HIGH * max(barrier - self._minima.values[[a, b]].max(), 0.0) + 1e-7 * abs(barrier)
@@ -224,16 +234,20 @@ class Search:
 
     def refine(self, most: int) -> bool:
         """Work on the highest links of some ways, so many at most; return whether there was anything to do."""
+        bars = self._bars()
         ranks: list[list[Pair]] = [[] for _ in range(_OF_EACH_WAY)]
-        for _, way in reversed(self._spanning()[1]):
+        for _, highest, way in bars:
             links = sorted(
                 ((min(step), max(step)) for step in pairwise(way)), key=lambda pair: -self._links[pair].barrier
             )
             # Where nothing can be done with the highest, what is below it does not matter.
-            if self._left[links[0]]:
+            if self._left[highest]:
                 for rank, pair in zip(ranks, links, strict=False):
                     rank.append(pair)
         chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:most]
+        settled = [bar for bar in bars if not self._left[bar[1]]]
+        others = [self._others(link, way[0]) for _, link, way in settled]
+        chosen += _in_turns(settled, others, most - len(chosen), but=chosen)
         doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
         for pair in chosen:
             doing[self._left[pair].pop(0)].append(pair)
@@ -242,19 +256,43 @@ class Search:
         for pair, own in zip(doing[_APART], cut, strict=True):
             if not own and self._left[pair]:
                 doing[self._left[pair].pop(0)].append(pair)
-        gaps = [gap for gap in self._taken_apart(apart, doing[_SADDLE]) if not self._is_low(gap[0], gap[1])]
+        self._close(self._taken_apart(apart, doing[_SADDLE]))
+        self._make_finer(doing[_FINER])
+        return bool(chosen)
+
+    def _others(self, link: Pair, minimum: int) -> list[Pair]:
+        """Return the links, the lowest first, that would end the bar of a minimum if they were lower than its highest.
+
+        They are those of which something can be done, and that rise at most `_PROMISING` times as far.
+        """
+        labels, birth = self._reached_below(link), self._minima.values[minimum]
+        highest = birth + _PROMISING * (self._links[link].barrier - birth)
+        lower = self._leads_lower(labels, minimum)
+        mine = labels == labels[minimum]
+        return sorted(
+            (
+                pair
+                for pair, known in self._links.items()
+                if self._left[pair]
+                and known.barrier <= highest
+                and ((mine[pair[0]] and lower[pair[1]]) or (mine[pair[1]] and lower[pair[0]]))
+            ),
+            key=lambda pair: (self._links[pair].barrier, pair),
+        )
+
+    def _close(self, gaps: list[Gap]) -> None:
+        """Join minima, along the paths given, that are not joined as low as can be."""
+        gaps = [gap for gap in gaps if not self._is_low(gap[0], gap[1])]
         found = self._roughly([path for _, _, path in gaps], _FEW)
         for (a, b, _), link in zip(gaps, found, strict=True):
             self._add(a, b, link)
-        self._make_finer(doing[_FINER])
-        return bool(chosen)
 
     def _is_low(self, a: int, b: int) -> bool:
         """Return whether two minima are one, or have a link already that is a verified saddle."""
         link = self._links.get((min(a, b), max(a, b)))
         return a == b or (link is not None and link.word == VERIFIED)
 
-    def _taken_apart(self, apart: list[tuple[Pair, list[Dip]]], over: list[Pair]) -> list[tuple[int, int, Floats]]:
+    def _taken_apart(self, apart: list[tuple[Pair, list[Dip]]], over: list[Pair]) -> list[Gap]:
         """Go down from the dips of links and from saddles near the tops of others; return what is to be joined then."""
         cut = [self._links[pair] for pair, _ in apart]
         reached = tops(
@@ -269,13 +307,7 @@ class Search:
         starts = together([*parts, *(beside([top]) for top in found)])
         if not len(starts.points):
             return []
-        ways, norms = descents(
-            self._landscape,
-            starts,
-            gradient_tolerance=self._settings["gradient_tolerance"],
-            max_evaluations=self._settings["max_evaluations"],
-            noise=self._noise,
-        )
+        ways, norms = self._descents(starts)
         ended = iter(self._met(np.array([way[-1] for way in ways]), norms))
         gaps = []
         trails = iter(ways)
@@ -286,7 +318,7 @@ class Search:
                 gaps += self._over(pair, before[pair], link, next(ended), next(ended))
         return gaps
 
-    def _over(self, pair: Pair, old: Link, link: Link, c: int, d: int) -> list[tuple[int, int, Floats]]:
+    def _over(self, pair: Pair, old: Link, link: Link, c: int, d: int) -> list[Gap]:
         """Add the link over a saddle near the top of an old one; return what is left to be joined of that."""
         points = self._minima.points
         self._add(c, d, link, [_APART, _FINER])
@@ -307,37 +339,97 @@ class Search:
 
     def explore(self, most: int) -> bool:
         """Join new pairs across the cuts of the highest links, so many at most; return whether there were any."""
-        totals = [row[1] for row in self._curve[-_FUTILE - 1 :]]
-        futile = len(totals) > _FUTILE and totals[0] - totals[-1] <= _LITTLE * totals[-1]
+        earlier = [total for _, total, _, evaluations in self._curve if 2 * evaluations <= self.evaluations]
+        futile = bool(earlier) and earlier[-1] - self._curve[-1][1] <= _LITTLE * self._curve[-1][1]
         if self._explored >= self._settings["explore"] or futile:
             return False
         self._explored += 1
-        near = self._across_cuts()
+        bars = self._bars()
+        near = self._across_cuts(bars)
         # The straight segment tells roughly which of the near pairs is worth a string.
         heights = self._straight_heights([pair for some in near for pair in some])
         lowest = [sorted(some, key=heights.__getitem__) for some in near]
-        chosen = list(dict.fromkeys(pair for rank in zip_longest(*lowest) for pair in rank if pair is not None))
-        chosen = chosen[:most]
+        chosen = list(_in_turns(bars, lowest, most))
         self._pairs_tried |= set(chosen)
         paths = [self._minima.points[list(pair)] for pair in chosen]
         for (a, b), link in zip(chosen, self._roughly(paths, _FEW), strict=True):
             self._add(a, b, link, _LONG)
         return bool(chosen)
 
-    def _across_cuts(self) -> list[list[Pair]]:
-        """Return for each highest link, the highest first, the nearest pairs across its cut that were not tried yet."""
-        tree, ways = self._spanning()
+    def climb(self, most: int) -> bool:
+        """Climb, from so many minima at most, to saddles below the deaths of bars of which the passes are settled.
+
+        Return whether there were any from which it had not been tried.
+        """
+        bars = [bar for bar in self._bars() if not self._left[bar[1]]]
+        labels = [self._reached_below(link) for _, link, _ in bars]
+        own = [np.flatnonzero(label == label[way[0]]) for label, (_, _, way) in zip(labels, bars, strict=True)]
+        waiting = [[row for row in rows.tolist() if row not in self._climbed] for rows in own]
+        chosen = _in_turns(bars, waiting, most)
+        if not chosen:
+            return False
+        rows, ceilings = list(chosen), [self._links[bars[bar][1]].barrier for bar in chosen.values()]
+        self._climbed |= set(rows)
+        distances = _squared_distances(self._minima.points)[rows]
+        distances[np.arange(len(rows)), rows] = math.inf
+        found = climbs(
+            self._landscape,
+            self._minima.points[rows],
+            self._minima.values[rows],
+            np.array(ceilings),
+            np.sqrt(np.maximum(distances.min(axis=1), 0.0)) / 2,
+            gradient_tolerance=self._settings["gradient_tolerance"],
+            noise=self._noise,
+        )
+        if not found:
+            return True
+        reached = [top for _, top in found]
+        ways, norms = self._descents(beside(reached))
+        ended = iter(self._met(np.array([way[-1] for way in ways]), norms))
+        gaps = []
+        for (place, _), link in zip(found, crossings(self._landscape, reached, ways), strict=True):
+            c, d = next(ended), next(ended)
+            self._add(c, d, link, [_APART, _FINER])
+            gaps.append((rows[place], c, self._minima.points[[rows[place], c]]))
+        self._close(gaps)
+        return True
+
+    def _reached_below(self, link: Pair) -> Integers:
+        """Return to which component each minimum belongs below the barrier of a link."""
+        barrier = self._links[link].barrier
+        return components([pair for pair, known in self._links.items() if known.barrier < barrier], len(self._minima))
+
+    def _leads_lower(self, labels: Integers, minimum: int) -> NDArray[np.bool_]:
+        """Return which minima are in components other than that of a minimum that have a lower one."""
+        values = self._minima.values
+        lowest = np.full(len(values), math.inf)
+        np.minimum.at(lowest, labels, values)
+        return np.asarray((labels != labels[minimum]) & (lowest[labels] < values[minimum]))
+
+    def _descents(self, starts: Starts) -> tuple[list[Floats], Floats]:
+        """Go down to minima, as the settings say."""
+        return descents(
+            self._landscape,
+            starts,
+            gradient_tolerance=self._settings["gradient_tolerance"],
+            max_evaluations=self._settings["max_evaluations"],
+            noise=self._noise,
+        )
+
+    def _across_cuts(self, bars: Sequence[Bar]) -> list[list[Pair]]:
+        """Return for each bar the nearest pairs that might shorten it and were not tried yet.
+
+        One is a minimum that is reached below the death, the other is not, and is lower or leads to a lower one there.
+        """
         points = self._minima.points
-        products = points @ points.T
-        squares = np.diag(products)
-        distances = squares[:, None] + squares - 2 * products  # squared
+        distances = _squared_distances(points)
         for a, b in [*self._pairs_tried, *self._links]:
             distances[a, b] = distances[b, a] = math.inf
         result = []
-        for link, _ in reversed(ways):
-            labels = components([pair for pair in tree if pair != link], len(points))
-            mine = labels == labels[link[0]]
-            inside, outside = np.flatnonzero(mine), np.flatnonzero(~mine)
+        for _, link, way in bars:
+            labels = self._reached_below(link)
+            inside = np.flatnonzero(labels == labels[way[0]])
+            outside = np.flatnonzero(self._leads_lower(labels, way[0]))
             across = distances[np.ix_(inside, outside)]
             places = np.argpartition(across, min(_CANDIDATES, across.size) - 1, axis=None)[:_CANDIDATES]
             rows, columns = np.unravel_index(places[np.isfinite(across.ravel()[places])], across.shape)
@@ -368,9 +460,34 @@ def _noise(landscape: Landscape, minima: Floats) -> float:
     return float(noise[np.isfinite(noise)].max(initial=0.0))
 
 
-def _between_dips(
-    pair: Pair, link: Link, own: Sequence[Dip], ended: Sequence[tuple[int, Floats]]
-) -> list[tuple[int, int, Floats]]:
+def _squared_distances(points: Floats) -> Floats:
+    """Return the squared distances between points, but for rounding."""
+    products = points @ points.T
+    squares = np.diag(products)
+    return np.asarray(squares[:, None] + squares - 2 * products)
+
+
+def _in_turns(
+    bars: Sequence[Bar], offers: Sequence[Sequence[Offer]], most: int, *, but: Collection[Offer] = ()
+) -> dict[Offer, int]:
+    """Choose from what is offered for each bar, so many at most: in order, and the more often the longer the bar.
+
+    Return what is chosen, each once and none of `but`, and for which bar (D'Hondt's method).
+    """
+    chosen: dict[Offer, int] = {}
+    waiting = [(-bar[0], row, 0) for row, bar in enumerate(bars)]
+    heapify(waiting)
+    while waiting and len(chosen) < most:
+        _, row, place = heappop(waiting)
+        left = (k for k in range(place, len(offers[row])) if offers[row][k] not in chosen and offers[row][k] not in but)
+        if (place := next(left, -1)) >= 0:
+            chosen[offers[row][place]] = row
+            turns = sum(bar == row for bar in chosen.values())
+            heappush(waiting, (-bars[row][0] / (turns + 1), row, place + 1))
+    return chosen
+
+
+def _between_dips(pair: Pair, link: Link, own: Sequence[Dip], ended: Sequence[tuple[int, Floats]]) -> list[Gap]:
     """Return the parts of a link between its dips, each from one minimum below a dip to the next.
 
     `ended` has for each dip the minimum below it, and the way there.

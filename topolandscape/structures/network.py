@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, read_only, settle
 from topolandscape.structures.complexes import SimplicialComplex
@@ -33,7 +34,9 @@ class Evaluated(Protocol):
 class MinimaNetwork:
     """Minima, and between some of them the lowest passes found, each with a path as its witness.
 
-    Every barrier is the highest loss on a path that is known, so an upper bound of the lowest pass between its ends.
+    Every barrier is the highest loss on a path that is known, so an upper bound of the lowest pass between its ends. Bars
+    are asked of the trained minima: each dies where the lowest way known leads to a lower minimum, be that trained or one
+    of those met on the way.
 
     Parameters
     ----------
@@ -185,20 +188,22 @@ class MinimaNetwork:
         return int(rows[0])
 
     def reduced(self) -> MinimaNetwork:
-        """Return the network of the trained minima alone, joined along the lowest ways through all minima.
+        """Return the network of the trained minima and those at which their bars end, joined along the lowest ways.
 
         Returns
         -------
         MinimaNetwork
-            A spanning tree, or a forest where no path is known between some of them. Each of its passes stands for a
-            way through the whole network: its barrier, word and top are those of the highest pass on the way, its path
-            is the paths on the way, one after the other. Between any two trained minima the highest barrier on the way
-            through the tree is the lowest that the whole network has.
+            A spanning tree, or a forest where no path is known between some minima. Its first rows are the trained
+            minima; then come, of those met on the way, the ones to which the lowest ways from a trained minimum to a
+            lower one lead, and the lowest of all. Each of its passes stands for a way through the whole network: its
+            barrier, word and top are those of the highest pass on the way, its path is the paths on the way, one after
+            the other. Between any two of its minima the highest barrier on the way through the tree is the lowest that
+            the whole network has, and its barcode is that of the whole network.
 
         Notes
         -----
         The passes are taken up from the lowest on, equal ones by their ends (Kruskal 1956). One that joins two
-        components with trained minima in each gives a pass of the result, between those that are fewest passes away
+        components with minima of the result in each gives a pass of it, between those that are fewest passes away
         from it, on either side, or the first of them.
 
         Examples
@@ -213,15 +218,26 @@ class MinimaNetwork:
         >>> network.reduced().paths[0].ravel().tolist()
         [0.0, 0.6, 1.0, 1.4, 2.0]
         """
-        _, chosen = spanning_tree(self.ends, self.barriers, len(self), self.trained)
-        rows = [row for row, _ in chosen]
+        m, values = len(self), self.minima.values
+        finite = self.ends[np.isfinite(self.barriers)]
+        labels = components(finite, m)
+        lowest = [
+            int(np.flatnonzero(labels == label)[values[labels == label].argmin()])
+            for label in np.unique(labels[: self.trained])
+        ]
+        ended = [way[-1] for _, way in escapes(self.ends, self.barriers, values, self.trained)]
+        kept = np.arange(m) < self.trained
+        kept[[*lowest, *ended]] = True
+        _, chosen = spanning_tree(self.ends, self.barriers, m, kept)
+        rows, place = [row for row, _ in chosen], np.cumsum(kept) - 1
         return MinimaNetwork(
-            self.minima.rows(slice(self.trained)),
-            np.array([[way[0], way[-1]] for _, way in chosen], dtype=np.int64).reshape(-1, 2),
+            self.minima.rows(np.flatnonzero(kept)),
+            place[np.array([[way[0], way[-1]] for _, way in chosen], dtype=np.int64).reshape(-1, 2)],
             self.barriers[rows],
             tuple(self.passes[row] for row in rows),
             self.tops[rows],
             tuple(self._path_along(way) for _, way in chosen),
+            trained=self.trained,
             provenance=self.provenance,
         )
 
@@ -274,7 +290,7 @@ class MinimaNetwork:
         Parameters
         ----------
         barcode
-            Of this network: of ``network.reduced()``, where there are other minima than trained ones.
+            Of this network.
         max_rows
             Most bars shown; a last line says how many were left out.
 
@@ -414,48 +430,94 @@ def components(pairs: Any, n: int) -> Integers:
 
 
 def spanning_tree(
-    ends: Integers, barriers: Floats, m: int, trained: int
+    ends: Integers, barriers: Floats, m: int, kept: NDArray[np.bool_]
 ) -> tuple[list[int], list[tuple[int, list[int]]]]:
-    """Return the minimum spanning tree of passes, and the ways between the trained minima through it.
+    """Return the minimum spanning tree of passes, and the ways between some minima through it.
 
     Parameters
     ----------
     ends, barriers
         Of the passes, (e, 2) and (e,). They are taken up from the lowest on, equal ones by their ends (Kruskal 1956);
         infinite ones are not.
-    m, trained
-        Number of minima, and how many of the first are trained.
+    m
+        Number of minima.
+    kept
+        Between which of them ways are asked for, (m,).
 
     Returns
     -------
     tuple of lists
-        Rows of the passes of the tree, the lowest first. And for each of them that joins two components with trained
+        Rows of the passes of the tree, the lowest first. And for each of them that joins two components with kept
         minima in each, its row, and the minima on the way over it between the nearest of these.
     """
-    component = np.arange(m)
-    links: list[list[int]] = [[] for _ in range(m)]  # the tree so far
     tree: list[int] = []
     ways: list[tuple[int, list[int]]] = []
-    for row in np.lexsort((*ends.T[::-1], barriers)):
-        a, b = ends[row].tolist()
-        if component[a] == component[b] or not np.isfinite(barriers[row]):
-            continue
-        sides = [_way_to_first(links, end, trained) for end in (a, b)]
+    for row, links, _ in _joins(ends, barriers, m):
+        sides = [_way_to_first(links, end, kept) for end in ends[row].tolist()]
         if all(sides):
-            ways.append((int(row), [*sides[0][::-1], *sides[1]]))
-        tree.append(int(row))
-        links[a].append(b)
-        links[b].append(a)
-        component[component == component[b]] = component[a]
+            ways.append((row, [*sides[0][::-1], *sides[1]]))
+        tree.append(row)
     return tree, ways
 
 
-def _way_to_first(links: list[list[int]], start: int, trained: int) -> list[int]:
-    """Return the minima on the way from one to the nearest trained one, both included; empty where there is none."""
+def escapes(ends: Integers, barriers: Floats, values: Floats, trained: int) -> list[tuple[int, list[int]]]:
+    """Return over which pass each trained minimum is left for a lower one, by the elder rule.
+
+    Parameters
+    ----------
+    ends, barriers
+        Of the passes, as for `spanning_tree`.
+    values
+        Losses of the minima, (m,); of equal ones the first counts as lower.
+    trained
+        How many of the first are trained.
+
+    Returns
+    -------
+    list
+        For each trained minimum from which a lower one can be reached, in the order in which they end, the row of the
+        highest pass on the lowest way there, and the minima on it, from the trained one to the first lower one.
+    """
+    rank = np.argsort(np.argsort(values, kind="stable"))
+    lowest = np.arange(len(values))  # of the component of each
+    found = []
+    for row, links, component in _joins(ends, barriers, len(values)):
+        a, b = ends[row].tolist()
+        first, second = lowest[component[a]], lowest[component[b]]
+        ending = max(first, second, key=rank.__getitem__)
+        lowest[component[a]] = min(first, second, key=rank.__getitem__)
+        if ending < trained:
+            mine, other = (a, b) if ending == first else (b, a)
+            here = _way_to_first(links, mine, rank == rank[ending])
+            beyond = _way_to_first(links, other, rank < rank[ending])
+            found.append((row, [*here[::-1], *beyond]))
+    return found
+
+
+def _joins(ends: Integers, barriers: Floats, m: int) -> Iterator[tuple[int, list[list[int]], Integers]]:
+    """Yield the passes at which two components meet, the lowest first, with all passes below and the components.
+
+    The passes below are given as the neighbours of each minimum. The component of both ends is that of the first end
+    afterwards.
+    """
+    component = np.arange(m)
+    links: list[list[int]] = [[] for _ in range(m)]
+    for row in np.lexsort((*ends.T[::-1], barriers)).tolist():
+        a, b = ends[row].tolist()
+        if component[a] == component[b] or not np.isfinite(barriers[row]):
+            continue
+        yield row, links, component
+        links[a].append(b)
+        links[b].append(a)
+        component[component == component[b]] = component[a]
+
+
+def _way_to_first(links: list[list[int]], start: int, sought: NDArray[np.bool_]) -> list[int]:
+    """Return the minima on the way from one to the nearest that is sought, both included; empty where there is none."""
     before = {start: start}
     ring = [start]
     while ring:
-        found = min((row for row in ring if row < trained), default=None)
+        found = min((row for row in ring if sought[row]), default=None)
         if found is not None:
             way = [found]
             while way[-1] != start:

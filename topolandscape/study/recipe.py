@@ -84,7 +84,7 @@ class Recipe:
         Of the paths between them: ``straight``; ``bent``, by a third of their length in random directions;
         ``constant``: over networks whose prediction is the same for all rows, see `topolandscape.paths_over_constant`.
     explore
-        Rounds in which other pairs are tried for the highest passes, in the first 70 % of what is allowed.
+        Rounds in which other pairs are tried for the highest passes, in the first 85 % of what is allowed.
     seconds
         Time after which no new path is begun; what was found until then counts. Such a result depends on the speed
         of the machine. None: a hundred rounds, or until there is nothing left to try.

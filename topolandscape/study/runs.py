@@ -42,7 +42,8 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
         Holding ``tree`` and ``barcode``. Route ``minima``: also ``descents``, where they ended; ``trajectories``, when
         asked for; ``minima``, one row a point; ``network``, with the trained minima in its first rows; and
         ``profiles/0000`` and so on, the loss along each path of the tree. The barcode and the tree are those of
-        ``network.reduced()``. Route ``sample``: also ``samples``, and ``trained`` where points were trained.
+        ``network.reduced()``; bars are born at the trained minima, and die where a lower one is reached, trained or met
+        on the way. Route ``sample``: also ``samples``, and ``trained`` where points were trained.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     >>> recipe = Recipe(model="mlp:2-2-1,tanh", data="teacher_student", weight_decay=1e-3, minima=2, steps=50)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     done = run(recipe, folder, progress=False)
-    ...     len(done.load("network", MinimaNetwork).reduced()) <= 2
+    ...     done.load("network", MinimaNetwork).trained <= 2
     True
     """
     given = problem(recipe)

@@ -8,6 +8,7 @@ fresh here: C-ordered, finite, of its own type.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from topolandscape.structures import (
     SimplicialComplex,
     total_order,
 )
+from topolandscape.structures.network import components
 
 Engine = Literal["auto", "merge", "morse", "gudhi", "ripser", "canonical"]
 ENGINES: tuple[Engine, ...] = ("merge", "morse", "gudhi", "ripser", "canonical")
@@ -40,8 +42,10 @@ def barcode(
     Parameters
     ----------
     noun
-        A filtered complex; its Morse complex; its merge tree, or a network of minima (degree 0 only). In the bars of a
-        network minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which
+        A filtered complex; its Morse complex; its merge tree, or a network of minima (degree 0 only). A network has a
+        bar for each trained minimum, which dies where the lowest way known leads to a lower minimum of any kind, and one
+        that never ends for the lowest of all; those of the others are in ``barcode(network.complex)``. In its bars
+        minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which
         a path leads to a lower one without climbing has no bar. In those of a Morse complex of points, not of cells,
         the simplices are its rows.
     max_dim
@@ -86,7 +90,7 @@ def barcode(
     if isinstance(noun, MorseComplex):
         return _bars_of_morse(noun, max_dim, engine)
     if isinstance(noun, MinimaNetwork):
-        noun = noun.complex
+        return _of_trained(barcode(noun.complex, max_dim=max_dim, engine=engine), noun)
     if not isinstance(noun, (GridComplex, SimplicialComplex)):
         raise TypeError(
             f"got {type(noun).__name__}; a barcode is made of a filtered complex, a Morse complex or a merge tree."
@@ -102,6 +106,15 @@ def barcode(
     return {"morse": _morse_bars, "gudhi": _gudhi_bars, "ripser": _ripser_bars, "canonical": _canonical_bars}[engine](
         noun, max_dim
     )
+
+
+def _of_trained(bars: Barcode, network: MinimaNetwork) -> Barcode:
+    """Return the bars of trained minima, and those that never end of what is joined to them."""
+    trained = np.arange(len(network)) < network.trained
+    labels = components(network.ends[np.isfinite(network.barriers)], len(network))
+    joined = np.isin(labels, labels[trained])
+    kept = np.where(bars.essential, joined[bars.birth_vertex], trained[bars.birth_vertex]) | (bars.dim > 0)
+    return replace(bars, **{name: getattr(bars, name)[kept] for name in Barcode.columns})
 
 
 def _check_degree(complex: FilteredComplex, max_dim: int) -> None:
