@@ -3,9 +3,12 @@ from . import zoo as zoo
 from .compare import bar_lengths as bar_lengths
 from .compare import barriers_above_higher as barriers_above_higher
 from .compare import barriers_above_mean as barriers_above_mean
+from .compare import bottleneck as bottleneck
 from .compare import constant_predictor_ceiling as constant_predictor_ceiling
+from .compare import distances as distances
 from .compare import normalised as normalised
 from .compare import to_score as to_score
+from .compare import wasserstein as wasserstein
 from .files import Run as Run
 from .files import load as load
 from .files import save as save
@@ -41,8 +44,11 @@ from .landscape.symmetry import align as align
 from .landscape.symmetry import brought_together as brought_together
 from .landscape.symmetry import canonical as canonical
 from .landscape.symmetry import symmetry_of as symmetry_of
+from .structures import BarBands as BarBands
 from .structures import Barcode as Barcode
 from .structures import CanonicalForm as CanonicalForm
+from .structures import ConfidenceBand as ConfidenceBand
+from .structures import DistanceMatrix as DistanceMatrix
 from .structures import FilteredComplex as FilteredComplex
 from .structures import GradientField as GradientField
 from .structures import GridComplex as GridComplex

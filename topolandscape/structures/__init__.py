@@ -8,6 +8,9 @@ from topolandscape.structures.arrays import Floats as Floats
 from topolandscape.structures.arrays import Integers as Integers
 from topolandscape.structures.canonical import CanonicalForm as CanonicalForm
 from topolandscape.structures.canonical import Chain as Chain
+from topolandscape.structures.comparisons import BarBands as BarBands
+from topolandscape.structures.comparisons import ConfidenceBand as ConfidenceBand
+from topolandscape.structures.comparisons import DistanceMatrix as DistanceMatrix
 from topolandscape.structures.complexes import CONNECTIVITIES as CONNECTIVITIES
 from topolandscape.structures.complexes import Connectivity as Connectivity
 from topolandscape.structures.complexes import FaceTable as FaceTable

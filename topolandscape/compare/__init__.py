@@ -1,0 +1,11 @@
+"""How barcodes are compared: scores, barriers, distances, and how sure one can be of a difference."""
+
+from topolandscape.compare.matching import bottleneck as bottleneck
+from topolandscape.compare.matching import distances as distances
+from topolandscape.compare.matching import wasserstein as wasserstein
+from topolandscape.compare.scores import bar_lengths as bar_lengths
+from topolandscape.compare.scores import barriers_above_higher as barriers_above_higher
+from topolandscape.compare.scores import barriers_above_mean as barriers_above_mean
+from topolandscape.compare.scores import constant_predictor_ceiling as constant_predictor_ceiling
+from topolandscape.compare.scores import normalised as normalised
+from topolandscape.compare.scores import to_score as to_score
