@@ -9,3 +9,10 @@ from topolandscape.compare.scores import barriers_above_mean as barriers_above_m
 from topolandscape.compare.scores import constant_predictor_ceiling as constant_predictor_ceiling
 from topolandscape.compare.scores import normalised as normalised
 from topolandscape.compare.scores import to_score as to_score
+from topolandscape.compare.summaries import betti_curve as betti_curve
+from topolandscape.compare.summaries import persistence_image as persistence_image
+from topolandscape.compare.summaries import persistence_landscapes as persistence_landscapes
+from topolandscape.compare.summaries import persistent_entropy as persistent_entropy
+from topolandscape.compare.summaries import smad as smad
+from topolandscape.compare.summaries import summary as summary
+from topolandscape.compare.summaries import total_persistence as total_persistence
