@@ -198,7 +198,7 @@ def test_what_is_refused():
         tl.distances({"one": one}, metric="l2")
     with pytest.raises(ValueError, match="no barcode was given"):
         tl.distances({})
-    with pytest.raises(ValueError, match="one barcode is normalised and the other is not"):
+    with pytest.raises(ValueError, match="some barcodes are normalised and others are not"):
         tl.bottleneck(one, tl.normalised(one, high=2.0))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from topolandscape.structures import Barcode, DistanceMatrix, Floats
+from topolandscape.structures import Barcode, DistanceMatrix, Floats, common_scale
 
 Metric = Literal["bottleneck", "wasserstein"]
 
@@ -212,8 +212,7 @@ def _costs(one: Floats, other: Floats, ground: float) -> tuple[Floats, Floats, F
 
 
 def _check_comparable(a: Barcode, b: Barcode) -> None:
-    if ("normalised" in a.provenance) != ("normalised" in b.provenance):
-        raise ValueError("one barcode is normalised and the other is not; bring both to one scale with normalised().")
+    common_scale([a.provenance, b.provenance])
     one, other = (code.provenance.get("complex", {}).get("connectivity") for code in (a, b))
     if one != other and one is not None and other is not None:
         warnings.warn(

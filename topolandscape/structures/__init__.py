@@ -32,5 +32,6 @@ from topolandscape.structures.network import MinimaNetwork as MinimaNetwork
 from topolandscape.structures.network import PathProfile as PathProfile
 from topolandscape.structures.results import Barcode as Barcode
 from topolandscape.structures.results import MergeTree as MergeTree
+from topolandscape.structures.results import common_scale as common_scale
 from topolandscape.structures.samples import LossSamples as LossSamples
 from topolandscape.structures.samples import Subspace as Subspace

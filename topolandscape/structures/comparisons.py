@@ -167,7 +167,9 @@ class ConfidenceBand:
 
     @property
     def significant(self) -> Barcode:
-        """The bars longer than twice the radius: those that the landscape has as well."""
+        """The bars longer than twice the radius: those that the landscape has as well. None when that is infinite."""
+        if np.isinf(self.radius):
+            return self.barcode.filter(max_bars=0)
         return self.barcode.filter(min_persistence=float(np.nextafter(2 * self.radius, np.inf)))
 
     def __repr__(self) -> str:
