@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from topolandscape.plot import ink
 from topolandscape.structures import BarBands, DistanceMatrix
@@ -84,14 +85,10 @@ def bands(
         rows = longest[length[longest] >= min_persistence]
         chosen.append(rows[np.argsort(group.birth[rows], kind="stable")])
     hidden = sum(len(group) for group in groups.values()) - sum(map(len, chosen))
-    highest = [0.0 if ceiling is None else ceiling]
-    lowest = []
+    losses: list[ArrayLike] = [[] if ceiling is None else [ceiling]]
     for group, rows in zip(groups.values(), chosen, strict=True):
-        ends = group.death_high[rows]
-        highest += [*group.birth_high[rows], *ends[np.isfinite(ends)]]
-        lowest += list(group.birth_low[rows])
-    spread = max(highest) - min(lowest, default=0.0)
-    top = max(highest) + 0.1 * (spread if spread > 0 else 1.0)
+        losses += [group.birth_low[rows], group.birth_high[rows], group.death_high[rows]]
+    top = ink.above(np.concatenate(losses))
     sizes = np.array([len(rows) for rows in chosen])
     slots = np.maximum(np.maximum(sizes, 0.5 * sizes.mean()), 1) + 1  # a short barcode gets room for its name
     edges = np.concatenate([[0.0], np.cumsum(slots)])
