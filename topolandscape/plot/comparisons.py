@@ -78,6 +78,7 @@ def bands(
 
     label = ink.loss_label(label, (group.provenance for group in groups.values()))
     ax = ink.axes(ax)
+    ax.use_sticky_edges = False  # boxes at the lower end would lie on the frame
     chosen = []
     for group in groups.values():
         length = group.death - group.birth
@@ -112,7 +113,6 @@ def bands(
             ax.axvline(edges[i], color="0.85", linewidth=0.8, zorder=0)
     if ceiling is not None:
         ax.axhline(ceiling, color=ink.GREY, linewidth=0.8, linestyle="dotted", zorder=0)
-    ax.use_sticky_edges = False  # boxes at the lower end would lie on the frame
     ax.set_xlim(0, edges[-1])
     ax.tick_params(axis="x", length=0)
     ink.name_places(ax, (edges[:-1] + edges[1:]) / 2, list(groups))
