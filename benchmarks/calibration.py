@@ -24,7 +24,7 @@ from environment import environment
 import topolandscape as tl
 
 RESULTS = Path(__file__).parent / "results"
-CASES = (("quartic", 60), ("quartic", 240), ("rastrigin_1d", 120), ("three_hump_camel", 200), ("three_hump_camel", 800))
+CASES = (("quartic", 60), ("quartic", 240), ("rastrigin_1d", 120), ("three_hump_camel", 200))
 SUBSAMPLES = 40
 NETWORKS = ("mlp:2-1-1,tanh", "mlp:2-2-1,tanh")
 
