@@ -5,3 +5,4 @@ from topolandscape.study.recipe import REGIONS as REGIONS
 from topolandscape.study.recipe import ROUTES as ROUTES
 from topolandscape.study.recipe import Recipe as Recipe
 from topolandscape.study.runs import run as run
+from topolandscape.study.runs import run_surface as run_surface
