@@ -34,9 +34,9 @@ class Evaluated(Protocol):
 class MinimaNetwork:
     """Minima, and between some of them the lowest passes found, each with a path as its witness.
 
-    Every barrier is the highest loss on a path that is known, so an upper bound of the lowest pass between its ends. Bars
-    are asked of the trained minima: each dies where the lowest way known leads to a lower minimum, be that trained or one
-    of those met on the way.
+    Every barrier is the highest loss on a path that is known, so an upper bound of the lowest pass between its ends.
+    Its bars are those of the trained minima: each dies where the lowest way known leads to a lower minimum, be that a
+    trained one or one of those met on the way.
 
     Parameters
     ----------

@@ -43,11 +43,11 @@ def barcode(
     ----------
     noun
         A filtered complex; its Morse complex; its merge tree, or a network of minima (degree 0 only). A network has a
-        bar for each trained minimum, which dies where the lowest way known leads to a lower minimum of any kind, and one
-        that never ends for the lowest of all; those of the others are in ``barcode(network.complex)``. In its bars
-        minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which
-        a path leads to a lower one without climbing has no bar. In those of a Morse complex of points, not of cells,
-        the simplices are its rows.
+        bar for each trained minimum, which dies where the lowest way known leads to a lower minimum, trained or not,
+        and one that never ends for the lowest of all; bars of all minima are those of ``network.complex``. In its bars
+        minima and passes are named by their rows, as `birth_vertex` and `death_simplex`; a minimum from which a path
+        leads to a lower one without climbing has no bar. In those of a Morse complex of points, not of cells, the
+        simplices are its rows.
     max_dim
         Highest degree of homology. 0: components, one bar for each minimum.
     engine
