@@ -33,6 +33,11 @@ from .landscape.sampling import sample_hull as sample_hull
 from .landscape.sampling import sample_plane as sample_plane
 from .landscape.sampling import sample_segment as sample_segment
 from .landscape.sampling import segment_maxima as segment_maxima
+from .landscape.similarity import bezier_paths as bezier_paths
+from .landscape.similarity import disagreement as disagreement
+from .landscape.similarity import linear_cka as linear_cka
+from .landscape.similarity import mode_connectivity as mode_connectivity
+from .landscape.similarity import network_outputs as network_outputs
 from .landscape.spectrum import hessian_density as hessian_density
 from .landscape.spectrum import hessian_trace as hessian_trace
 from .landscape.spectrum import morse_index as morse_index
