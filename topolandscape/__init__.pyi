@@ -60,6 +60,11 @@ from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .structures import Trajectories as Trajectories
+from .study import Study as Study
+from .study import StudyResult as StudyResult
+from .study import compare_runs as compare_runs
+from .study import read_study as read_study
+from .study import run_study as run_study
 from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells

@@ -1,0 +1,133 @@
+"""How long a study will take: from a probe of its networks' speed before it starts, from its first runs afterwards."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from topolandscape.study.jobs import Job
+from topolandscape.study.problem import problem
+from topolandscape.study.recipe import Recipe
+
+# Gradients that polishing one point takes, at least; at most `max_evaluations`.
+_POLISHING = 200
+# Share of the allowed evaluations that the search for passes takes, and what one of them costs in gradients.
+_SEARCHED, _PER_EVALUATION = (0.2, 1.0), (0.5, 3.0)
+# Products with the Hessian, of two to three gradients, that a measure takes at each minimum.
+_PRODUCTS: Mapping[str, tuple[int, int]] = {"hessian_top": (20, 1000), "hessian_trace": (48, 48)}
+_CURVE = 550  # gradients of one trained curve
+
+
+class Span(NamedTuple):
+    """A number of seconds, not known better than between two bounds.
+
+    Examples
+    --------
+    >>> str(Span(70.0, 700.0)), str(Span(5.0, math.inf))
+    ('between 1 and 12 min', 'more than 5 s')
+    """
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return it in words, in the unit that fits."""
+        size, unit = next((s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if self.low >= s or s == 1)
+        if math.isinf(self.high):
+            return f"more than {self.low / size:.0f} {unit}"
+        low, high = f"{self.low / size:.0f}", f"{self.high / size:.0f}"
+        return f"about {high} {unit}" if low == high else f"between {low} and {high} {unit}"
+
+
+def forecast(jobs: Sequence[Job], took: Mapping[str, Sequence[float]], at_once: int) -> tuple[Span, str]:
+    """Return how long jobs will take, and from what this is known.
+
+    Parameters
+    ----------
+    jobs
+        What is still to be done.
+    took
+        Seconds of runs that are done, by group; groups without any are probed: their network is made and the gradient
+        of its loss timed.
+    at_once
+        How many jobs are done at once.
+
+    Returns
+    -------
+    tuple
+        A span, and words.
+    """
+    spans = {group: _of_done(seconds) for group, seconds in took.items() if seconds}
+    probed = [group for group in dict.fromkeys(job.group for job in jobs) if group not in spans]
+    for group in probed:
+        job = next(job for job in jobs if job.group == group)
+        spans[group] = _probed(job.recipe, job.measures)
+    # Processes that share out the cores may be no faster together than one after the other.
+    total = Span(sum(spans[job.group].low for job in jobs) / at_once, sum(spans[job.group].high for job in jobs))
+    runs = sum(len(seconds) for seconds in took.values())
+    if math.isinf(total.high):
+        how = "nothing but a hundred rounds ends the search for passes; give evaluations or seconds"
+    elif not probed:
+        how = f"from {runs} run{'s' * (runs != 1)} that {'are' if runs != 1 else 'is'} done"
+    else:
+        how = "from a probe of the networks' speed; how many steps minima and passes take is not known yet"
+    return total, how
+
+
+def remaining(jobs: Sequence[Job], took: Mapping[str, Sequence[float]], at_once: int) -> Span:
+    """Return how long jobs will take that are like those that are done, group by group; others like all together."""
+    everything = [seconds for some in took.values() for seconds in some]
+    spans = [_of_done(took.get(job.group) or everything) for job in jobs]
+    return Span(sum(span.low for span in spans) / at_once, sum(span.high for span in spans) / at_once)
+
+
+def _of_done(seconds: Sequence[float]) -> Span:
+    """Return how long one more run takes: the mean, give or take how much they differ, or half of one alone."""
+    mean = statistics.fmean(seconds)
+    spread = statistics.stdev(seconds) if len(seconds) > 1 else mean / 2
+    return Span(max(mean - spread, 0.0), mean + spread)
+
+
+def _probed(recipe: Recipe, measures: Sequence[str]) -> Span:
+    """Return how long one run takes, by the time that a gradient of its loss takes."""
+    begun = time.perf_counter()
+    try:
+        from topolandscape.landscape.descent import initial_points
+
+        landscape = problem(recipe).landscape()
+        points = initial_points(landscape, max(recipe.n_starts(), 16), seed=recipe.seed)
+        landscape.gradients(points, progress=False)  # finds out how this is done fastest
+    except Exception:  # the run itself will say what is wrong
+        return Span(0.0, 0.0)
+    setup = time.perf_counter() - begun
+    begun = time.perf_counter()
+    landscape.gradients(points, progress=False)
+    gradient = (time.perf_counter() - begun) / len(points)
+    if recipe.route == "sample":
+        points_evaluated = recipe.points if recipe.region in ("box", "ball", "hull") else recipe.resolution**2
+        taken = points_evaluated / 3 + 3 * recipe.n_steps()
+        return Span(setup + gradient * taken / 2, setup + gradient * taken * 2)
+    m, rows = recipe.n_starts(), landscape.rows or 1
+    steps = m * recipe.n_steps() * (1.0 if recipe.batch is None else min(1.0, recipe.batch / rows))
+    pairs = m * (m - 1) / 2 * ("mode_connectivity" in measures)
+    low, high = (
+        gradient * (steps + m * polishing + pairs * _CURVE + m * 3 * products)
+        for polishing, products in (
+            (
+                min(_POLISHING, recipe.max_evaluations),
+                sum(_PRODUCTS[name][0] for name in measures if name in _PRODUCTS),
+            ),
+            (recipe.max_evaluations, sum(_PRODUCTS[name][1] for name in measures if name in _PRODUCTS)),
+        )
+    )
+    searched = Span(0.0, math.inf)
+    if recipe.evaluations is not None:
+        searched = Span(
+            *(gradient * recipe.evaluations * a * b for a, b in zip(_SEARCHED, _PER_EVALUATION, strict=True))
+        )
+    if recipe.seconds is not None:
+        searched = Span(min(searched.low, recipe.seconds), min(searched.high, 1.2 * recipe.seconds))
+    return Span(setup + low + searched.low, 2 * setup + high + searched.high)
