@@ -65,6 +65,7 @@ from .study import StudyResult as StudyResult
 from .study import compare_runs as compare_runs
 from .study import read_study as read_study
 from .study import run_study as run_study
+from .study import write_report as write_report
 from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells

@@ -9,6 +9,10 @@ from topolandscape.study.pictures import pictures as pictures
 from topolandscape.study.recipe import REGIONS as REGIONS
 from topolandscape.study.recipe import ROUTES as ROUTES
 from topolandscape.study.recipe import Recipe as Recipe
+from topolandscape.study.report import json_of as json_of
+from topolandscape.study.report import lines_of as lines_of
+from topolandscape.study.report import write_report as write_report
 from topolandscape.study.runs import run as run
+from topolandscape.study.statistics import Against as Against
 from topolandscape.study.studies import Study as Study
 from topolandscape.study.studies import read_study as read_study

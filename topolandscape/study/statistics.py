@@ -1,0 +1,186 @@
+"""What the numbers of a study say: means with intervals, differences between groups, rank correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from topolandscape.structures import Floats
+from topolandscape.study.comparison import StudyResult
+from topolandscape.study.measures import bars_and_errors
+
+Against = Literal["all", "first"]
+CERTAIN = 0.05
+"""A corrected p-value below this counts as a difference."""
+
+
+class Interval(NamedTuple):
+    """A mean over seeds, and where it lies with 95 % confidence.
+
+    Attributes
+    ----------
+    n
+        Number of runs.
+    mean, low, high
+        NaN where there is no run; the interval is without bounds where there is one.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+class Correlation(NamedTuple):
+    """How two numbers rise and fall together, by their ranks.
+
+    Attributes
+    ----------
+    name
+        What is compared with the test error.
+    over
+        Over what: all runs, or the trained minima of a group.
+    n
+        How many of these.
+    spearman, spearman_p, kendall, kendall_p
+        Coefficients, and p-values of no relation (two-sided, not corrected for the number of correlations).
+    """
+
+    name: str
+    over: str
+    n: int
+    spearman: float
+    spearman_p: float
+    kendall: float
+    kendall_p: float
+
+
+def interval(values: Floats) -> Interval:
+    """Return the mean of some numbers, with the interval of Student's distribution.
+
+    Examples
+    --------
+    >>> [round(number, 4) for number in interval(np.array([1.0, 2.0, 3.0]))]
+    [3, 2.0, -0.4841, 4.4841]
+    """
+    n = len(values)
+    if n == 0:
+        return Interval(0, np.nan, np.nan, np.nan)
+    mean = float(values.mean())
+    if n == 1:
+        return Interval(1, mean, -np.inf, np.inf)
+    from scipy.stats import t as student
+
+    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return Interval(n, mean, mean - half, mean + half)
+
+
+def intervals(result: StudyResult, name: str) -> Mapping[str, Interval]:
+    """Return a number's mean and interval for each group, in the order of the groups."""
+    return {group: interval(result.of_group(group, name)) for group in dict.fromkeys(result.groups)}
+
+
+def correlations(result: StudyResult) -> list[Correlation]:
+    """Return how every number goes with the test error over all runs, and bars with those of their own minima.
+
+    Where there are no classes, with the test loss. Numbers that are the same for all, and those of fewer than three
+    runs or minima, are left out.
+    """
+    target = "test_error" if "test_error" in result.numbers else "test_loss"
+    if target not in result.numbers:
+        return []
+    errors = np.array([row[target] for row in result.rows])
+    numbers = {name: np.array([row[name] for row in result.rows]) for name in result.numbers if name != target}
+    found = [_correlation(name, "runs", values, errors) for name, values in numbers.items()]
+    for group in dict.fromkeys(result.groups):
+        runs = [run for own, run in zip(result.groups, result.runs, strict=True) if own == group and "network" in run]
+        if runs:
+            lengths, own_errors = (np.concatenate(parts) for parts in zip(*map(bars_and_errors, runs), strict=True))
+            found.append(_correlation("bar of a minimum", f"minima of {group}", lengths, own_errors))
+    return [one for one in found if one is not None]
+
+
+def _correlation(name: str, over: str, values: Floats, errors: Floats) -> Correlation | None:
+    from scipy.stats import kendalltau, spearmanr
+
+    known = np.isfinite(values) & np.isfinite(errors)
+    values, errors = values[known], errors[known]
+    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(errors) == 0:
+        return None
+    rho, tau = spearmanr(values, errors), kendalltau(values, errors)
+    numbers = (rho.statistic, rho.pvalue, tau.statistic, tau.pvalue)
+    return Correlation(name, over, len(values), *map(float, numbers))
+
+
+class Difference(NamedTuple):
+    """How two groups differ in a number.
+
+    Attributes
+    ----------
+    one, other
+        Their names.
+    difference
+        Mean of the one less that of the other.
+    p
+        Of no difference, by permutation of the runs.
+    corrected
+        The same, corrected for the number of differences that were looked at (Holm 1979).
+    effect
+        Cliff's delta: how much oftener a run of the one has the higher number than one of the other, less how often it
+        has the lower, between -1 and 1.
+    """
+
+    one: str
+    other: str
+    difference: float
+    p: float
+    corrected: float
+    effect: float
+
+
+def differences(result: StudyResult, name: str, *, against: Against = "all") -> list[Difference]:
+    """Return how groups differ in a number: each two of them, or each from the first.
+
+    Groups of fewer than two runs of which the number is known are left out.
+    """
+    if against not in get_args(Against):
+        raise ValueError(f"against is {against!r}; it needs to be one of {', '.join(get_args(Against))}.")
+    values = {group: result.of_group(group, name) for group in dict.fromkeys(result.groups)}
+    values = {group: some for group, some in values.items() if len(some) > 1}
+    first = next(iter(values), None)
+    pairs = [(one, other) for one, other in combinations(values, 2) if against == "all" or one == first]
+    if not pairs:
+        return []
+    ps = [permutation_test(values[one], values[other], seed=0) for one, other in pairs]
+    return [
+        Difference(
+            one,
+            other,
+            float(values[one].mean() - values[other].mean()),
+            p,
+            corrected,
+            cliffs_delta(values[one], values[other]),
+        )
+        for (one, other), p, corrected in zip(pairs, ps, holm(ps), strict=True)
+    ]
+
+
+# TEMPORARY
+def permutation_test(a, b, *, seed):
+    from scipy.stats import permutation_test as pt
+
+    return float(pt((a, b), lambda x, y: x.mean() - y.mean(), rng=seed, n_resamples=9999).pvalue)
+
+
+def cliffs_delta(a, b):
+    return float(np.sign(a[:, None] - b).mean())
+
+
+def holm(ps):
+    order = np.argsort(ps)
+    out = np.empty(len(ps))
+    out[order] = np.minimum(1, np.maximum.accumulate(np.array(ps)[order] * np.arange(len(ps), 0, -1)))
+    return out.tolist()
