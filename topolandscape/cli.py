@@ -232,10 +232,11 @@ def compare(
 ) -> None:
     """Compare architectures, or ways of training, by the landscapes of their losses.
 
-    Which has the easier one, and how sure is that? Computes the runs of a study, a TOML file that names models, data, seeds and settings, several where they are to
-    be varied; or takes runs that are there. Runs that differ in their seed only form a group. Writes a table (CSV,
-    LaTeX), a picture and a report that one file holds, and prints each group's mean score with an interval over seeds,
-    and p-values of the differences, corrected for their number. A study that was stopped goes on where it was.
+    Which has the easier one, and how sure is that? Computes the runs of a study, a TOML file that names models, data,
+    seeds and settings, lists of them where they are to be varied; or takes runs that are there. Runs that differ in
+    their seed only form a group. Prints each group's mean score with an interval over seeds, and p-values of the
+    differences, corrected for their number; writes a table (CSV, LaTeX), a picture, and a report in one file. A study
+    that was stopped goes on where it was when the same command is given again.
 
     \b
     topolandscape compare study.toml --jobs 2

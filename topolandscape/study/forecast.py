@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from topolandscape.study.jobs import Job
@@ -16,9 +16,12 @@ from topolandscape.study.recipe import Recipe
 _POLISHING = 200
 # Share of the allowed evaluations that the search for passes takes, and what one of them costs in gradients.
 _SEARCHED, _PER_EVALUATION = (0.2, 1.0), (0.5, 3.0)
-# Products with the Hessian, of two to three gradients, that a measure takes at each minimum.
-_PRODUCTS: Mapping[str, tuple[int, int]] = {"hessian_top": (20, 1000), "hessian_trace": (48, 48)}
-_TRIED = 8  # vectors whose gradients are timed: too few to begin a search for the fastest way
+# Gradients that a measure takes at each minimum: a product with the Hessian costs two to three.
+_OF_EACH: Mapping[str, tuple[int, int]] = {"hessian_top": (40, 3000), "hessian_trace": (100, 150)}
+# Vectors whose gradients are timed, twice: too few to begin a search for the fastest way.
+_TRIED = 4
+# Seconds that a run takes to load its network and to find out how it is evaluated fastest.
+_BEGUN = (5.0, 30.0)
 _CURVE = 550  # gradients of one trained curve
 
 
@@ -94,7 +97,6 @@ def _of_done(seconds: Sequence[float]) -> Span:
 
 def _probed(recipe: Recipe, measures: Sequence[str]) -> Span:
     """Return how long one run takes, by the time that a gradient of its loss takes."""
-    begun = time.perf_counter()
     try:
         from topolandscape.landscape.descent import initial_points
 
@@ -103,32 +105,33 @@ def _probed(recipe: Recipe, measures: Sequence[str]) -> Span:
         landscape.gradients(points, progress=False)  # compiles what is to be compiled
     except Exception:  # the run itself will say what is wrong
         return Span(0.0, 0.0)
-    setup = time.perf_counter() - begun
     begun = time.perf_counter()
     landscape.gradients(points, progress=False)
     gradient = (time.perf_counter() - begun) / len(points)
+    gradients = list(_gradients(recipe, measures, landscape.rows or 1))
+    low, high = (gradient * sum(bounds) for bounds in zip(*gradients, strict=True))
+    if recipe.route == "minima" and recipe.seconds is not None:
+        high = min(high, gradient * sum(span.high for span in gradients[:-1]) + 1.2 * recipe.seconds)
+    return Span(_BEGUN[0] + low, _BEGUN[1] + high)
+
+
+def _gradients(recipe: Recipe, measures: Sequence[str], rows: int) -> Iterator[Span]:
+    """Yield how many gradients each part of a run takes, or as long as so many; the search for passes last."""
     if recipe.route == "sample":
-        points_evaluated = recipe.points if recipe.region in ("box", "ball", "hull") else recipe.resolution**2
-        taken = points_evaluated / 3 + 3 * recipe.n_steps()
-        return Span(setup + gradient * taken / 2, setup + gradient * taken * 2)
-    m, rows = recipe.n_starts(), landscape.rows or 1
+        points = recipe.points if recipe.region in ("box", "ball", "hull") else recipe.resolution**2
+        yield Span(points / 6, points)  # losses, which cost less
+        yield Span(recipe.n_steps(), recipe.starts * recipe.n_steps())
+        return
+    m = recipe.n_starts()
     steps = m * recipe.n_steps() * (1.0 if recipe.batch is None else min(1.0, recipe.batch / rows))
-    pairs = m * (m - 1) / 2 * ("mode_connectivity" in measures)
-    low, high = (
-        gradient * (steps + m * polishing + pairs * _CURVE + m * 3 * products)
-        for polishing, products in (
-            (
-                min(_POLISHING, recipe.max_evaluations),
-                sum(_PRODUCTS[name][0] for name in measures if name in _PRODUCTS),
-            ),
-            (recipe.max_evaluations, sum(_PRODUCTS[name][1] for name in measures if name in _PRODUCTS)),
-        )
-    )
-    searched = Span(0.0, math.inf)
-    if recipe.evaluations is not None:
-        searched = Span(
-            *(gradient * recipe.evaluations * a * b for a, b in zip(_SEARCHED, _PER_EVALUATION, strict=True))
-        )
-    if recipe.seconds is not None:
-        searched = Span(min(searched.low, recipe.seconds), min(searched.high, 1.2 * recipe.seconds))
-    return Span(setup + low + searched.low, 2 * setup + high + searched.high)
+    yield Span(steps, steps)
+    yield Span(m * min(_POLISHING, recipe.max_evaluations), m * recipe.max_evaluations)
+    for name in measures:
+        low, high = _OF_EACH.get(name, (0, 0))
+        yield Span(m * low, m * high)
+    curves = m * (m - 1) / 2 * _CURVE * ("mode_connectivity" in measures)
+    yield Span(curves, curves)
+    if recipe.evaluations is None:
+        yield Span(0.0, math.inf)
+    else:
+        yield Span(*(recipe.evaluations * share * cost for share, cost in zip(_SEARCHED, _PER_EVALUATION, strict=True)))
