@@ -481,7 +481,11 @@ def test_groups_are_told_apart_where_they_differ(three_groups):
     assert [(d.one, d.other) for d in differences(result, "mean_bar", against="first")] == [("a", "b"), ("a", "c")]
     said = tl.study.report.verdict(result)
     best, other = ("a", "b") if found["a", "b"].difference < 0 else ("b", "a")
-    assert said == f"lowest mean bar: {best}; lower than c (p < 0.05 after correction); not told apart from {other}"
+    assert said == (
+        f"lowest mean bar: {best}, lower than that of c (p < 0.05 after correction), not told apart from that of {other}"
+    )
+    alone = tl.study.report.verdict(tl.compare_runs(three_groups[4:6]))
+    assert re.fullmatch(r"lowest mean bar: (a|b), not compared with that of (a|b)", alone)
 
 
 def test_correlations_are_those_of_scipy(three_groups):

@@ -134,7 +134,7 @@ def _said(known: Interval, sign: str = " ± ") -> str:
     if math.isnan(known.mean):
         return "-"
     half = (known.high - known.low) / 2
-    return f"{known.mean:.4g}" + (f"{sign}{half:.2g}" if math.isfinite(half) else "")
+    return f"{known.mean:.4g}" + (f"{sign}{half:.2g}" if half > 0 and math.isfinite(half) else "")
 
 
 def _is_nan(value: Any) -> bool:
@@ -188,21 +188,18 @@ def verdict(result: StudyResult, *, score: str = "mean_bar", against: Against = 
         return f"there is one group with a known {_name(score)}: nothing to compare"
     best = min(means, key=lambda group: means[group])
     found = {
-        d.other if d.one == best else d.one: d
+        (d.other if d.one == best else d.one): d.corrected < CERTAIN
         for d in differences(result, score, against=against)
         if best in (d.one, d.other)
     }
-    lower = [group for group, d in found.items() if d.corrected < CERTAIN]
-    open_to = [group for group in means if group != best and group not in lower]
-    said = f"lowest {_name(score)}: {best}"
-    if lower:
-        said += f"; lower than {', '.join(lower)} (p < {CERTAIN} after correction)"
-    if open_to:
-        untested = [group for group in open_to if group not in found]
-        said += f"; not told apart from {', '.join(open_to)}"
-        if untested:
-            said += " (not tested: too few runs, or not the first group)" if untested == open_to else ""
-    return said
+    others = [group for group in means if group != best]
+    parts = {
+        f"lower than that of {{}} (p < {CERTAIN:g} after correction)": [g for g in others if found.get(g)],
+        "not told apart from that of {}": [g for g in others if g in found and not found[g]],
+        "not compared with that of {}": [g for g in others if g not in found],
+    }
+    said = [words.format("; ".join(some)) for words, some in parts.items() if some]
+    return f"lowest {_name(score)}: {best}, " + ", ".join(said)
 
 
 def json_of(result: StudyResult, *, score: str = "mean_bar", against: Against = "all") -> dict[str, Any]:
@@ -324,11 +321,11 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 0 auto;
   padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-img { max-width: 100%; height: auto; display: block; margin: 1rem auto; }
+img { max-width: 100%; min-width: 34rem; height: auto; display: block; margin: 1rem auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 .verdict { font-size: 1.1rem; border-left: 4px solid #0072B2; padding: .25rem 0 .25rem .8rem; }
 .wrong { border-left: 4px solid #D55E00; padding-left: .8rem; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; }
@@ -360,14 +357,7 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         f'<p class="wrong">The run {escape(name)} failed: {escape(wrong)}</p>'
         for name, wrong in result.failures.items()
     ]
-    captions = {
-        "picture.png": f"Barcodes, and below them {_name(score)} of every run.",
-        "phases.png": "Means over seeds for each load (across) and temperature (upwards).",
-    }
-    for name, data in pictures.items():
-        coded = base64.b64encode(data).decode()
-        parts.append(f'<img alt="{escape(captions[name])}" src="data:image/png;base64,{coded}">')
-        parts.append(f"<p>{escape(captions[name])}</p>")
+    parts += _image(pictures, "picture.png", f"Barcodes, and below them {_name(score)} of every run.")
     names = result.numbers
     every = {name: intervals(result, name) for name in names}
     rows = [
@@ -381,6 +371,7 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
             for d in found
         ]
         parts += _section(f"Differences in {_name(score)}", head, rows)
+    parts += _image(pictures, "phases.png", "Means over seeds for each load (across) and temperature (upwards).")
     if related := correlations(result):
         error = "test error" if "test_error" in names else "test loss"
         head = ["number", "over", "n", "Spearman", "p", "Kendall", "p"]
@@ -410,6 +401,15 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _image(pictures: Mapping[str, bytes], name: str, caption: str) -> list[str]:
+    """Return a picture, if there is one, with its caption; it holds its own data."""
+    if name not in pictures:
+        return []
+    coded = base64.b64encode(pictures[name]).decode()
+    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{coded}">'
+    return [f'<div class="wide">{image}</div>', f"<p>{escape(caption)}</p>"]
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
