@@ -192,7 +192,10 @@ def test_normalised_maps_the_lowest_minimum_to_0_and_the_ceiling_to_1():
     by_range = tl.normalised(bars, high=8.0)
     assert (by_range.birth.min(), by_range.death.tolist()) == (0.0, [INF, 0.75, 0.625])
     assert by_range.birth_vertex.tolist() == bars.birth_vertex.tolist()
-    assert dict(by_range.provenance["normalised"]) == {"low": 0.0, "high": 8.0}
+    names = {"low_name": "lowest birth", "high_name": "8"}
+    assert dict(by_range.provenance["normalised"]) == {"low": 0.0, "high": 8.0, **names}
+    named = tl.normalised(bars, low=0.5, high=8.0, high_name="constant predictor").provenance["normalised"]
+    assert (named["low_name"], named["high_name"]) == ("0.5", "constant predictor")
     raised = tl.barcode(network([2.0, 3.0], [(0, 1, 4.0)]))
     assert tl.to_score(tl.normalised(raised, high=6.0)) == 0.25
     assert tl.to_score(tl.normalised(raised, low=0.0, high=8.0)) == 0.125

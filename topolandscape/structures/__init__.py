@@ -8,6 +8,9 @@ from topolandscape.structures.arrays import Floats as Floats
 from topolandscape.structures.arrays import Integers as Integers
 from topolandscape.structures.canonical import CanonicalForm as CanonicalForm
 from topolandscape.structures.canonical import Chain as Chain
+from topolandscape.structures.comparisons import BarBands as BarBands
+from topolandscape.structures.comparisons import ConfidenceBand as ConfidenceBand
+from topolandscape.structures.comparisons import DistanceMatrix as DistanceMatrix
 from topolandscape.structures.complexes import CONNECTIVITIES as CONNECTIVITIES
 from topolandscape.structures.complexes import Connectivity as Connectivity
 from topolandscape.structures.complexes import FaceTable as FaceTable
@@ -29,5 +32,6 @@ from topolandscape.structures.network import MinimaNetwork as MinimaNetwork
 from topolandscape.structures.network import PathProfile as PathProfile
 from topolandscape.structures.results import Barcode as Barcode
 from topolandscape.structures.results import MergeTree as MergeTree
+from topolandscape.structures.results import common_scale as common_scale
 from topolandscape.structures.samples import LossSamples as LossSamples
 from topolandscape.structures.samples import Subspace as Subspace

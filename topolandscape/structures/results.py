@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -285,3 +285,31 @@ class Barcode:
         degrees = ", ".join(f"{int((self.dim == k).sum())} in degree {k}" for k in np.unique(self.dim))
         essential = int(self.essential.sum())
         return f"Barcode({len(self)} bar{'s' * (len(self) != 1)}: {degrees or 'none'}; {essential} essential)"
+
+
+def common_scale(provenances: Iterable[Mapping[str, Any]]) -> dict[str, str] | None:
+    """Return what 0 and 1 stand for in barcodes that were normalised.
+
+    Parameters
+    ----------
+    provenances
+        Those of the barcodes that are to be compared.
+
+    Returns
+    -------
+    dict or None
+        The words at ``low_name`` and ``high_name``; "its own" where they differ. None: losses are as they were.
+
+    Raises
+    ------
+    ValueError
+        Some barcodes are normalised and others are not.
+    """
+    scales = [provenance.get("normalised") for provenance in provenances]
+    known = [scale for scale in scales if scale is not None]
+    if not known:
+        return None
+    if len(known) < len(scales):
+        raise ValueError("some barcodes are normalised and others are not; bring all to one scale with normalised().")
+    names = {key: {str(scale[key]) for scale in known} for key in ("low_name", "high_name")}
+    return {key: words.pop() if len(words) == 1 else "its own" for key, words in names.items()}

@@ -120,7 +120,7 @@ def bar_lengths(barcode: Barcode, m: int) -> Floats:
     return lengths
 
 
-def normalised(barcode: Barcode, *, high: float, low: float | None = None) -> Barcode:
+def normalised(barcode: Barcode, *, high: float, low: float | None = None, high_name: str | None = None) -> Barcode:
     """Return the barcode with its losses mapped so that `low` becomes 0 and `high` becomes 1.
 
     Parameters
@@ -132,6 +132,8 @@ def normalised(barcode: Barcode, *, high: float, low: float | None = None) -> Ba
     low
         Loss that becomes 0. None: the lowest birth, so that lengths are shares of the range from the lowest minimum
         to `high`; 0.0: losses are shares of `high` itself.
+    high_name
+        What pictures call `high`, such as "constant predictor"; None: the number.
 
     Returns
     -------
@@ -151,6 +153,7 @@ def normalised(barcode: Barcode, *, high: float, low: float | None = None) -> Ba
     >>> normalised(code, low=0.0, high=2.5).birth
     array([0.2, 0.4])
     """
+    low_name = "lowest birth" if low is None else f"{low:g}"
     if low is None:
         if len(barcode) == 0:
             raise ValueError("the barcode has no bars, so no lowest birth; give low.")
@@ -158,7 +161,8 @@ def normalised(barcode: Barcode, *, high: float, low: float | None = None) -> Ba
     if not (np.isfinite([low, high]).all() and high > low):
         raise ValueError(f"low is {low:g} and high is {high:g}; both need to be finite, and high above low.")
     span = high - low
-    provenance = dict(barcode.provenance) | {"normalised": {"low": low, "high": high}}
+    names = {"low_name": low_name, "high_name": f"{high:g}" if high_name is None else high_name}
+    provenance = dict(barcode.provenance) | {"normalised": {"low": low, "high": high, **names}}
     if "noise" in provenance:
         provenance["noise"] /= span
     return replace(
