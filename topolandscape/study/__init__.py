@@ -14,5 +14,8 @@ from topolandscape.study.report import lines_of as lines_of
 from topolandscape.study.report import write_report as write_report
 from topolandscape.study.runs import run as run
 from topolandscape.study.statistics import Against as Against
+from topolandscape.study.statistics import correlations as correlations
+from topolandscape.study.statistics import differences as differences
+from topolandscape.study.statistics import intervals as intervals
 from topolandscape.study.studies import Study as Study
 from topolandscape.study.studies import read_study as read_study

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from topolandscape.compare import bar_lengths, constant_predictor_ceiling
+from topolandscape.compare import bar_lengths, constant_predictor_ceiling, summary
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, Floats, Minima, MinimaNetwork
+from topolandscape.structures import Barcode, Floats, MergeTree, Minima, MinimaNetwork
 from topolandscape.study.problem import problem
 from topolandscape.study.recipe import Recipe
 
@@ -188,7 +188,11 @@ SCORES: Mapping[str, str] = {
     "minima": "trained minima",
     "mean_bar": "how far a trained minimum is climbed out of: mean length of the bars that end",
     "relative_bar": "the same, as a share of the range from the lowest loss to that of the best constant prediction",
+    "to_score": "TO-score: mean length of the bars that end, without minima left without climbing",
     "longest_bar": "length of the longest bar that ends",
+    "total_persistence": "sum of the lengths of the bars that end",
+    "persistent_entropy": "persistent entropy of the bars that end: how evenly their lengths are spread",
+    "smad": "SMAD: mean of saddle less minimum over the merge tree's edges that end in a minimum",
     "lowest_loss": "loss of the lowest minimum",
     "train_error": "share of training rows that are classified wrongly",
     "test_error": "share of test rows that are classified wrongly",
@@ -212,7 +216,8 @@ def scores(run: Run) -> dict[str, float]:
     row["parameters"] = float(run.settings.get("landscape", {}).get("parameters", np.nan))
     row["lowest_loss"] = float(code.birth.min())
     if code.essential.sum() <= 1:  # else nothing is known of what it takes to leave some
-        row["longest_bar"] = float(ends.max(initial=0.0))
+        known = summary(code, tree=run.load("tree", MergeTree) if "tree" in run else None)
+        row |= {name: known[name] for name in SCORES if name in known}
         n = len(trained_minima(run)) - int(code.essential.sum()) if "network" in run else len(ends)
         row["mean_bar"] = float(ends.sum() / max(n, 1))  # a minimum left without climbing counts, with 0
         if isinstance(ceiling, float) and ceiling > row["lowest_loss"]:
@@ -220,12 +225,12 @@ def scores(run: Run) -> dict[str, float]:
     for name in MEASURES:
         row[name] = _mean(run.known(f"measure {name}"))
     if "network" in run:
-        known = trained_minima(run)
-        row["minima"] = float(len(known))
-        row["train_error"], row["test_error"] = 1 - _mean(known.accuracy), 1 - _mean(known.test_accuracy)
+        minima = trained_minima(run)
+        row["minima"] = float(len(minima))
+        row["train_error"], row["test_error"] = 1 - _mean(minima.accuracy), 1 - _mean(minima.test_accuracy)
         row["generalisation_gap"] = row["test_error"] - row["train_error"]
-        if np.isnan(known.accuracy).all():
-            row["generalisation_gap"] = row["test_loss"] - float(known.values.mean())
+        if np.isnan(minima.accuracy).all():
+            row["generalisation_gap"] = row["test_loss"] - float(minima.values.mean())
     elif "samples" in run:
         row["minima"] = float(len(code))
     return row

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from topolandscape.compare.groups import Interval
 from topolandscape.files.whole import write
 from topolandscape.study.comparison import StudyResult
 from topolandscape.study.measures import MEASURES, SCORES
 from topolandscape.study.statistics import (
     CERTAIN,
     Against,
-    Interval,
     correlations,
     differences,
     intervals,
@@ -131,10 +131,15 @@ def _tex(word: str) -> str:
 
 def _said(known: Interval, sign: str = " ± ") -> str:
     """Return a mean with half the width of its interval, in words."""
-    if math.isnan(known.mean):
+    if math.isnan(known.estimate):
         return "-"
     half = (known.high - known.low) / 2
-    return f"{known.mean:.4g}" + (f"{sign}{half:.2g}" if half > 0 and math.isfinite(half) else "")
+    return f"{known.estimate:.4g}" + (f"{sign}{half:.2g}" if half > 0 and math.isfinite(half) else "")
+
+
+def _span(known: Interval) -> str:
+    """Return an estimate with its interval, which need not lie evenly around it."""
+    return f"{known.estimate:.3g} ({known.low:.2g} to {known.high:.2g})"
 
 
 def _is_nan(value: Any) -> bool:
@@ -166,7 +171,7 @@ def lines_of(result: StudyResult, *, score: str = "mean_bar", against: Against =
         yield ""
         rows = [["difference in " + _name(score), "", "p", "corrected", "Cliff's delta"]]
         rows += [
-            [f"{d.one} - {d.other}", f"{d.difference:.4g}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
+            [f"{d.one} - {d.other}", f"{_span(d.shift)}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
             for d in found
         ]
         yield from _aligned(rows)
@@ -183,7 +188,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def verdict(result: StudyResult, *, score: str = "mean_bar", against: Against = "all") -> str:
     """Return in a sentence which group has the lowest score, and from which others this tells it apart."""
-    means = {group: known.mean for group, known in intervals(result, score).items() if not math.isnan(known.mean)}
+    means = {
+        group: known.estimate for group, known in intervals(result, score).items() if not math.isnan(known.estimate)
+    }
     if len(means) < 2:
         return f"there is one group with a known {_name(score)}: nothing to compare"
     best = min(means, key=lambda group: means[group])
@@ -209,11 +216,15 @@ def json_of(result: StudyResult, *, score: str = "mean_bar", against: Against = 
         {
             "runs": [dict(row) for row in result.rows],
             "groups": {
-                group: {name: intervals(result, name)[group]._asdict() for name in result.numbers}
+                group: {"runs": result.groups.count(group)}
+                | {name: intervals(result, name)[group]._asdict() for name in result.numbers}
                 for group in dict.fromkeys(result.groups)
             },
             "score": score,
-            "differences": [found._asdict() for found in differences(result, score, against=against)],
+            "differences": [
+                found._asdict() | {"shift": found.shift._asdict()}
+                for found in differences(result, score, against=against)
+            ],
             "correlations": [found._asdict() for found in correlations(result)],
             "verdict": verdict(result, score=score, against=against),
             "failures": dict(result.failures),
@@ -257,9 +268,9 @@ def _draw_scores(ax: Any, values: Mapping[str, Any], label: str) -> None:
         colour = ink.COLOURS[place % len(ink.COLOURS)]
         ax.plot(np.full(len(some), place - 0.1), some, "o", color=colour, alpha=0.6, markersize=4)
         known = interval(some)
-        if known.n > 1:
-            half = known.high - known.mean
-            ax.errorbar(place + 0.1, known.mean, half, fmt="s", color=colour, markersize=5, capsize=3)
+        if len(some) > 1:
+            half = known.high - known.estimate
+            ax.errorbar(place + 0.1, known.estimate, half, fmt="s", color=colour, markersize=5, capsize=3)
     ax.set_xlim(-0.5, len(values) - 0.5)
     crowded = sum(map(len, values)) > 40
     ax.set_xticks(
@@ -367,7 +378,7 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
     if found := differences(result, score, against=against):
         head = ["difference", _name(score), "p", "corrected (Holm)", "Cliff's delta"]
         rows = [
-            [f"{d.one} − {d.other}", f"{d.difference:.4g}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
+            [f"{d.one} − {d.other}", f"{_span(d.shift)}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
             for d in found
         ]
         parts += _section(f"Differences in {_name(score)}", head, rows)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from topolandscape.compare.groups import Interval, cliffs_delta, hodges_lehmann, holm, permutation_test
 from topolandscape.structures import Floats
 from topolandscape.study.comparison import StudyResult
 from topolandscape.study.measures import bars_and_errors
@@ -15,23 +16,7 @@ from topolandscape.study.measures import bars_and_errors
 Against = Literal["all", "first"]
 CERTAIN = 0.05
 """A corrected p-value below this counts as a difference."""
-
-
-class Interval(NamedTuple):
-    """A mean over seeds, and where it lies with 95 % confidence.
-
-    Attributes
-    ----------
-    n
-        Number of runs.
-    mean, low, high
-        NaN where there is no run; the interval is without bounds where there is one.
-    """
-
-    n: int
-    mean: float
-    low: float
-    high: float
+_CONFIDENCE = 0.95
 
 
 class Correlation(NamedTuple):
@@ -59,23 +44,24 @@ class Correlation(NamedTuple):
 
 
 def interval(values: Floats) -> Interval:
-    """Return the mean of some numbers, with the interval of Student's distribution.
+    """Return the mean of some numbers, and the interval of Student's distribution that holds it with 95 %.
+
+    A bootstrap interval would be too short for the few seeds of a study. Of one number nothing is known but itself, of
+    none nothing.
 
     Examples
     --------
     >>> [round(number, 4) for number in interval(np.array([1.0, 2.0, 3.0]))]
-    [3, 2.0, -0.4841, 4.4841]
+    [2.0, -0.4841, 4.4841, 0.95]
     """
     n = len(values)
-    if n == 0:
-        return Interval(0, np.nan, np.nan, np.nan)
-    mean = float(values.mean())
-    if n == 1:
-        return Interval(1, mean, -np.inf, np.inf)
+    mean = float(values.mean()) if n else np.nan
+    if n < 2:
+        return Interval(mean, -np.inf, np.inf, _CONFIDENCE)
     from scipy.stats import t as student
 
-    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(n, mean, mean - half, mean + half)
+    half = float(student.ppf((1 + _CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, _CONFIDENCE)
 
 
 def intervals(result: StudyResult, name: str) -> Mapping[str, Interval]:
@@ -122,20 +108,20 @@ class Difference(NamedTuple):
     ----------
     one, other
         Their names.
-    difference
-        Mean of the one less that of the other.
+    shift
+        By how much the one exceeds the other, as `hodges_lehmann` has it, with its interval.
     p
-        Of no difference, by permutation of the runs.
+        Of no difference of the means, by `permutation_test`.
     corrected
-        The same, corrected for the number of differences that were looked at (Holm 1979).
+        The same, corrected for the number of differences that were looked at, by `holm`.
     effect
-        Cliff's delta: how much oftener a run of the one has the higher number than one of the other, less how often it
-        has the lower, between -1 and 1.
+        `cliffs_delta`: how often a run of the one has a higher number than one of the other, less how often a lower
+        one, between -1 and 1.
     """
 
     one: str
     other: str
-    difference: float
+    shift: Interval
     p: float
     corrected: float
     effect: float
@@ -148,39 +134,17 @@ def differences(result: StudyResult, name: str, *, against: Against = "all") -> 
     """
     if against not in get_args(Against):
         raise ValueError(f"against is {against!r}; it needs to be one of {', '.join(get_args(Against))}.")
-    values = {group: result.of_group(group, name) for group in dict.fromkeys(result.groups)}
+    values = {group: result.of_group(group, name).tolist() for group in dict.fromkeys(result.groups)}
     values = {group: some for group, some in values.items() if len(some) > 1}
     first = next(iter(values), None)
     pairs = [(one, other) for one, other in combinations(values, 2) if against == "all" or one == first]
     if not pairs:
         return []
-    ps = [permutation_test(values[one], values[other], seed=0) for one, other in pairs]
+    ps = [permutation_test(values[one], values[other], seed=0).p_value for one, other in pairs]
     return [
         Difference(
-            one,
-            other,
-            float(values[one].mean() - values[other].mean()),
-            p,
-            corrected,
-            cliffs_delta(values[one], values[other]),
+            *(one, other, hodges_lehmann(values[one], values[other])),
+            *(p, float(corrected), cliffs_delta(values[one], values[other])),
         )
         for (one, other), p, corrected in zip(pairs, ps, holm(ps), strict=True)
     ]
-
-
-# TEMPORARY
-def permutation_test(a, b, *, seed):
-    from scipy.stats import permutation_test as pt
-
-    return float(pt((a, b), lambda x, y: x.mean() - y.mean(), rng=seed, n_resamples=9999).pvalue)
-
-
-def cliffs_delta(a, b):
-    return float(np.sign(a[:, None] - b).mean())
-
-
-def holm(ps):
-    order = np.argsort(ps)
-    out = np.empty(len(ps))
-    out[order] = np.minimum(1, np.maximum.accumulate(np.array(ps)[order] * np.arange(len(ps), 0, -1)))
-    return out.tolist()
