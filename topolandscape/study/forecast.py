@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from topolandscape.study.jobs import Job
+from topolandscape.study.jobs import Job, cores
 from topolandscape.study.problem import problem
 from topolandscape.study.recipe import Recipe
 
 # Gradients that polishing one point takes, at least; at most `max_evaluations`.
 _POLISHING = 200
 # Share of the allowed evaluations that the search for passes takes, and what one of them costs in gradients.
-_SEARCHED, _PER_EVALUATION = (0.2, 1.0), (0.5, 3.0)
+_SEARCHED, _PER_EVALUATION = (0.2, 1.0), (0.5, 2.0)
 # Gradients that a measure takes at each minimum: a product with the Hessian costs two to three.
-_OF_EACH: Mapping[str, tuple[int, int]] = {"hessian_top": (40, 3000), "hessian_trace": (100, 150)}
+_OF_EACH: Mapping[str, tuple[int, int]] = {"hessian_top": (40, 600), "hessian_trace": (100, 150)}
 # Vectors whose gradients are timed, twice: too few to begin a search for the fastest way.
 _TRIED = 4
 # Seconds that a run takes to load its network and to find out how it is evaluated fastest.
@@ -68,9 +68,8 @@ def forecast(jobs: Sequence[Job], took: Mapping[str, Sequence[float]], at_once: 
     probed = [group for group in dict.fromkeys(job.group for job in jobs) if group not in spans]
     for group in probed:
         job = next(job for job in jobs if job.group == group)
-        spans[group] = _probed(job.recipe, job.measures)
-    # Processes that share out the cores may be no faster together than one after the other.
-    total = Span(sum(spans[job.group].low for job in jobs) / at_once, sum(spans[job.group].high for job in jobs))
+        spans[group] = _probed(job.recipe, job.measures, at_once)
+    total = _together([spans[job.group] for job in jobs], at_once)
     runs = sum(len(seconds) for seconds in took.values())
     if math.isinf(total.high):
         how = "nothing but a hundred rounds ends the search for passes; give evaluations or seconds"
@@ -84,8 +83,13 @@ def forecast(jobs: Sequence[Job], took: Mapping[str, Sequence[float]], at_once: 
 def remaining(jobs: Sequence[Job], took: Mapping[str, Sequence[float]], at_once: int) -> Span:
     """Return how long jobs will take that are like those that are done, group by group; others like all together."""
     everything = [seconds for some in took.values() for seconds in some]
-    spans = [_of_done(took.get(job.group) or everything) for job in jobs]
-    return Span(sum(span.low for span in spans) / at_once, sum(span.high for span in spans) / at_once)
+    return _together([_of_done(took.get(job.group) or everything) for job in jobs], at_once)
+
+
+def _together(spans: Sequence[Span], at_once: int) -> Span:
+    """Return how long several jobs take, some of them at once, on as many cores as there are."""
+    n = min(at_once, cores(), max(len(spans), 1))
+    return Span(sum(span.low for span in spans) / n, sum(span.high for span in spans) / n)
 
 
 def _of_done(seconds: Sequence[float]) -> Span:
@@ -95,18 +99,24 @@ def _of_done(seconds: Sequence[float]) -> Span:
     return Span(max(mean - spread, 0.0), mean + spread)
 
 
-def _probed(recipe: Recipe, measures: Sequence[str]) -> Span:
-    """Return how long one run takes, by the time that a gradient of its loss takes."""
+def _probed(recipe: Recipe, measures: Sequence[str], at_once: int) -> Span:
+    """Return how long one run takes on its share of the cores, by the time that a gradient of its loss takes."""
+    import torch
+
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(max(1, threads // at_once))
         from topolandscape.landscape.descent import initial_points
 
         landscape = problem(recipe).landscape()
         points = initial_points(landscape, _TRIED, seed=recipe.seed)
         landscape.gradients(points, progress=False)  # compiles what is to be compiled
+        begun = time.perf_counter()
+        landscape.gradients(points, progress=False)
     except Exception:  # the run itself will say what is wrong
         return Span(0.0, 0.0)
-    begun = time.perf_counter()
-    landscape.gradients(points, progress=False)
+    finally:
+        torch.set_num_threads(threads)
     gradient = (time.perf_counter() - begun) / len(points)
     gradients = list(_gradients(recipe, measures, landscape.rows or 1))
     low, high = (gradient * sum(bounds) for bounds in zip(*gradients, strict=True))

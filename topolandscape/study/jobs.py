@@ -66,7 +66,8 @@ def done_jobs(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, float, s
     children: set[subprocess.Popen[str]] = set()
     pool = ThreadPoolExecutor(at_once)
     try:
-        started = {pool.submit(_in_child, job, _share(at_once), children): job for job in jobs}
+        share = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(max(1, cores() // at_once)))
+        started = {pool.submit(_in_child, job, share, children): job for job in jobs}
         for future in as_completed(started):
             seconds, wrong = future.result()
             yield started[future], seconds, wrong
@@ -144,7 +145,6 @@ def _ends_with_stdin() -> None:
     os._exit(1)
 
 
-def _share(at_once: int) -> dict[str, str]:
-    """Return the environment that leaves each of several processes its share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(max(1, cores // at_once)))
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
