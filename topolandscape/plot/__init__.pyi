@@ -1,6 +1,10 @@
 from .barcodes import bars as bars
 from .barcodes import diagram as diagram
+from .barcodes import landscape_profile as landscape_profile
 from .barcodes import merge_tree as merge_tree
+from .comparisons import bands as bands
+from .comparisons import distances as distances
+from .comparisons import scores as scores
 from .landscapes import contour as contour
 from .landscapes import morse_complex as morse_complex
 from .landscapes import profile as profile

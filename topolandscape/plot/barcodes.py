@@ -24,7 +24,7 @@ def bars(
     max_bars: int | None = 50,
     ceiling: float | None = None,
     passes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-    label: str = "loss",
+    label: str | None = None,
     legend: bool = True,
 ) -> Axes:
     """Draw every bar as a vertical line from its birth to its death, in order of birth.
@@ -49,7 +49,7 @@ def bars(
         saddles are drawn as filled squares, at path maxima as open ones, at paths that were not converged as crosses;
         and below each bar stands the row of its minimum.
     label
-        Name of the axis of losses.
+        Name of the axis of losses. None: "loss", with what 0 and 1 stand for where the bars are `normalised`.
     legend
         Whether the marks are explained above the picture.
 
@@ -74,6 +74,7 @@ def bars(
     if not groups:
         raise ValueError("no barcode was given; give one, or a mapping of names to barcodes.")
     words = _words(passes, groups)
+    label = ink.loss_label(label, (code.provenance for code in groups.values()))
     ax = ink.axes(ax)
     whole = {name: code.filter(dim=dim) for name, code in groups.items()}
     drawn = {name: code.filter(min_persistence=min_persistence, max_bars=max_bars) for name, code in whole.items()}
@@ -156,7 +157,14 @@ def _top(values: Floats) -> float:
     return float(known.max()) + 0.12 * (spread if spread > 0 else max(abs(float(known.max())), 1.0))
 
 
-def diagram(barcode: Barcode, *, ax: Axes | None = None, label: str = "loss", legend: bool = True) -> Axes:
+def diagram(
+    barcode: Barcode,
+    *,
+    ax: Axes | None = None,
+    radius: float | None = None,
+    label: str | None = None,
+    legend: bool = True,
+) -> Axes:
     """Draw every bar as a point: birth to the right, death upwards.
 
     Parameters
@@ -166,8 +174,11 @@ def diagram(barcode: Barcode, *, ax: Axes | None = None, label: str = "loss", le
         losses, the band where bars are shorter than twice the noise, and so are no evidence, is shaded.
     ax
         Where to draw; None: on a new figure.
+    radius
+        That of a `bootstrap_band`: bars of at most twice this length, which need not be those of the landscape, lie in
+        a shaded band. None: there is none.
     label
-        What births and deaths are.
+        What births and deaths are. None: "loss", with what 0 and 1 stand for where the bars are `normalised`.
     legend
         Whether the marks are explained above the picture.
 
@@ -184,6 +195,7 @@ def diagram(barcode: Barcode, *, ax: Axes | None = None, label: str = "loss", le
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('loss at birth', 'loss at death')
     """
+    label = ink.loss_label(label, [barcode.provenance])
     ax = ink.axes(ax)
     values = np.r_[barcode.birth, barcode.death]
     known = values[np.isfinite(values)]
@@ -192,6 +204,9 @@ def diagram(barcode: Barcode, *, ax: Axes | None = None, label: str = "loss", le
     low, high = low - margin, endless + margin
     noise = float(barcode.provenance.get("noise", 0.0))
     corners = np.array([low, high])
+    if radius is not None:
+        band: dict[str, Any] = {"color": ink.COLOURS[4], "alpha": 0.25, "linewidth": 0, "label": "not significant"}
+        ax.fill_between(corners, corners, corners + 2 * min(radius, high - low), **band)
     if noise > 0:
         ax.fill_between(corners, corners, corners + 2 * noise, color="0.88", linewidth=0, label="within the noise")
     ax.plot(corners, corners, color=ink.GREY, linewidth=0.8)
@@ -340,3 +355,86 @@ def _layout(tree: MergeTree, min_persistence: float) -> _Layout:
             x[node] = (x[older[node]] + x[younger[node] if younger[node] >= 0 else older[node]]) / 2
         place += 1  # a gap between components
     return _Layout(np.array(x), np.array(older), np.array(younger))
+
+
+def landscape_profile(
+    tree: MergeTree,
+    *,
+    ax: Axes | None = None,
+    min_persistence: float = 0.0,
+    label: str = "loss",
+    legend: bool = True,
+) -> Axes:
+    """Draw a merge tree as a topological landscape profile: basins as columns, as wide as they have points.
+
+    Parameters
+    ----------
+    tree
+        The merge tree of samples. Its components stand side by side.
+    ax
+        Where to draw; None: on a new figure.
+    min_persistence
+        Leave out basins that are less deep, from their minimum to the saddle where they meet a lower one; their points
+        count in those above them.
+    label
+        Name of the axis of losses.
+    legend
+        Whether the marks are explained above the picture.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A column reaches from a minimum up to the saddle where its basin meets another; on both stands the column of the
+        basin they make together. Its width is the number of points that it holds at its upper end.
+
+    References
+    ----------
+    Geniesse et al. (2024), "Visualizing loss functions as topological landscape profiles".
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> tree = MergeTree([0, 2, 1], [0, 2, 1], [0.0, 1.0, 3.0], [2, 2, -1], [1, 1, 3], [0, 0, 1])
+    >>> [int(column.get_width()) for column in landscape_profile(tree).patches]
+    [3, 1, 1]
+    """
+    from matplotlib.patches import Patch
+
+    ax = ink.axes(ax)
+    layout = _layout(tree, min_persistence)
+    top, total = _top(tree.value), max(float(tree.size[tree.parent < 0].sum()), 1.0)
+    roots = sorted(np.flatnonzero(tree.parent < 0).tolist(), key=lambda root: layout.x[root])
+    left: dict[int, float] = {}
+    edge = 0.0
+    for root in roots:
+        left[root], edge = edge, edge + float(tree.size[root]) + 0.05 * total
+    leaves = tree.is_leaf
+    waiting, drawn = roots[::-1], []
+    while waiting:
+        node = waiting.pop()
+        drawn.append(node)
+        children = [child for child in (layout.older[node], layout.younger[node]) if child >= 0]
+        place = left[node] + float(tree.size[node] - tree.size[children].sum()) / 2
+        for child in children:
+            left[child], place = place, place + float(tree.size[child])
+        waiting += children[::-1]
+    rows = np.array(drawn, dtype=np.int64)
+    middle = np.array([left[node] for node in drawn]) + tree.size[rows] / 2
+    ends = np.where(tree.parent[rows] < 0, top, tree.value[tree.parent[rows]])
+    colours = [ink.COLOURS[0] if leaves[node] else ink.COLOURS[4] for node in drawn]
+    style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5}
+    ax.bar(middle, ends - tree.value[rows], width=tree.size[rows], bottom=tree.value[rows], color=colours, **style)
+    least = leaves[rows]
+    size = float(np.clip(200 / max(int(least.sum()), 1), 1, 6))
+    ax.plot(middle[least], tree.value[rows][least], color=ink.GREY, markersize=size, **ink.MINIMUM)
+    hidden = int(leaves.sum() - least.sum())
+    note = f" ({ink.count(hidden, 'shallower basin')} not drawn)" if hidden else ""
+    low = float(tree.value.min(initial=top))
+    ax.set(xlim=(-0.02 * total, edge - 0.03 * total), ylim=(low - 0.06 * (top - low), top))
+    ax.set_xlabel(f"points{note}", fontsize=ink.SMALL)
+    ax.set_ylabel(label)
+    if legend:
+        basins = [Patch(color=ink.COLOURS[0], label="basin"), Patch(color=ink.COLOURS[4], label="basins together")]
+        ink.legend(ax, [*ink.handles(ink.MINIMUM), *basins[: 1 + int(not least.all())]])
+    return ax

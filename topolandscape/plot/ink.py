@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamples
+from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamples, common_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +119,17 @@ def critical_rows(samples: LossSamples, barcode: Barcode | None, min_persistence
             "the barcode."
         )
     return minima, saddles
+
+
+def loss_label(label: str | None, provenances: Iterable[Mapping[str, Any]]) -> str:
+    """Return the name of an axis of losses; None: ``loss``, with what 0 and 1 stand for where bars are normalised."""
+    scale = common_scale(provenances)
+    if label is not None:
+        return label
+    if scale is None:
+        return "loss"
+    low, high = scale["low_name"], scale["high_name"]
+    return f"loss, as a share of {high}" if low == "0" else f"loss (0: {low}, 1: {high})"
 
 
 def finite(values: Floats) -> Floats:
