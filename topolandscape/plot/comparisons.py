@@ -115,6 +115,8 @@ def bands(
             ax.axvline(edges[i], color="0.85", linewidth=0.8, zorder=0)
     if ceiling is not None:
         ax.axhline(ceiling, color=ink.GREY, linewidth=0.8, linestyle="dotted", zorder=0)
+    ax.use_sticky_edges = False  # of the boxes, the lowest of which would lie on the edge
+    ax.autoscale_view(scalex=False)
     ax.set_xlim(0, edges[-1])
     ax.tick_params(axis="x", length=0)
     ink.name_places(ax, (edges[:-1] + edges[1:]) / 2, list(groups))

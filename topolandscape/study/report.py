@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from topolandscape.compare.groups import Interval
+from topolandscape.compare.groups import Interval, bar_bands
 from topolandscape.files.whole import write
 from topolandscape.study.comparison import StudyResult
 from topolandscape.study.measures import MEASURES, SCORES
@@ -251,11 +251,11 @@ def _picture(result: StudyResult, score: str) -> Any:
 
     from topolandscape import plot
 
-    groups = list(dict.fromkeys(result.groups))
-    figure = Figure(figsize=(max(5.5, 1.6 * len(groups) + 1.5), 7.2), layout="constrained")
+    names = {group: group.replace(", ", "\n") for group in dict.fromkeys(result.groups)}
+    figure = Figure(figsize=(max(5.5, 1.7 * len(names) + 1.5), 7.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=(1.3, 1))
-    plot.bars({group: result.barcodes(group)[0] for group in groups}, ax=upper)
-    _draw_scores(lower, {group: result.of_group(group, score) for group in groups}, _name(score))
+    plot.bands({name: bar_bands(result.barcodes(group)) for group, name in names.items()}, ax=upper)
+    _draw_scores(lower, {name: result.of_group(group, score) for group, name in names.items()}, _name(score))
     return figure
 
 
@@ -272,14 +272,7 @@ def _draw_scores(ax: Any, values: Mapping[str, Any], label: str) -> None:
             half = known.high - known.estimate
             ax.errorbar(place + 0.1, known.estimate, half, fmt="s", color=colour, markersize=5, capsize=3)
     ax.set_xlim(-0.5, len(values) - 0.5)
-    crowded = sum(map(len, values)) > 40
-    ax.set_xticks(
-        range(len(values)),
-        list(values),
-        rotation=30 if crowded else 0,
-        ha="right" if crowded else "center",
-        rotation_mode="anchor",
-    )
+    ink.name_places(ax, np.arange(len(values), dtype=np.float64), list(values))
     ax.set_ylabel(label)
     ax.set_xlabel("every run, and the mean over seeds with its 95 % interval", fontsize=ink.SMALL)
     ax.spines[["top", "right"]].set_visible(False)
@@ -368,7 +361,9 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         f'<p class="wrong">The run {escape(name)} failed: {escape(wrong)}</p>'
         for name, wrong in result.failures.items()
     ]
-    parts += _image(pictures, "picture.png", f"Barcodes, and below them {_name(score)} of every run.")
+    parts += _image(
+        pictures, "picture.png", f"Mean barcodes with bands over seeds, and below them {_name(score)} of every run."
+    )
     names = result.numbers
     every = {name: intervals(result, name) for name in names}
     rows = [
