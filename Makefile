@@ -36,6 +36,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/morse.py
 	$(BIN)/python benchmarks/refine.py
+	$(BIN)/python benchmarks/calibration.py
 
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py

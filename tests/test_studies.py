@@ -150,7 +150,7 @@ def test_a_study_file(tmp_path):
 
 def test_the_study_files_of_the_repository_are_right(tmp_path):
     root = Path(__file__).parent.parent
-    (block,) = re.findall(r"```toml\n(.*?)```", (root / "docs/compare.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"```toml\n(.*?)```", (root / "docs/studies.md").read_text(), re.DOTALL)
     file = tmp_path / "study.toml"
     file.write_text(block)
     assert len(tl.read_study(file).recipes()) == 6

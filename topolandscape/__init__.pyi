@@ -25,7 +25,9 @@ from .compare import to_score as to_score
 from .compare import total_persistence as total_persistence
 from .compare import wasserstein as wasserstein
 from .files import Run as Run
+from .files import export as export
 from .files import load as load
+from .files import read_surface as read_surface
 from .files import save as save
 from .landscape.checkpoints import checkpoints as checkpoints
 from .landscape.critical import critical_points as critical_points

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
-from topolandscape.files import Run
+from topolandscape.files import SURFACES, Run
 from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
 from topolandscape.study import (
     MEASURES,
@@ -31,6 +31,7 @@ from topolandscape.study import (
     pictures,
     read_study,
     run_study,
+    run_surface,
     write_report,
 )
 from topolandscape.study import run as run_recipe
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 _SHOWN = 5  # known bars a line of the list of functions shows
 _PLURALS = {"verified saddle": "verified saddles", "path maximum": "path maxima", "not converged": "not converged"}
+_JOINING = ("connectivity", "nonfinite", "max_dim")  # what can be asked of a surface
 _RECIPE = {field.name for field in fields(Recipe)}
 
 
@@ -73,8 +75,13 @@ def _fail(message: str, code: int) -> NoReturn:
 @_one_line_errors
 def barcode(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="mlp:64-16-10, another name of the zoo, or file.py:function.")],
-    data: Annotated[str, typer.Argument(help="digits, another data set of the zoo, or file.py:function.")],
+    model: Annotated[
+        str, typer.Argument(help="mlp:64-16-10, another name of the zoo, file.py:function, or the file of a surface.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Argument(help="digits, another data set of the zoo, or file.py:function; none for a surface."),
+    ] = None,
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="More files after --checkpoints FILE.")
     ] = None,
@@ -177,18 +184,24 @@ def barcode(
     topolandscape barcode model.py:build data.py:load --checkpoints trained/*.pt
     topolandscape barcode mlp:64-16-10 digits --region plane
     topolandscape barcode mlp:2-3-1,tanh teacher_student --region box --low -3 --high 3 --points 100000
+    topolandscape barcode surface.h5
 
     \b
     MODEL:  mlp:64-16-10[,ACTIVATION][,nobias][,bn]      ACTIVATION: relu, tanh, gelu, linear, quadratic
             linear:64-16-10[,nobias]
             conv:1x8x8-8-16-10[,ACTIVATION][,nobias][,bn][,flatten]
             file.py:function, which returns a torch.nn.Module (evaluated in eval mode)
+            surface.h5, .npz, .npy or .csv: losses that another program computed, without DATA
     DATA:   digits, iris, breast_cancer, two_moons, circles, teacher_student, sine_regression
             file.py:function, which returns (inputs, targets), and may return test inputs and targets after them
     """  # noqa: D301
     options = {name: value for name, value in locals().items() if name in _RECIPE}
     sources = {name: context.get_parameter_source(name) for name in options}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if data is None:
+        done = _of_surface(model, [name for name in given if name != "model"], out, options)
+        _report(done, pictures(done), as_json=as_json)
+        return
     options["route"] = route = route or ("sample" if "region" in given else "minima")
     options["checkpoints"] = (*(checkpoints or ()), *(files or ()))
     if files and not checkpoints:
@@ -206,6 +219,22 @@ def barcode(
     done = run_recipe(recipe, folder)
     written = pictures(done)
     _report(done, written, as_json=as_json)
+
+
+def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[str, Any]) -> Run:
+    """Return the run of a surface, of which only how its points are joined can be asked."""
+    path = Path(file)
+    if path.suffix.lower() not in SURFACES:
+        raise typer.BadParameter(
+            f"DATA is missing; give the data on which {file} is trained, after it. Only the file of a surface "
+            f"({', '.join(SURFACES)}) needs none."
+        )
+    for name in given:
+        if name not in _JOINING:
+            flag, known = f"--{name.replace('_', '-')}", ", ".join(f"--{kind.replace('_', '-')}" for kind in _JOINING)
+            raise typer.BadParameter(f"{flag} says nothing of a surface that is there already; known are {known}.")
+    folder = out if out is not None else Path("runs") / f"{path.stem}_surface"
+    return run_surface(path, folder, **{name: options[name] for name in _JOINING})
 
 
 @app.command()
@@ -360,6 +389,7 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
         return
     lines = _lines_of_minima(run) if "network" in run else _lines_of_samples(run)
     said = f"{run.settings['model']} on {run.settings['data']}: " if "model" in run.settings else ""
+    said = f"{run.settings['surface']}: " if "surface" in run.settings else said
     typer.echo(said + "\n".join(lines))
     for path in written:
         typer.echo(f"picture: {path}")

@@ -124,7 +124,8 @@ def wasserstein(a: Barcode, b: Barcode, *, p: float = 1.0, ground: float = math.
         return math.inf
     moved, gone, come = _costs(one, other, ground)
     unit = max(float(array.max(initial=0.0)) for array in (gone, come, endless)) or 1.0  # powers stay near 1
-    moved, gone, come = (moved / unit) ** p, (gone / unit) ** p, (come / unit) ** p
+    # What moves further than both are long is not matched, however much further.
+    moved, gone, come = np.minimum(moved / unit, 2.0) ** p, (gone / unit) ** p, (come / unit) ** p
     gain = np.minimum(moved - gone[:, None] - come, 0.0)  # of matching two bars, over leaving both unmatched
     rows, columns = linear_sum_assignment(gain)
     matched = gain[rows, columns] < 0

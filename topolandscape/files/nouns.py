@@ -15,8 +15,11 @@ import numpy as np
 
 from topolandscape.files.whole import read, write
 from topolandscape.structures import (
+    BarBands,
     Barcode,
+    ConfidenceBand,
     Descent,
+    DistanceMatrix,
     GridComplex,
     LossSamples,
     MergeTree,
@@ -36,6 +39,9 @@ Noun = (
     | MergeTree
     | MorseComplex
     | Barcode
+    | BarBands
+    | ConfidenceBand
+    | DistanceMatrix
     | Minima
     | MinimaNetwork
     | PathProfile
@@ -45,7 +51,7 @@ Noun = (
 
 _KINDS: dict[str, type[Noun]] = {kind.__name__: kind for kind in get_args(Noun)}
 # Fields that hold nouns.
-_WITHIN: dict[str, type[Any]] = {"subspace": Subspace, "minima": Minima}
+_WITHIN: dict[str, type[Any]] = {"subspace": Subspace, "minima": Minima, "barcode": Barcode}
 SCHEMA = 1
 
 
@@ -59,7 +65,7 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         what was there.
     noun
         Samples, a filtered complex, a merge tree, a Morse complex, a barcode, minima, their network, descents or their
-        trajectories.
+        trajectories, bands, a distance matrix.
 
     Examples
     --------

@@ -87,7 +87,12 @@ class BarBands:
     coverage
         The share, between 0 and 1.
     provenance
-        That which the barcodes have in common.
+        What 0 and 1 stand for, where the barcodes were normalised.
+
+    Examples
+    --------
+    >>> BarBands([0.0], [np.inf], [0.0], [0.1], [np.inf], [np.inf], [5], barcodes=5, coverage=0.9)
+    BarBands(1 bar of 5 barcodes)
     """
 
     birth: Floats
@@ -144,6 +149,12 @@ class ConfidenceBand:
         Bottleneck distances from which the radius was read: of the barcodes of subsamples to that of all, (r,).
     provenance
         How the subsamples were drawn.
+
+    Examples
+    --------
+    >>> code = Barcode.from_pairs([(0.0, float("inf")), (1.0, 3.0), (1.0, 1.5)])
+    >>> ConfidenceBand(code, 0.5, 0.95, [0.2, 0.5, 0.3])
+    ConfidenceBand(radius 0.5 with confidence 0.95; 2 of 3 bars are longer than twice as much)
     """
 
     barcode: Barcode

@@ -98,4 +98,6 @@ def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
 
 
 def _name(run: Run) -> str:
+    if "surface" in run.settings:
+        return Path(run.settings["surface"]).stem
     return str(run.settings.get("model", "barcode"))

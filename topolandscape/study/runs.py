@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.files import Run, bytes_in_file
-from topolandscape.structures import Barcode
+from topolandscape.files import Run, bytes_in_file, read_surface
+from topolandscape.structures import Barcode, Connectivity
 from topolandscape.study.minima_route import by_minima
 from topolandscape.study.problem import problem, trained_points
-from topolandscape.study.recipe import Recipe, Route
+from topolandscape.study.recipe import Nonfinite, Recipe, Route
 from topolandscape.study.sample_route import by_samples
 
 if TYPE_CHECKING:
@@ -101,6 +101,59 @@ def is_done(recipe: Recipe, folder: str | Path) -> bool:
         and "barcode" in done
         and done.load("barcode", Barcode).provenance.get(_ASKED[recipe.route]) == recipe.asked_anew()
     )
+
+
+def run_surface(
+    path: str | Path,
+    folder: str | Path,
+    *,
+    connectivity: Connectivity = "full",
+    nonfinite: Nonfinite = "raise",
+    max_dim: int = 0,
+) -> Run:
+    """Take a loss surface that another program computed to its barcode.
+
+    Parameters
+    ----------
+    path
+        Its file, as for `read_surface`.
+    folder
+        Where the run is kept.
+    connectivity, nonfinite, max_dim
+        As in a `Recipe`; a run may be asked anew with others.
+
+    Returns
+    -------
+    Run
+        Holding ``samples``, ``tree`` and ``barcode``.
+
+    Raises
+    ------
+    ValueError
+        The file holds no surface, or the folder something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/surface.npy", [0.0, 2.0, 1.0])
+    ...     run_surface(f"{folder}/surface.npy", f"{folder}/run").load("barcode", Barcode)
+    Barcode(2 bars: 2 in degree 0; 1 essential)
+    """
+    from topolandscape.topology.complexes import grid
+    from topolandscape.topology.merge import merge_tree
+    from topolandscape.topology.persistence import barcode
+
+    samples = read_surface(path)
+    result = Run.create(folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}})
+    complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
+    tree = merge_tree(complex)
+    code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
+    asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
+    result.save("samples", samples)
+    result.save("tree", tree)
+    result.save("barcode", replace(code, provenance={**code.provenance, _ASKED["sample"]: asked}))
+    return result
 
 
 def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, str | int]]:
