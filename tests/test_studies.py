@@ -543,6 +543,8 @@ def test_the_report_needs_nothing_else(three_groups, tmp_path):
     assert float(rows[0]["mean_bar"]) == result.rows[0]["mean_bar"]
     table = written[2].read_text()
     assert table.count(r"\\") == 5
+    assert re.search(r"^a & 5 & .*\$1\.0\d+ \\pm 0\.0\d+\$", table, re.MULTILINE)
+    assert tl.study.report._tex_number("4.2e-05 ± 1e+06") == r"4.2 \cdot 10^{-5} \pm 1 \cdot 10^{6}"
     assert written[3].read_bytes()[:4] == b"\x89PNG"
     frame = result.table()
     assert frame["mean_bar"].tolist() == [row["mean_bar"] for row in result.rows]

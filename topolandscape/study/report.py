@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -21,6 +22,7 @@ from topolandscape.study.measures import MEASURES, SCORES
 from topolandscape.study.statistics import (
     CERTAIN,
     Against,
+    Difference,
     correlations,
     differences,
     intervals,
@@ -116,10 +118,8 @@ def table_latex(result: StudyResult) -> str:
         " & ".join(_tex(word) for word in ("group", "runs", *names)) + r" \\",
         r"\hline",
     ]
-    every = {name: intervals(result, name) for name in names}
-    for group in dict.fromkeys(result.groups):
-        cells = ["$" + _said(every[name][group], sign=r" \pm ") + "$" for name in names]
-        lines.append(" & ".join([_tex(group), str(result.groups.count(group)), *cells]) + r" \\")
+    for group, runs, *cells in _group_rows(result, names):
+        lines.append(" & ".join([_tex(group), runs, *(f"${_tex_number(cell)}$" for cell in cells)]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
 
@@ -129,12 +129,19 @@ def _tex(word: str) -> str:
     return word
 
 
-def _said(known: Interval, sign: str = " ± ") -> str:
+def _tex_number(cell: str) -> str:
+    """Return a number with its interval as it is set in formulas."""
+    return re.sub(r"e([+-])0*(\d+)", lambda found: rf" \cdot 10^{{{found[1].strip('+')}{found[2]}}}", cell).replace(
+        "±", r"\pm"
+    )
+
+
+def _said(known: Interval) -> str:
     """Return a mean with half the width of its interval, in words."""
     if math.isnan(known.estimate):
         return "-"
     half = (known.high - known.low) / 2
-    return f"{known.estimate:.4g}" + (f"{sign}{half:.2g}" if half > 0 and math.isfinite(half) else "")
+    return f"{known.estimate:.4g}" + (f" ± {half:.2g}" if half > 0 and math.isfinite(half) else "")
 
 
 def _span(known: Interval) -> str:
@@ -159,24 +166,31 @@ def lines_of(result: StudyResult, *, score: str = "mean_bar", against: Against =
     """Yield what the command prints: a short table with intervals over seeds, differences, and what they say."""
     _check_score(result, score)
     names = [score, *(name for name in _PRINTED if name in result.numbers and name != score)]
-    every = {name: intervals(result, name) for name in names}
-    groups = list(dict.fromkeys(result.groups))
-    rows = [["group", "runs", *map(_name, names)]]
-    rows += [
-        [group, str(result.groups.count(group)), *(_said(every[name][group]) for name in names)] for group in groups
-    ]
-    yield from _aligned(rows)
-    found = differences(result, score, against=against)
-    if found:
+    yield from _aligned([["group", "runs", *map(_name, names)], *_group_rows(result, names)])
+    if found := differences(result, score, against=against):
         yield ""
-        rows = [["difference in " + _name(score), "", "p", "corrected", "Cliff's delta"]]
-        rows += [
-            [f"{d.one} - {d.other}", f"{_span(d.shift)}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
-            for d in found
-        ]
-        yield from _aligned(rows)
+        yield from _aligned([_difference_head(score), *_difference_rows(found)])
     yield ""
     yield verdict(result, score=score, against=against)
+
+
+def _group_rows(result: StudyResult, names: Sequence[str]) -> list[list[str]]:
+    """Return for each group the cells of a table: its name, how many runs, and numbers with their intervals."""
+    every = {name: intervals(result, name) for name in names}
+    groups = dict.fromkeys(result.groups)
+    return [
+        [group, str(result.groups.count(group)), *(_said(every[name][group]) for name in names)] for group in groups
+    ]
+
+
+def _difference_head(score: str) -> list[str]:
+    return [f"difference in {_name(score)}", "shift", "p", "corrected", "Cliff's delta"]
+
+
+def _difference_rows(found: Sequence[Difference]) -> list[list[str]]:
+    return [
+        [f"{d.one} - {d.other}", _span(d.shift), f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"] for d in found
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -365,18 +379,10 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         pictures, "picture.png", f"Mean barcodes with bands over seeds, and below them {_name(score)} of every run."
     )
     names = result.numbers
-    every = {name: intervals(result, name) for name in names}
-    rows = [
-        [group, str(result.groups.count(group)), *(_said(every[name][group]) for name in names)] for group in groups
-    ]
-    parts += _section("Groups: means over seeds, with 95 % intervals", ["group", "runs", *map(_name, names)], rows)
+    head = ["group", "runs", *map(_name, names)]
+    parts += _section("Groups: means over seeds, with 95 % intervals", head, _group_rows(result, names))
     if found := differences(result, score, against=against):
-        head = ["difference", _name(score), "p", "corrected (Holm)", "Cliff's delta"]
-        rows = [
-            [f"{d.one} − {d.other}", f"{_span(d.shift)}", f"{d.p:.2g}", f"{d.corrected:.2g}", f"{d.effect:.2f}"]
-            for d in found
-        ]
-        parts += _section(f"Differences in {_name(score)}", head, rows)
+        parts += _section("Differences", _difference_head(score), _difference_rows(found))
     parts += _image(pictures, "phases.png", "Means over seeds for each load (across) and temperature (upwards).")
     if related := correlations(result):
         error = "test error" if "test_error" in names else "test loss"
