@@ -90,15 +90,30 @@ def correlations(result: StudyResult) -> list[Correlation]:
 
 
 def _correlation(name: str, over: str, values: Floats, errors: Floats) -> Correlation | None:
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau, rankdata
 
     known = np.isfinite(values) & np.isfinite(errors)
     values, errors = values[known], errors[known]
     if len(values) < 3 or np.ptp(values) == 0 or np.ptp(errors) == 0:
         return None
-    rho, tau = spearmanr(values, errors), kendalltau(values, errors)
-    numbers = (rho.statistic, rho.pvalue, tau.statistic, tau.pvalue)
+    tau = kendalltau(values, errors)
+    numbers = (*_spearman(rankdata(values), rankdata(errors)), tau.statistic, tau.pvalue)
     return Correlation(name, over, len(values), *map(float, numbers))
+
+
+def _spearman(one: Floats, other: Floats) -> tuple[float, float]:
+    """Return the correlation of ranks and its p-value by permutation; scipy's own is far off for few of them."""
+    from scipy.stats import permutation_test as permuted
+
+    other = (other - other.mean()) / (np.linalg.norm(one - one.mean()) * np.linalg.norm(other - other.mean()))
+    found = permuted(
+        (one,),
+        lambda ranks, axis: (ranks * other).sum(axis=axis),
+        permutation_type="pairings",
+        vectorized=True,
+        random_state=np.random.default_rng(0),
+    )
+    return found.statistic, found.pvalue
 
 
 class Difference(NamedTuple):
