@@ -77,6 +77,12 @@ def test_bands_leave_out_the_shortest_and_say_so():
     assert plot.bands({"none": tl.bar_bands([code([], endless=[])])}).get_xlabel() == "mean bars in order of birth"
 
 
+def test_endless_bars_reach_above_all_others_also_where_losses_are_negative():
+    ax = plot.bands({"low": tl.bar_bands([code([(-5.0, -3.0)], endless=[-6.0])])})
+    [top] = [float(line.get_ydata()[0]) for line in ax.lines if line.get_label() == "never ends"]
+    assert -3.0 < top < -2.0
+
+
 def test_axes_of_bars_and_diagrams_name_the_scale():
     bars = code([(1.0, 2.0)])
     share = tl.normalised(bars, low=0.0, high=4.0)

@@ -175,6 +175,17 @@ def test_a_surface_is_taken_to_its_barcode_and_pictures(surface, tmp_path):
     assert CliRunner().invoke(app, ["plot", str(tmp_path / "run")]).exit_code == 0
 
 
+def test_a_surface_with_holes_leaves_nothing_behind_until_it_is_said_what_they_are(tmp_path):
+    np.save(tmp_path / "holes.npy", [1.0, np.nan, 2.0])
+    arguments = ["barcode", str(tmp_path / "holes.npy"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "1 of 3 losses are NaN or infinite" in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert CliRunner().invoke(app, [*arguments, "--nonfinite", "infinite"]).exit_code == 0
+    assert len(tl.Run.open(tmp_path / "run").load("barcode", Barcode)) == 2
+
+
 def test_what_cannot_be_asked_of_a_surface(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("surface.npy", [0.0, 1.0])

@@ -79,7 +79,11 @@ def bars(
     whole = {name: code.filter(dim=dim) for name, code in groups.items()}
     drawn = {name: code.filter(min_persistence=min_persistence, max_bars=max_bars) for name, code in whole.items()}
     hidden = sum(map(len, whole.values())) - sum(map(len, drawn.values()))
-    top = _top(np.concatenate([[*code.birth, *code.death] for code in drawn.values()])) if ceiling is None else ceiling
+    top = (
+        ink.above(np.concatenate([[*code.birth, *code.death] for code in drawn.values()]))
+        if ceiling is None
+        else ceiling
+    )
     sizes = np.array([len(code) for code in drawn.values()])
     slots = np.maximum(sizes, 0.5 * sizes.mean()) + 1  # a short barcode gets room for its name
     edges = np.concatenate([[0.0], np.cumsum(slots)])
@@ -148,15 +152,6 @@ def _words(
     return by_name
 
 
-def _top(values: Floats) -> float:
-    """Return a loss a little above all finite ones."""
-    known = values[np.isfinite(values)]
-    if len(known) == 0:
-        return 1.0
-    spread = float(np.ptp(known))
-    return float(known.max()) + 0.12 * (spread if spread > 0 else max(abs(float(known.max())), 1.0))
-
-
 def diagram(
     barcode: Barcode,
     *,
@@ -199,7 +194,7 @@ def diagram(
     ax = ink.axes(ax)
     values = np.r_[barcode.birth, barcode.death]
     known = values[np.isfinite(values)]
-    low, endless = float(known.min(initial=np.inf)) if len(known) else 0.0, _top(values)
+    low, endless = float(known.min(initial=np.inf)) if len(known) else 0.0, ink.above(values)
     margin = 0.06 * (endless - low)
     low, high = low - margin, endless + margin
     noise = float(barcode.provenance.get("noise", 0.0))
@@ -293,7 +288,7 @@ def merge_tree(
     roots, inner = shown[parent[shown] < 0], shown[parent[shown] >= 0]
     joins = shown[layout.younger[shown] >= 0]
     leaves = shown[tree.is_leaf[shown]]
-    top = _top(value[shown])
+    top = ink.above(value[shown])
     size, width = float(np.clip(200 / max(len(leaves), 1), 1, 6)), float(np.clip(60 / max(len(leaves), 1), 0.4, 1.4))
     colour = ink.COLOURS[0]
     ax.vlines(x[inner], value[inner], value[parent[inner]], colors=colour, linewidth=width)
@@ -403,7 +398,7 @@ def landscape_profile(
 
     ax = ink.axes(ax)
     layout = _layout(tree, min_persistence)
-    top, total = _top(tree.value), max(float(tree.size[tree.parent < 0].sum()), 1.0)
+    top, total = ink.above(tree.value), max(float(tree.size[tree.parent < 0].sum()), 1.0)
     roots = sorted(np.flatnonzero(tree.parent < 0).tolist(), key=lambda root: layout.x[root])
     left: dict[int, float] = {}
     edge = 0.0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from topolandscape.plot import ink
 from topolandscape.structures import BarBands, DistanceMatrix
@@ -77,6 +78,7 @@ def bands(
 
     label = ink.loss_label(label, (group.provenance for group in groups.values()))
     ax = ink.axes(ax)
+    ax.use_sticky_edges = False  # boxes at the lower end would lie on the frame
     chosen = []
     for group in groups.values():
         length = group.death - group.birth
@@ -84,14 +86,10 @@ def bands(
         rows = longest[length[longest] >= min_persistence]
         chosen.append(rows[np.argsort(group.birth[rows], kind="stable")])
     hidden = sum(len(group) for group in groups.values()) - sum(map(len, chosen))
-    highest = [0.0 if ceiling is None else ceiling]
-    lowest = []
+    losses: list[ArrayLike] = [[] if ceiling is None else [ceiling]]
     for group, rows in zip(groups.values(), chosen, strict=True):
-        ends = group.death_high[rows]
-        highest += [*group.birth_high[rows], *ends[np.isfinite(ends)]]
-        lowest += list(group.birth_low[rows])
-    spread = max(highest) - min(lowest, default=0.0)
-    top = max(highest) + 0.1 * (spread if spread > 0 else 1.0)
+        losses += [group.birth_low[rows], group.birth_high[rows], group.death_high[rows]]
+    top = ink.above(np.concatenate(losses))
     sizes = np.array([len(rows) for rows in chosen])
     slots = np.maximum(np.maximum(sizes, 0.5 * sizes.mean()), 1) + 1  # a short barcode gets room for its name
     edges = np.concatenate([[0.0], np.cumsum(slots)])
@@ -115,8 +113,6 @@ def bands(
             ax.axvline(edges[i], color="0.85", linewidth=0.8, zorder=0)
     if ceiling is not None:
         ax.axhline(ceiling, color=ink.GREY, linewidth=0.8, linestyle="dotted", zorder=0)
-    ax.use_sticky_edges = False  # of the boxes, the lowest of which would lie on the edge
-    ax.autoscale_view(scalex=False)
     ax.set_xlim(0, edges[-1])
     ax.tick_params(axis="x", length=0)
     ink.name_places(ax, (edges[:-1] + edges[1:]) / 2, list(groups))

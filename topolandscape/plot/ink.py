@@ -132,6 +132,15 @@ def loss_label(label: str | None, provenances: Iterable[Mapping[str, Any]]) -> s
     return f"loss, as a share of {high}" if low == "0" else f"loss (0: {low}, 1: {high})"
 
 
+def above(values: Floats) -> float:
+    """Return a loss a little above all finite ones."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return 1.0
+    spread = float(np.ptp(known))
+    return float(known.max()) + 0.12 * (spread if spread > 0 else max(abs(float(known.max())), 1.0))
+
+
 def finite(values: Floats) -> Floats:
     """Return a copy in which losses that are not finite are NaN, which matplotlib leaves out."""
     return np.where(np.isfinite(values), values, np.nan)

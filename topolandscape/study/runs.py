@@ -145,10 +145,10 @@ def run_surface(
     from topolandscape.topology.persistence import barcode
 
     samples = read_surface(path)
-    result = Run.create(folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}})
     complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
     tree = merge_tree(complex)
     code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
+    result = Run.create(folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}})
     asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
     result.save("samples", samples)
     result.save("tree", tree)
