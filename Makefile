@@ -3,6 +3,7 @@
 # make slow    the tests that take longer
 # make check   format, lint, types, import contracts
 # make bench   the benchmarks, into benchmarks/results
+# make study   four architectures on digits, five seeds each: a report in runs/study
 # make proofs  the experiments with passes and claims, which take more than an hour
 # make clean   remove what the others made
 
@@ -10,10 +11,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow check bench proofs wheel clean
+.PHONY: demo study test slow check bench proofs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
+
+study: $(VENV)/installed
+	$(BIN)/topolandscape compare docs/examples/studies/digits.toml --jobs 2 --out runs/study
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

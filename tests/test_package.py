@@ -62,7 +62,7 @@ def test_every_public_function_says_what_it_does():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/morse.md", "docs/compare.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/compare.md", "docs/morse.md", "docs/studies.md"])
 def test_the_code_of_the_pages_runs(page, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks

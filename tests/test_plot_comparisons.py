@@ -202,3 +202,12 @@ def test_columns_lie_within_those_they_stand_below():
         [minima] = [line for line in ax.lines if line.get_label() == "minimum"]
         assert len(minima.get_xdata()) == basins
     assert "shallower basins not drawn" in ax.get_xlabel()
+
+
+def test_a_phase_plot_says_its_numbers_where_they_are():
+    ax = plot.phase([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0]], loads=[8, 16, 32], temperatures=[0.1, 0.3], label="bars")
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places == {"1": (0.5, 0.5), "2": (1.5, 0.5), "4": (0.5, 1.5), "5": (1.5, 1.5), "6": (2.5, 1.5)}
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["8", "16", "32"]
+    with pytest.raises(ValueError, match=r"values have shape \(1, 2\); 2 temperatures and 2 loads need \(2, 2\)"):
+        plot.phase([[1.0, 2.0]], loads=[1, 2], temperatures=[1, 2])

@@ -53,6 +53,11 @@ from .landscape.sampling import sample_hull as sample_hull
 from .landscape.sampling import sample_plane as sample_plane
 from .landscape.sampling import sample_segment as sample_segment
 from .landscape.sampling import segment_maxima as segment_maxima
+from .landscape.similarity import bezier_paths as bezier_paths
+from .landscape.similarity import disagreement as disagreement
+from .landscape.similarity import linear_cka as linear_cka
+from .landscape.similarity import mode_connectivity as mode_connectivity
+from .landscape.similarity import network_outputs as network_outputs
 from .landscape.spectrum import hessian_density as hessian_density
 from .landscape.spectrum import hessian_trace as hessian_trace
 from .landscape.spectrum import morse_index as morse_index
@@ -78,6 +83,12 @@ from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .structures import Trajectories as Trajectories
+from .study import Study as Study
+from .study import StudyResult as StudyResult
+from .study import compare_runs as compare_runs
+from .study import read_study as read_study
+from .study import run_study as run_study
+from .study import write_report as write_report
 from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells

@@ -18,7 +18,22 @@ import typer
 
 from topolandscape.files import SURFACES, Run
 from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
-from topolandscape.study import REGIONS, ROUTES, Recipe, pictures, run_surface
+from topolandscape.study import (
+    MEASURES,
+    REGIONS,
+    ROUTES,
+    Against,
+    Recipe,
+    compare_runs,
+    cost_of_study,
+    json_of,
+    lines_of,
+    pictures,
+    read_study,
+    run_study,
+    run_surface,
+    write_report,
+)
 from topolandscape.study import run as run_recipe
 
 app = typer.Typer(
@@ -220,6 +235,78 @@ def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[
             raise typer.BadParameter(f"{flag} says nothing of a surface that is there already; known are {known}.")
     folder = out if out is not None else Path("runs") / f"{path.stem}_surface"
     return run_surface(path, folder, **{name: options[name] for name in _JOINING})
+
+
+@app.command()
+@_one_line_errors
+def compare(
+    given: Annotated[
+        list[Path], typer.Argument(metavar="STUDY.toml | RUN RUN ...", help="A study, or folders of finished runs.")
+    ],
+    jobs: Annotated[int, typer.Option(help="Runs of a study at once.")] = 1,
+    score: Annotated[str, typer.Option(help="Number by which groups are compared.")] = "mean_bar",
+    against: Annotated[
+        Against, typer.Option(help="all: compare all groups with one another; first: with the first one.")
+    ] = "all",
+    measures: Annotated[
+        str | None, typer.Option(help=f"Of runs: measure also {', '.join(MEASURES)}; several with commas between.")
+    ] = None,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="Say what a study will cost, and compute nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study. [default: runs/NAME of the study file; runs/comparison]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare architectures, or ways of training, by the landscapes of their losses.
+
+    Which has the easier one, and how sure is that? Computes the runs of a study, a TOML file that names models, data,
+    seeds and settings, lists of them where they are to be varied; or takes runs that are there. Runs that differ in
+    their seed only form a group. Prints each group's mean score with an interval over seeds, and p-values of the
+    differences, corrected for their number; writes a table (CSV, LaTeX), a picture, and a report in one file. A study
+    that was stopped goes on where it was when the same command is given again.
+
+    \b
+    topolandscape compare study.toml --jobs 2
+    topolandscape compare runs/mlp-64-8-10_digits_minima_seed* runs/mlp-64-16-10_digits_minima_seed*
+    """  # noqa: D301
+    logging.getLogger("topolandscape.study.comparison").setLevel(logging.INFO)
+    logging.getLogger("topolandscape.study.minima_route").setLevel(logging.WARNING)
+    if study_file := _study_file(given):
+        if measures is not None:
+            raise typer.BadParameter("--measures is for runs; those of a study stand in its file.")
+        study = read_study(study_file)
+        folder = out if out is not None else Path("runs") / study_file.stem
+        if forecast:
+            typer.echo(cost_of_study(study, folder, jobs=jobs))
+            return
+        result = run_study(study, folder, jobs=jobs)
+    else:
+        if forecast:
+            raise typer.BadParameter("--forecast is for a study; runs are computed already.")
+        folder = out if out is not None else Path("runs") / "comparison"
+        result = compare_runs(given, measures=measures.split(",") if measures else ())
+    written = write_report(result, folder, score=score, against=against)
+    if as_json:
+        _print_json(json_of(result, score=score, against=against) | {"files": [str(path) for path in written]})
+    else:
+        for line in lines_of(result, score=score, against=against):
+            typer.echo(line)
+        for path in written:
+            typer.echo(f"written: {path}")
+    if result.failures:
+        name, wrong = next(iter(result.failures.items()))
+        more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
+        raise RuntimeError(f"the run {name} failed: {wrong}{more}")
+
+
+def _study_file(given: list[Path]) -> Path | None:
+    """Return the study file among arguments; None where all are folders of runs."""
+    files = [path for path in given if path.suffix == ".toml"]
+    if files and len(given) > 1:
+        raise typer.BadParameter(f"{files[0]} is a study; give it alone, or folders of runs.")
+    return files[0] if files else None
 
 
 @app.command()

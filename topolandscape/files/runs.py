@@ -165,6 +165,10 @@ class Run:
             self._write_manifest()
         return found[name]
 
+    def known(self, name: str) -> Any:
+        """Return what `once` found out under a name, None where it was not asked yet."""
+        return self._manifest.get("found", {}).get(name)
+
     def __contains__(self, name: str) -> bool:
         """Tell whether a noun of this name is there."""
         return self._holds(f"{name}.npz")

@@ -11,3 +11,4 @@ from .landscapes import profile as profile
 from .landscapes import surface as surface
 from .networks import convergence as convergence
 from .networks import paths as paths
+from .phases import phase as phase

@@ -99,7 +99,7 @@ def name_places(ax: Axes, x: Floats, names: Sequence[str], *, minor: bool = Fals
     low, high = ax.get_xlim()
     width = ax.get_window_extent().width * 72 / ax.figure.dpi
     gap = float(np.diff(np.sort(x)).min(initial=high - low)) / (high - low) * width  # points
-    longest = max(map(len, names), default=0)
+    longest = max((len(line) for name in names for line in name.splitlines()), default=0)
     if gap < 5.5:
         x, names = x[:0], []
     crowded = gap < 4.6 * longest + 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,23 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     result.save("tree", tree)
     result.save("barcode", replace(code, provenance={**code.provenance, key: asked}))
     return result
+
+
+def is_done(recipe: Recipe, folder: str | Path) -> bool:
+    """Tell whether a folder holds what `run` would give for a recipe, without loading the network or its data."""
+    try:
+        done = Run.open(folder)
+        sources = done.settings.get("sources", {})
+        changed = any(_checksum(source.rpartition(":")[0] or source) != digest for source, digest in sources.items())
+    except FileNotFoundError:
+        return False
+    wanted = json.loads(json.dumps(recipe.settings()))
+    return (
+        not changed
+        and all(done.settings.get(name) == value for name, value in wanted.items())
+        and "barcode" in done
+        and done.load("barcode", Barcode).provenance.get(_ASKED[recipe.route]) == recipe.asked_anew()
+    )
 
 
 def run_surface(
