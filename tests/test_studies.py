@@ -50,7 +50,7 @@ def _same_plans(monkeypatch):
     monkeypatch.setattr("topolandscape.study.runs._plans", lambda landscape, route: plans)
 
 
-def finished(folder, bars, *, model="a", seed=0, errors=None, **settings):
+def finished(folder, bars, *, model="a", seed=0, errors=None, trained=-1, **settings):
     """Return a run as if it had been computed: a network of minima, all joined to the lowest, with these bars."""
     births, deaths = np.array(bars, dtype=float).T
     run = Run.create(folder, {"model": model, "data": "digits", "seed": seed, "route": "minima"} | settings)
@@ -60,11 +60,13 @@ def finished(folder, bars, *, model="a", seed=0, errors=None, **settings):
     minima = Minima(
         points, births, [0.0] * m, [[1.0]] * m, [0] * m, ["minimum"] * m, accuracy=accuracy, test_accuracy=accuracy
     )
-    ends = [[0, row] for row in range(1, m)]
+    lowest, others = births.argmin(), np.flatnonzero(births > births.min())
+    ends = [[lowest, row] for row in others]
     paths = [points[pair] for pair in ends]
-    network = MinimaNetwork(minima, ends, deaths[1:], ["path maximum"] * (m - 1), points[1:], paths)
+    words = ["path maximum"] * (m - 1)
+    network = MinimaNetwork(minima, ends, deaths[others], words, points[others], paths, trained=trained)
     run.save("network", network)
-    run.save("barcode", tl.barcode(network))
+    run.save("barcode", tl.barcode(network.reduced()))
     return run
 
 
@@ -402,6 +404,14 @@ def test_scores_of_a_run(tmp_path):
     assert np.isnan(row["relative_bar"])
     run.once("ceiling", lambda: 4.0)
     assert scores(run)["relative_bar"] == pytest.approx(row["mean_bar"] / 4)
+
+
+def test_a_minimum_met_on_the_way_ends_bars_and_has_none_of_its_own(tmp_path):
+    bars = [(1.0, 3.0), (1.5, 2.0), (2.0, 2.0), (1.9, 5.0), (0.5, INF)]
+    row = scores(finished(tmp_path, bars, trained=3))
+    assert row["minima"] == 3
+    assert row["mean_bar"] == pytest.approx((2 + 0.5 + 0) / 3)
+    assert row["to_score"] == pytest.approx((2 + 0.5) / 2)
 
 
 def test_measures_are_those_of_the_trained_minima(tmp_path, monkeypatch):

@@ -218,8 +218,11 @@ def scores(run: Run) -> dict[str, float]:
     if code.essential.sum() <= 1:  # else nothing is known of what it takes to leave some
         known = summary(code, tree=run.load("tree", MergeTree) if "tree" in run else None)
         row |= {name: known[name] for name in SCORES if name in known}
-        n = len(trained_minima(run)) - int(code.essential.sum()) if "network" in run else len(ends)
-        row["mean_bar"] = float(ends.sum() / max(n, 1))  # a minimum left without climbing counts, with 0
+        n = len(ends)
+        if "network" in run:  # a minimum left without climbing counts, with 0
+            trained = len(trained_minima(run))
+            n = trained - int((code.birth_vertex[code.essential] < trained).sum())
+        row["mean_bar"] = float(ends.sum() / max(n, 1))
         if isinstance(ceiling, float) and ceiling > row["lowest_loss"]:
             row["relative_bar"] = row["mean_bar"] / (ceiling - row["lowest_loss"])
     for name in MEASURES:
