@@ -55,7 +55,6 @@ from .structures import PathProfile as PathProfile
 from .structures import SimplicialComplex as SimplicialComplex
 from .structures import Subspace as Subspace
 from .structures import Trajectories as Trajectories
-from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells
 from .topology.completeness import completeness as completeness
@@ -76,5 +75,6 @@ from .topology.morse import morse_complex as morse_complex
 from .topology.morse import separatrices as separatrices
 from .topology.morse import v_path as v_path
 from .topology.persistence import barcode as barcode
+from .topology.simplification import simplified as simplified
 
 __version__: str

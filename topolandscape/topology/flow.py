@@ -111,23 +111,12 @@ def arcs_down(field: GradientField, critical: Critical, k: int) -> Arcs:
     if isinstance(field.complex, GridComplex) and k == len(critical.cells.shape):
         return _from_two_ends(*ends_up(field, critical), higher_first=False)
     rows = np.flatnonzero(critical.index == k)
-    parts = shared_out(_count_paths, len(rows), critical.cell[rows], critical.cells, field.partner)
+    parts = shared_out(count_paths, len(rows), critical.cell[rows], critical.cells, field.partner)
     counts, found, number, signed = (np.concatenate([part[i] for part in parts]) for i in range(4))
     higher = np.repeat(rows, counts)
     lower = critical.rows(k - 1, found) if len(found) else found
     order = np.lexsort((lower, higher))
     return Arcs(higher[order], lower[order], number[order], signed[order])
-
-
-def path_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -> Integers:
-    """Return the cells of a shortest V-path between two cells, these at its ends; empty where there is none."""
-    return _shortest_path(cells, partner, higher, lower)
-
-
-def ends_below(cells: Cells, partner: NDArray[Any], higher: int) -> tuple[Integers, Integers]:
-    """Return the critical cells to which V-paths lead from a cell, and how many lead to each."""
-    _, found, number, _ = _count_paths(0, 1, np.array([higher]), cells, partner)
-    return found, number
 
 
 def lines_down(cells: Cells, partner: NDArray[Any], edges: Integers) -> list[Integers]:
@@ -409,7 +398,7 @@ def _tables(size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _count_paths(first, last, columns, cells, partner):  # type: ignore[no-untyped-def]
+def count_paths(first, last, columns, cells, partner):  # type: ignore[no-untyped-def]
     """Count the V-paths from each of columns[first:last] to critical cells.
 
     Returns how many ends each has; and of every end the cell, the number of paths, and their sum with orientation.
@@ -474,8 +463,8 @@ def _count_paths(first, last, columns, cells, partner):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def _shortest_path(cells, partner, higher, lower):  # type: ignore[no-untyped-def]
-    """Return a shortest V-path between two cells, or nothing."""
+def path_between(cells, partner, higher, lower):  # type: ignore[no-untyped-def]
+    """Return the cells of a shortest V-path between two cells, these at its ends; nothing where there is none."""
     keys, stamps, nodes, reached, ways, came_from = _tables(32)
     _, keys, stamps, nodes, reached, ways, came_from = _reach(
         higher, np.int64(0), cells, partner, keys, stamps, nodes, reached, ways, came_from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from topolandscape.structures import (
     MorseComplex,
     SimplicialComplex,
 )
-from topolandscape.topology.cancellation import cancelled, check_persistence
+from topolandscape.topology.cancellation import cancelled, check_persistence, split_off
 from topolandscape.topology.critical import critical_of, entries_of, names_of, places_of
 from topolandscape.topology.flow import arcs_down, lines_down, lines_up, lower_ends, path_between, upper_ends
 from topolandscape.topology.gradient import apparent_field, cells_of, lower_star_field
@@ -33,8 +34,8 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         enters at +inf has no part in it.
     persistence
         Pairs of critical cells whose bars are shorter are cancelled, the shortest first, where exactly one V-path
-        joins them and no critical cell with a V-path to one of them stands between; bars that are at least so long
-        stay as they are.
+        joins them and no critical cell with a V-path to one of them stands between; those that come to stand so when
+        others are gone as well. Bars that are at least so long stay as they are.
 
     Returns
     -------
@@ -48,6 +49,12 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     Grids: Robins, Wood and Sheppard (2011), one vertex after the other in their total order, the vertices shared out
     among threads (``numba.set_num_threads``); a byte for each cell. Explicit complexes: apparent pairs (Bauer 2021),
     then cancellation of the bars of length 0.
+
+    In degree 0, and in the highest of a grid, all pairs that are short enough are cancelled, so on lines and planes
+    all there are (Bauer, Lange and Wardetzky 2012). In the degrees between, a pair that several V-paths join stays: to
+    turn one of them round would close a loop with another. So may pairs around it. Whether some field of the complex
+    has fewer critical cells is NP-hard to tell (Joswig and Pfetsch 2006). `morse_complex` cancels those pairs too, by
+    changes of basis, which no field shows.
 
     Examples
     --------
@@ -72,27 +79,33 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     return GradientField(complex, left.partner, {**complex.provenance, "cancelled": float(persistence)})
 
 
-def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, persistence: float = 0.0) -> MorseComplex:
+def morse_complex(
+    noun: FilteredComplex | GradientField | MorseComplex | MinimaNetwork, *, persistence: float = 0.0
+) -> MorseComplex:
     """Return the critical cells of a filtered complex, and the V-paths between them.
 
     Parameters
     ----------
     noun
-        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of
-        minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
+        A filtered complex, as in `gradient_field`; a gradient field, which is taken as it is; a Morse complex; or a
+        network of minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
     persistence
-        As in `gradient_field`.
+        Pairs of rows whose bars are shorter are cancelled, the shortest first: of a filtered complex by turning V-paths
+        round, as in `gradient_field`; what that leaves, and those of other nouns, by changes of basis. An arc then
+        counts also the lines that lead over cancelled pairs, up to the one and down from the other.
 
     Returns
     -------
     MorseComplex
-        Its barcode is that of the complex, but for bars shorter than `persistence`. The boundary of a boundary is
+        Its barcode is that of the complex without the bars shorter than `persistence`. The boundary of a boundary is
         zero over the integers.
 
     Notes
     -----
     V-paths from edges to minima, and in a grid from maxima to cells of dimension d - 1, take one sweep over the
-    cells. Others are counted from every critical cell along all cells that they pass.
+    cells. Others are counted from every critical cell along all cells that they pass. A short bar stays where its pair
+    has torsion, that is where lines between the two add up to an odd number other than 1 and -1: no change of basis
+    over the integers splits those off.
 
     Examples
     --------
@@ -101,17 +114,24 @@ def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, pers
     MorseComplex(2 of index 0, 1 of index 1; 2 arcs)
     >>> morse.value.tolist(), morse.vertex.tolist(), morse.arcs.tolist()
     ([0.0, 1.0, 3.0], [0, 2, 1], [[2, 0, 1], [2, 1, 1]])
+    >>> morse_complex(morse, persistence=2.5)
+    MorseComplex(1 of index 0; 0 arcs)
     """
-    if isinstance(noun, MinimaNetwork):
-        if persistence != 0:
-            raise ValueError("pairs are cancelled on complexes; take morse_complex(network.complex, persistence=).")
-        return noun.morse_complex
-    if isinstance(noun, GradientField):
-        if persistence != 0:
-            raise ValueError("a gradient field is taken as it is; cancel pairs by gradient_field(..., persistence=).")
-        field = noun
+    check_persistence(persistence)
+    if isinstance(noun, MorseComplex):
+        morse = noun
+    elif isinstance(noun, MinimaNetwork):
+        morse = noun.morse_complex
     else:
-        field = gradient_field(noun, persistence=persistence)
+        morse = _of_field(noun if isinstance(noun, GradientField) else gradient_field(noun, persistence=persistence))
+    if persistence == 0:
+        return morse
+    left = split_off(morse, float(np.nextafter(persistence, -1.0)))
+    return replace(left, provenance={**morse.provenance, "cancelled": float(persistence)})
+
+
+def _of_field(field: GradientField) -> MorseComplex:
+    """Return the critical cells of a field and the V-paths between them."""
     critical = critical_of(field)
     parts = [arcs_down(field, critical, k) for k in range(1, int(critical.index.max(initial=0)) + 1)]
     higher, lower, number, signed = (
