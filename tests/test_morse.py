@@ -1,5 +1,6 @@
 """Discrete gradient fields and Morse complexes, against the definitions."""
 
+from collections import Counter
 from functools import cache
 from itertools import combinations
 
@@ -14,10 +15,18 @@ from hypothesis import strategies as st
 
 import topolandscape as tl
 from topolandscape import zoo
-from topolandscape.structures import MANY, GradientField, GridComplex, MorseComplex, SimplicialComplex
+from topolandscape.structures import (
+    MANY,
+    GradientField,
+    GridComplex,
+    LossSamples,
+    MorseComplex,
+    SimplicialComplex,
+)
+from topolandscape.topology.branching import count_paths
 from topolandscape.topology.cancellation import cancelled
-from topolandscape.topology.complexes import expand, freudenthal, grid, lower_star, with_edge_values
-from topolandscape.topology.flow import count_paths
+from topolandscape.topology.complexes import delaunay, expand, freudenthal, grid, lower_star, with_edge_values
+from topolandscape.topology.critical import places_of
 from topolandscape.topology.gradient import Cells, cells_of
 from topolandscape.topology.morse import basins, betti_numbers, gradient_field, morse_complex, separatrices, v_path
 from topolandscape.topology.pairing import pairs_of_complex, reduce
@@ -69,6 +78,10 @@ def late(complex, random):
     return SimplicialComplex(
         complex.simplices, [[entered[tuple(s)] for s in rows.tolist()] for rows in complex.simplices]
     )
+
+
+def freudenthal_of(complex):
+    return freudenthal(complex) if complex.grid.ndim < 4 else complex
 
 
 complexes = st.one_of(cubes(), simplices())
@@ -509,24 +522,79 @@ def test_basins_are_where_v_paths_lead(complex, persistence):
         assert name[label] == end
 
 
-@given(cubes(), st.sampled_from([0.0, 1.0]))
-def test_basins_of_maxima_are_where_paths_up_lead(complex, persistence):
+def two_beside_each(complex):
+    """Return whether no simplex of dimension d - 1 lies in more than two of dimension d."""
+    if isinstance(complex, GridComplex):
+        return True
+    _, facets, dimension = cells_with_facets(complex)
+    beside = Counter(f for cell, k in enumerate(dimension) if k == complex.dimension for f in facets[cell])
+    return max(beside.values(), default=0) <= 2
+
+
+@given(complexes | cubes().map(freudenthal_of), st.sampled_from([0.0, 1.0]))
+def test_basins_and_lines_of_maxima_are_where_paths_up_lead(complex, persistence):
     field = gradient_field(complex, persistence=persistence)
+    points = np.random.default_rng(0).normal(size=(len(complex.vertex_values), 2))
+    if not two_beside_each(complex):
+        with pytest.raises(ValueError, match="lies in more than two"):
+            basins(field, of="maxima")
+        return
     morse = morse_complex(field)
+    name = numbers(morse, complex)
     _, facets, dimension = cells_with_facets(complex)
     partner = partners(field)
+    top = sum(n > 1 for n in complex.grid.shape) if isinstance(complex, GridComplex) else complex.dimension
     cofacets = {}
     for cell, sides in enumerate(facets):
         for facet in sides:
             cofacets.setdefault(facet, set()).add(cell)
-    tops = [cell for cell, k in enumerate(dimension) if k == sum(n > 1 for n in complex.grid.shape)]
+
+    def way_up(cell):
+        """Return the top cells from one to a maximum, or to None: outside."""
+        way = [cell]
+        while way[-1] is not None and partner[way[-1]] not in (-1, way[-1]):
+            way.append(next(iter(cofacets[partner[way[-1]]] - {way[-1]}), None))
+        return way if way[-1] is not None and partner[way[-1]] >= 0 else [*way, None]
+
     labels = basins(field, of="maxima")
-    assert labels.shape == tuple(n - 1 for n in complex.grid.shape if n > 1)
-    for top, label in zip(tops, labels.reshape(-1).tolist(), strict=True):
-        end = top
-        while end is not None and partner[end] not in (-1, end):
-            end = next(iter(cofacets[partner[end]] - {end}), None)
-        assert label == -1 if end is None or partner[end] == -1 else morse.cell[label] == end
+    if isinstance(complex, GridComplex):
+        assert labels.shape == tuple(n - 1 for n in complex.grid.shape if n > 1)
+    tops = [cell for cell, k in enumerate(dimension) if k == top]
+    for cell, label in zip(tops, labels.reshape(-1).tolist(), strict=True):
+        end = way_up(cell)[-1]
+        assert label == -1 if end is None else name[label] == end
+    if top == 0:
+        return
+    lines = separatrices(field, ascending=True, points=points)
+    ends = []
+    for saddle in name[morse.index == top - 1]:
+        ways = [way_up(cell) for cell in cofacets.get(saddle, ())]
+        ends += [{way[-1] for way in ways if way[-1] is not None}]
+    assert len(lines) == 2 * len(ends)
+    centre = {tuple(places_of(field, name[row : row + 1], points)[0]): int(name[row]) for row in range(len(name))}
+    for saddle, reached in enumerate(ends):
+        last = [centre.get(tuple(line[-1])) for line in lines[2 * saddle : 2 * saddle + 2] if len(line) > 1]
+        assert reached <= set(last)
+
+
+def test_lines_on_a_triangulation_are_those_on_the_grid():
+    """The egg carton again, triangulated: four minima, four saddles and the maximum amid them."""
+    x = np.linspace(0, 2 * np.pi, 41)
+    points = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    samples = LossSamples(points, np.cos(2 * points).sum(axis=1), shape=(41, 41))
+    field = gradient_field(delaunay(samples), persistence=0.1)
+    assert morse_complex(field).counts.tolist() == [4, 4, 1]
+    down = separatrices(field, points=points)
+    quarter = np.pi / 2
+    assert {tuple(np.round(line[-1] / quarter).astype(int)) for line in down} == {(1, 1), (1, 3), (3, 1), (3, 3)}
+    inside = [line for line in separatrices(field, ascending=True, points=points) if np.abs(line[-1] - np.pi).max() < 1]
+    assert len(inside) == 4
+    assert all(np.abs(line[-1] - np.pi).max() < 0.2 for line in inside)
+    labels = basins(field, of="maxima")
+    middle = points[delaunay(samples).simplices[2]].mean(axis=1)
+    within = (np.abs(middle - np.pi) < 0.8 * quarter).all(axis=1)
+    assert np.mean(labels[within] == 8) > 0.95
+    assert np.mean(labels == 8) == pytest.approx(0.25, abs=0.05)
 
 
 @given(complexes, st.sampled_from([0.0, 1.0]))
@@ -641,10 +709,10 @@ def test_errors_name_what_is_needed():
     with pytest.raises(ValueError, match="minima or maxima"):
         basins(field, of="saddles")
     listed = gradient_field(freudenthal(grid(losses)))
-    with pytest.raises(TypeError, match="in a grid"):
-        basins(listed, of="maxima")
-    with pytest.raises(TypeError, match=r"use v_path\(\)"):
+    with pytest.raises(ValueError, match="give their coordinates, points="):
         separatrices(listed)
+    with pytest.raises(ValueError, match="points has 2 entries"):
+        separatrices(listed, points=[[0.0], [1.0]])
     morse = morse_complex(field)
     with pytest.raises(ValueError, match="largest index is 1"):
         barcode(morse, max_dim=2)

@@ -20,8 +20,9 @@ import numpy as np
 from numba import njit
 
 from topolandscape.structures import MANY, Floats, GradientField, GridComplex, Integers, MorseComplex
+from topolandscape.topology.branching import count_paths, path_between
 from topolandscape.topology.critical import Critical, critical_of
-from topolandscape.topology.flow import across, arcs_down, count_paths, path_between
+from topolandscape.topology.flow import across, arcs_down
 from topolandscape.topology.gradient import Cells, above, facets_into, is_critical, join, step
 from topolandscape.topology.pairing import pairs_of_complex, pairs_of_field
 
