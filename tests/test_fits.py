@@ -22,7 +22,7 @@ def test_polynomials_of_the_degree_of_the_fit_are_exact(d):
     """Of degree 4, where there are samples for so many coefficients; in six dimensions of degree 3."""
     rng = np.random.default_rng(d)
     degree = 4 if d < 6 else 3
-    forms = torch.as_tensor(rng.normal(size=(5, d)))
+    forms = torch.as_tensor(rng.normal(size=(d + 2, d)))
     landscape = Landscape.from_function(lambda x: ((x @ forms.T + 0.3) ** degree).sum(dim=1), d)
     points = rng.uniform(-1, 1, (400, d))
     fit = LocalFits(KDTree(points), landscape.values(points)).around(points[:20] / 2)
@@ -56,3 +56,16 @@ def test_refinement_takes_a_few_gradients_for_each_minimum_and_saddle(name, samp
     refined = refine(barcode(complex), samples, landscape)
     assert len(refined) == len(known.bars[0])
     assert refined.provenance["refined"]["evaluations"] <= (160 if name == "rosenbrock" else 550)
+
+
+def test_minima_that_the_samples_show_are_not_smoothed_away():
+    """Wells along a stiff valley, three samples wide and a hundredth as deep as the walls rise over one sample."""
+    landscape = Landscape.from_function(
+        lambda x: 50 * x[:, 1] ** 2 + 0.005 * (1 - torch.cos(2 * torch.pi * x[:, 0] / 0.3)), 2
+    )
+    samples = sample_grid(landscape, low=[-1.0, -1.0], high=[1.0, 1.0], shape=(21, 21))
+    sampled = barcode(grid(samples))
+    refined = refine(sampled, samples, landscape)
+    assert len(refined) == len(sampled) == 7
+    assert refined.birth == pytest.approx(np.zeros(7), abs=1e-8)
+    assert refined.death[1:] == pytest.approx(np.full(6, 0.01), abs=1e-8)

@@ -14,7 +14,7 @@ from topolandscape.structures import Floats
 
 # Highest degrees that are tried, samples for each coefficient, and how many there may be in all.
 _DEGREES, _EACH, _MOST = (4, 3, 2), 2, 300
-# Of the Hessian's largest eigenvalue: a fit is taken whose losses are off by less, over the distance between samples.
+# Of the Hessian's smallest eigenvalue: a fit is taken whose losses are off by less, over the distance between samples.
 _RIGHT = 0.02
 # Of the largest singular value: what is smaller says that samples lie on a curve of the degree of the fit.
 _SINGULAR = 1e-8
@@ -49,8 +49,10 @@ class LocalFits:
 
     Notes
     -----
-    Local regression with tricube weights (Cleveland 1979), of degree 4 where twice as many samples as coefficients
-    are at hand. Its error is that of leaving each sample out in turn. n_k^2 k for n_k coefficients and k samples.
+    Local regression with tricube weights (Cleveland 1979), of degree 4, or less where there are fewer than twice as
+    many samples as coefficients. Its error is that of leaving each sample out in turn; it must be small beside what the
+    flattest direction changes from one sample to the next, so that no minimum that the samples show is smoothed away.
+    c^2 k operations a point, for c coefficients and k samples.
 
     Examples
     --------
@@ -98,6 +100,6 @@ class LocalFits:
             second = coefficients[:, column] / reach[:, 0] ** 2
             fit.hessians[:, i, j] += second
             fit.hessians[:, j, i] += second
-        largest = np.abs(np.linalg.eigvalsh(fit.hessians)).max(axis=1)
-        fit.known[:] = full & (error <= _RIGHT * largest)
+        smallest = np.abs(np.linalg.eigvalsh(fit.hessians)).min(axis=1)
+        fit.known[:] = full & (error <= _RIGHT * smallest)
         return fit

@@ -257,7 +257,7 @@ class Follower:
             ahead = np.clip(ahead, *self.limits())
             there = self.fits.around(ahead)
             going, ahead, far = going[there.known], ahead[there.known], far[there.known]
-            moved = np.linalg.norm(ahead - at[going], axis=1)  # from `here`, of those that are known ahead
+            moved = np.linalg.norm(ahead - at[going], axis=1)
             at[going] = ahead
             for part, new in zip(fit, there, strict=True):
                 part[going] = new[there.known]
