@@ -192,7 +192,6 @@ def follow(
     while not over:
         top = follower.follow(rng.uniform(low, high, (1, known.dimension)), uphill=True)
         if new := bool(top.still[0]):
-            top = follower.sharpened(top)
             below = -FLAT * largest_size(top.eigenvalues)
             new = bool(top.eigenvalues[0, 0] < below[0] and (top.eigenvalues[0, 1:] > -below[0]).all())
             new &= not any(np.linalg.norm(other - top.units[0]) <= CELLS * SAME for other in saddles)

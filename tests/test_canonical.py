@@ -1,4 +1,4 @@
-"""The canonical form of filtered complexes, and minima filled up."""
+"""The canonical form of filtered complexes."""
 
 from fractions import Fraction
 
@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from test_morse import bars, complexes, unknown_top
 
 from topolandscape.structures import CanonicalForm, GridComplex, MorseComplex, SimplicialComplex
-from topolandscape.topology.cancellation import flooded
 from topolandscape.topology.canonical import canonical_form, entering_cells
 from topolandscape.topology.complexes import grid, lower_star
 from topolandscape.topology.morse import betti_numbers, morse_complex
-from topolandscape.topology.persistence import barcode, grid_edges
+from topolandscape.topology.persistence import barcode
 
 # The projective plane with 6 vertices, and the Klein bottle as a 3 x 3 torus with one side turned round.
 PROJECTIVE_PLANE = [
@@ -147,50 +146,6 @@ def test_errors_name_what_is_needed():
     with pytest.raises(ValueError, match=r"basis\[1\] ends with another row"):
         CanonicalForm([[0, 1]], [], [{0: 1}, {0: 1}], 2)
     assert repr(canonical_form(grid([0.0, 1.0]))) == "CanonicalForm(1 pair, 1 essential, over the integers modulo 2)"
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Minima filled up
-# --------------------------------------------------------------------------------------------------------------
-
-
-def water_levels(complex, stay):
-    """Return for each vertex the lowest height over which it can be reached from vertices that stay."""
-    if isinstance(complex, GridComplex):
-        edges = grid_edges(complex)
-        entered = complex.vertex_values[edges].max(axis=1)
-    else:
-        edges = complex.simplices[1] if complex.dimension else np.zeros((0, 2), int)
-        entered = complex.values[1] if complex.dimension else np.zeros(0)
-    level = np.full(len(complex.vertex_values), np.inf)
-    level[stay] = complex.vertex_values[stay]
-    for _ in level:
-        for (a, b), height in zip(edges.tolist(), entered.tolist(), strict=True):
-            level[a] = min(level[a], max(level[b], height))
-            level[b] = min(level[b], max(level[a], height))
-    return level
-
-
-@given(complexes, st.sampled_from([0.0, 0.5, 1.0, 2.0, 100.0]))
-def test_flooding_takes_away_the_shorter_bars_of_degree_0(complex, persistence):
-    kept = barcode(complex).filter(min_persistence=persistence)
-    filled = flooded(complex, persistence=persistence)
-    code = barcode(filled)
-    for name in ("birth", "death", "birth_vertex"):
-        assert sorted(getattr(code, name)) == sorted(getattr(kept, name))
-    entered = complex.vertex_values
-    expected = np.maximum(entered, water_levels(complex, kept.birth_vertex))
-    assert np.array_equal(filled.vertex_values, np.where(np.isinf(entered), np.inf, expected))
-    rise = filled.vertex_values[np.isfinite(entered)] - entered[np.isfinite(entered)]
-    assert (rise >= 0).all()
-    assert persistence == 0 or (rise < persistence).all()
-    if persistence == 0:
-        assert np.array_equal(filled.vertex_values, entered)
-
-
-def test_flooding_refuses_what_is_no_persistence():
-    with pytest.raises(ValueError, match="persistence is nan"):
-        flooded(grid([0.0, 1.0]), persistence=float("nan"))
 
 
 @given(complexes)

@@ -10,6 +10,7 @@ import topolandscape.files.runs as runs
 from topolandscape.files import Run, load, save
 from topolandscape.structures import (
     Barcode,
+    CanonicalForm,
     Descent,
     GridComplex,
     LossSamples,
@@ -17,11 +18,14 @@ from topolandscape.structures import (
     MinimaNetwork,
     MorseComplex,
     PathProfile,
+    SimplicialComplex,
     Subspace,
     Trajectories,
 )
+from topolandscape.topology.canonical import canonical_form
 from topolandscape.topology.complexes import delaunay
 from topolandscape.topology.merge import merge_tree
+from topolandscape.topology.morse import gradient_field
 from topolandscape.topology.persistence import barcode
 
 
@@ -79,6 +83,12 @@ def nouns():
         barcode(complex),
         MorseComplex([0, 0, 1], [0.0, 1.0, 3.0], [0, 2, 1], [0, 2, 1], [[2, 0, 1], [2, 1, 1]], [-1, 1], shape=(3,)),
         MorseComplex([0], [0.5], [-1], [-1], [], [], points=[[0.0, 1.0]], provenance={"starts": 7}),
+        gradient_field(complex, persistence=0.5),
+        gradient_field(GridComplex([[0.0, 2.0], [np.inf, 1.0]], provenance={"sampler": "none"})),
+        canonical_form(complex),
+        canonical_form(complex, field=0),
+        CanonicalForm([[1, 2]], [0], [{0: 1}, {0: 2**70, 1: 1}, {2: 1}], coefficients=2**89 - 1),
+        CanonicalForm([], [], [], coefficients=3),
         minima,
         MinimaNetwork(
             minima.rows([0, 1]), [[0, 1]], [2.0], ["path maximum"], [path[1]], [path], provenance={"seed": 3}
@@ -105,7 +115,7 @@ def assert_equal(one, other):
     assert type(one) is type(other)
     for field in fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(a, (Subspace, Minima)):
+        if isinstance(a, (Subspace, Minima, GridComplex, SimplicialComplex)):
             assert_equal(a, b)
         elif isinstance(a, tuple) and a and isinstance(a[0], np.ndarray):
             assert len(a) == len(b)

@@ -1,5 +1,6 @@
 """Discrete gradient fields and Morse complexes, against the definitions."""
 
+from collections import Counter
 from functools import cache
 from itertools import combinations
 
@@ -8,15 +9,25 @@ import numba
 import numpy as np
 import oracles
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import topolandscape as tl
 from topolandscape import zoo
-from topolandscape.structures import MANY, GradientField, GridComplex, MorseComplex, SimplicialComplex
-from topolandscape.topology.cancellation import flooded
-from topolandscape.topology.complexes import expand, freudenthal, grid, lower_star, with_edge_values
-from topolandscape.topology.flow import _count_paths
-from topolandscape.topology.gradient import Cells
+from topolandscape.structures import (
+    MANY,
+    GradientField,
+    GridComplex,
+    LossSamples,
+    MorseComplex,
+    SimplicialComplex,
+)
+from topolandscape.topology.branching import count_paths
+from topolandscape.topology.cancellation import cancelled
+from topolandscape.topology.complexes import delaunay, expand, freudenthal, grid, lower_star, with_edge_values
+from topolandscape.topology.critical import places_of
+from topolandscape.topology.gradient import Cells, cells_of
 from topolandscape.topology.morse import basins, betti_numbers, gradient_field, morse_complex, separatrices, v_path
 from topolandscape.topology.pairing import pairs_of_complex, reduce
 from topolandscape.topology.persistence import barcode
@@ -67,6 +78,10 @@ def late(complex, random):
     return SimplicialComplex(
         complex.simplices, [[entered[tuple(s)] for s in rows.tolist()] for rows in complex.simplices]
     )
+
+
+def freudenthal_of(complex):
+    return freudenthal(complex) if complex.grid.ndim < 4 else complex
 
 
 complexes = st.one_of(cubes(), simplices())
@@ -259,14 +274,14 @@ def ladder(rungs, sign):
 @pytest.mark.parametrize(("rungs", "number"), [(62, 2**61), (64, MANY), (80, MANY)])
 def test_numbers_of_v_paths_stop_where_they_would_overflow(rungs, number):
     cells, partner, top = ladder(rungs, 1)
-    count, ends, numbers_, signed = _count_paths(0, 1, np.array([top]), cells, partner)
+    count, ends, numbers_, signed = count_paths(0, 1, np.array([top]), cells, partner)
     assert count.tolist() == [2]
     assert sorted(ends.tolist()) == [2 * rungs - 2, 2 * rungs - 1]
     assert numbers_.tolist() == [number] * 2
     if number < MANY:
         assert signed.tolist() == [number] * 2
     cells, partner, top = ladder(rungs, -1)
-    signed = _count_paths(0, 1, np.array([top]), cells, partner)[3]
+    signed = count_paths(0, 1, np.array([top]), cells, partner)[3]
     assert np.abs(signed).max() <= 2**rungs // 2, "with orientation, paths cancel and nothing overflows"
 
 
@@ -292,10 +307,6 @@ def test_bars_are_those_of_the_filtration(complex):
 
 
 def test_engines_agree_on_sampled_networks():
-    import torch
-
-    import topolandscape as tl
-
     data = zoo.dataset("teacher_student")
     landscape = tl.Landscape.from_module(
         zoo.network("mlp:2-1-1,tanh", seed=0), data.inputs, data.targets, loss=torch.nn.functional.mse_loss
@@ -405,15 +416,21 @@ def test_cancellation_keeps_the_longer_bars(complex, persistence):
     if unknown_top(complex):
         return
     code = barcode(complex, max_dim=complex.dimension, engine="gudhi")
-    morse = morse_complex(complex, persistence=persistence)
+    longer = code.filter(min_persistence=persistence)
+    morse = morse_complex(gradient_field(complex, persistence=persistence))
     left = barcode(morse, max_dim=max(morse.dimension, 0))
-    assert bars(left.filter(min_persistence=persistence)) == bars(code.filter(min_persistence=persistence))
+    assert bars(left.filter(min_persistence=persistence)) == bars(longer)
     assert (left.filter(dim=0).persistence >= persistence).all(), "in degree 0 every pair can be cancelled"
     axes = sum(n > 1 for n in complex.grid.shape) if isinstance(complex, GridComplex) else 0
     if axes:
         assert (left.filter(dim=axes - 1).persistence >= persistence).all()
     if axes in (1, 2):
         assert len(morse) == 2 * len(left) - left.essential.sum(), "what is left is in a bar"
+    for exact in (morse_complex(complex, persistence=persistence), morse_complex(morse, persistence=persistence)):
+        assert bars(barcode(exact, max_dim=max(exact.dimension, 0))) == bars(longer)
+        assert len(exact) == 2 * len(longer) - longer.essential.sum()
+        for k in range(2, exact.dimension + 1):
+            assert abs(exact.boundary(k - 1) @ exact.boundary(k)).sum() == 0
 
 
 @pytest.mark.parametrize("persistence", [0.2, 1.0, 2.0, 10.0])
@@ -430,6 +447,44 @@ def test_cancellation_in_three_dimensions(persistence):
     assert extra == len(left.filter(dim=1)) - len(code.filter(dim=1))
     assert abs(morse.boundary(1) @ morse.boundary(2)).sum() == abs(morse.boundary(2) @ morse.boundary(3)).sum() == 0
     assert_is_gradient(field, together=False)
+    again = cancelled(field, np.nextafter(persistence, 0), cells_of(complex))
+    assert len(again.critical) == len(field.critical), "what could be cancelled when others were gone is gone"
+    exact = morse_complex(complex, persistence=persistence)
+    assert bars(barcode(exact, max_dim=max(exact.dimension, 0))) == bars(code)
+    assert len(exact) == 2 * len(code) - 1
+    for k in range(2, exact.dimension + 1):
+        assert abs(exact.boundary(k - 1) @ exact.boundary(k)).sum() == 0
+
+
+@pytest.mark.parametrize(("lines", "left"), [(1, 1), (3, 3), (-3, 3)])
+def test_pairs_with_torsion_stay(lines, left):
+    """Three lines that add up to 1 are one, after a change of basis; to 3 they are none over the integers."""
+    rows = {"index": [0, 1, 2], "value": [0, 1, 2], "vertex": [0, 1, 2], "cell": [0, 1, 2]}
+    morse = MorseComplex(**rows, arcs=[[1, 0, 2], [2, 1, 3]], coefficient=[0, lines])
+    assert len(barcode(morse, max_dim=2)) == 2
+    assert len(morse_complex(morse, persistence=5.0)) == left
+
+
+def test_arcs_count_the_lines_over_cancelled_pairs():
+    """Two lines from row 5 to row 2, three from row 3 to row 2, of which one counts, and four from there to row 1."""
+    rows = {"index": [0, 1, 1, 2, 2], "value": [0, 1, 2, 2.5, 4], "vertex": np.arange(5), "cell": np.arange(5)}
+    arcs = [[3, 1, 4], [3, 2, 3], [4, 1, 5], [4, 2, 2]]
+    morse = morse_complex(MorseComplex(**rows, arcs=arcs, coefficient=[4, -1, 1, 2]), persistence=1.0)
+    assert morse.value.tolist() == [0, 1, 4]
+    assert morse.arcs.tolist() == [[2, 1, 5 + 2 * 4]]
+    assert morse.coefficient.tolist() == [1 + 2 * 4]
+
+
+def test_pairs_of_a_smooth_complex_and_of_a_network_are_cancelled():
+    """The three-hump camel: minima at 0 and twice 0.2986, saddles at 0.8774 twice, so two bars of length 0.5788."""
+    known = zoo.functions["three_hump_camel"]
+    landscape = tl.Landscape.from_function(known.function, 2)
+    points = tl.critical_points(landscape, low=known.low, high=known.high, seed=0)
+    assert morse_complex(points, persistence=0.57).counts.tolist() == points.counts.tolist() == [3, 2]
+    left = morse_complex(points, persistence=0.58)
+    assert left.counts.tolist() == [1]
+    assert left.points == pytest.approx(np.zeros((1, 2)), abs=1e-8)
+    assert left.provenance["cancelled"] == 0.58
 
 
 def test_bars_as_long_as_the_persistence_stay():
@@ -467,24 +522,79 @@ def test_basins_are_where_v_paths_lead(complex, persistence):
         assert name[label] == end
 
 
-@given(cubes(), st.sampled_from([0.0, 1.0]))
-def test_basins_of_maxima_are_where_paths_up_lead(complex, persistence):
+def two_beside_each(complex):
+    """Return whether no simplex of dimension d - 1 lies in more than two of dimension d."""
+    if isinstance(complex, GridComplex):
+        return True
+    _, facets, dimension = cells_with_facets(complex)
+    beside = Counter(f for cell, k in enumerate(dimension) if k == complex.dimension for f in facets[cell])
+    return max(beside.values(), default=0) <= 2
+
+
+@given(complexes | cubes().map(freudenthal_of), st.sampled_from([0.0, 1.0]))
+def test_basins_and_lines_of_maxima_are_where_paths_up_lead(complex, persistence):
     field = gradient_field(complex, persistence=persistence)
+    points = np.random.default_rng(0).normal(size=(len(complex.vertex_values), 2))
+    if not two_beside_each(complex):
+        with pytest.raises(ValueError, match="lies in more than two"):
+            basins(field, of="maxima")
+        return
     morse = morse_complex(field)
+    name = numbers(morse, complex)
     _, facets, dimension = cells_with_facets(complex)
     partner = partners(field)
+    top = sum(n > 1 for n in complex.grid.shape) if isinstance(complex, GridComplex) else complex.dimension
     cofacets = {}
     for cell, sides in enumerate(facets):
         for facet in sides:
             cofacets.setdefault(facet, set()).add(cell)
-    tops = [cell for cell, k in enumerate(dimension) if k == sum(n > 1 for n in complex.grid.shape)]
+
+    def way_up(cell):
+        """Return the top cells from one to a maximum, or to None: outside."""
+        way = [cell]
+        while way[-1] is not None and partner[way[-1]] not in (-1, way[-1]):
+            way.append(next(iter(cofacets[partner[way[-1]]] - {way[-1]}), None))
+        return way if way[-1] is not None and partner[way[-1]] >= 0 else [*way, None]
+
     labels = basins(field, of="maxima")
-    assert labels.shape == tuple(n - 1 for n in complex.grid.shape if n > 1)
-    for top, label in zip(tops, labels.reshape(-1).tolist(), strict=True):
-        end = top
-        while end is not None and partner[end] not in (-1, end):
-            end = next(iter(cofacets[partner[end]] - {end}), None)
-        assert label == -1 if end is None or partner[end] == -1 else morse.cell[label] == end
+    if isinstance(complex, GridComplex):
+        assert labels.shape == tuple(n - 1 for n in complex.grid.shape if n > 1)
+    tops = [cell for cell, k in enumerate(dimension) if k == top]
+    for cell, label in zip(tops, labels.reshape(-1).tolist(), strict=True):
+        end = way_up(cell)[-1]
+        assert label == -1 if end is None else name[label] == end
+    if top == 0:
+        return
+    lines = separatrices(field, ascending=True, points=points)
+    ends = []
+    for saddle in name[morse.index == top - 1]:
+        ways = [way_up(cell) for cell in cofacets.get(saddle, ())]
+        ends += [{way[-1] for way in ways if way[-1] is not None}]
+    assert len(lines) == 2 * len(ends)
+    centre = {tuple(places_of(field, name[row : row + 1], points)[0]): int(name[row]) for row in range(len(name))}
+    for saddle, reached in enumerate(ends):
+        last = [centre.get(tuple(line[-1])) for line in lines[2 * saddle : 2 * saddle + 2] if len(line) > 1]
+        assert reached <= set(last)
+
+
+def test_lines_on_a_triangulation_are_those_on_the_grid():
+    """The egg carton again, triangulated: four minima, four saddles and the maximum amid them."""
+    x = np.linspace(0, 2 * np.pi, 41)
+    points = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    samples = LossSamples(points, np.cos(2 * points).sum(axis=1), shape=(41, 41))
+    field = gradient_field(delaunay(samples), persistence=0.1)
+    assert morse_complex(field).counts.tolist() == [4, 4, 1]
+    down = separatrices(field, points=points)
+    quarter = np.pi / 2
+    assert {tuple(np.round(line[-1] / quarter).astype(int)) for line in down} == {(1, 1), (1, 3), (3, 1), (3, 3)}
+    inside = [line for line in separatrices(field, ascending=True, points=points) if np.abs(line[-1] - np.pi).max() < 1]
+    assert len(inside) == 4
+    assert all(np.abs(line[-1] - np.pi).max() < 0.2 for line in inside)
+    labels = basins(field, of="maxima")
+    middle = points[delaunay(samples).simplices[2]].mean(axis=1)
+    within = (np.abs(middle - np.pi) < 0.8 * quarter).all(axis=1)
+    assert np.mean(labels[within] == 8) > 0.95
+    assert np.mean(labels == 8) == pytest.approx(0.25, abs=0.05)
 
 
 @given(complexes, st.sampled_from([0.0, 1.0]))
@@ -569,7 +679,6 @@ def test_what_never_enters_has_no_part():
     assert (len(nothing), nothing.dimension, nothing.euler_characteristic) == (0, -1, 0)
     assert repr(nothing) == "MorseComplex(nothing critical; 0 arcs)"
     assert len(barcode(nothing)) == 0
-    assert np.isinf(flooded(GridComplex([np.inf, np.inf]), persistence=1.0).grid).all()
     assert basins(gradient_field(GridComplex([np.inf, 1.0, 0.0]))).tolist() == [-1, 0, 0]
 
 
@@ -592,8 +701,6 @@ def test_errors_name_what_is_needed():
         gradient_field(losses)
     with pytest.raises(ValueError, match="persistence is -1"):
         gradient_field(grid(losses), persistence=-1)
-    with pytest.raises(ValueError, match="taken as it is"):
-        morse_complex(gradient_field(grid(losses)), persistence=1.0)
     field = gradient_field(grid([0.0, 3.0, 1.0]))
     with pytest.raises(ValueError, match="row 3 does not exist"):
         v_path(field, 3, 0)
@@ -602,10 +709,10 @@ def test_errors_name_what_is_needed():
     with pytest.raises(ValueError, match="minima or maxima"):
         basins(field, of="saddles")
     listed = gradient_field(freudenthal(grid(losses)))
-    with pytest.raises(TypeError, match="in a grid"):
-        basins(listed, of="maxima")
-    with pytest.raises(TypeError, match=r"use v_path\(\)"):
+    with pytest.raises(ValueError, match="give their coordinates, points="):
         separatrices(listed)
+    with pytest.raises(ValueError, match="points has 2 entries"):
+        separatrices(listed, points=[[0.0], [1.0]])
     morse = morse_complex(field)
     with pytest.raises(ValueError, match="largest index is 1"):
         barcode(morse, max_dim=2)

@@ -89,7 +89,6 @@ from .study import compare_runs as compare_runs
 from .study import read_study as read_study
 from .study import run_study as run_study
 from .study import write_report as write_report
-from .topology.cancellation import flooded as flooded
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells
 from .topology.completeness import completeness as completeness
@@ -110,5 +109,6 @@ from .topology.morse import morse_complex as morse_complex
 from .topology.morse import separatrices as separatrices
 from .topology.morse import v_path as v_path
 from .topology.persistence import barcode as barcode
+from .topology.simplification import simplified as simplified
 
 __version__: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
@@ -17,9 +18,12 @@ from topolandscape.files.whole import read, write
 from topolandscape.structures import (
     BarBands,
     Barcode,
+    CanonicalForm,
+    Chain,
     ConfidenceBand,
     Descent,
     DistanceMatrix,
+    GradientField,
     GridComplex,
     LossSamples,
     MergeTree,
@@ -37,7 +41,9 @@ Noun = (
     | SimplicialComplex
     | GridComplex
     | MergeTree
+    | GradientField
     | MorseComplex
+    | CanonicalForm
     | Barcode
     | BarBands
     | ConfidenceBand
@@ -50,8 +56,9 @@ Noun = (
 )
 
 _KINDS: dict[str, type[Noun]] = {kind.__name__: kind for kind in get_args(Noun)}
-# Fields that hold nouns.
+# Fields that hold nouns; of a complex, which may be of two kinds, the kind is written down.
 _WITHIN: dict[str, type[Any]] = {"subspace": Subspace, "minima": Minima, "barcode": Barcode}
+_COMPLEXES = (SimplicialComplex, GridComplex)
 SCHEMA = 1
 
 
@@ -64,8 +71,8 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         File to write, by custom ending in ``.npz``. It is replaced at once when all is written; an interruption leaves
         what was there.
     noun
-        Samples, a filtered complex, a merge tree, a Morse complex, a barcode, minima, their network, descents or their
-        trajectories, bands, a distance matrix.
+        Samples, a filtered complex, a merge tree, a gradient field, a Morse complex, a canonical form, a barcode,
+        minima, their network, descents or their trajectories, bands, a distance matrix.
 
     Examples
     --------
@@ -148,9 +155,13 @@ def _parts(noun: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         value = getattr(noun, field.name)
         if isinstance(value, np.ndarray):
             arrays[field.name] = value
-        elif isinstance(value, tuple(_WITHIN.values())):
+        elif isinstance(value, (*_WITHIN.values(), *_COMPLEXES)):
             inner, plain[field.name] = _parts(value)
+            if isinstance(value, _COMPLEXES):
+                plain[field.name]["kind"] = type(value).__name__
             arrays |= {f"{field.name}.{name}": part for name, part in inner.items()}
+        elif field.name == "basis":
+            arrays |= {f"basis.{name}": part for name, part in _listed(value).items()}
         elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
             arrays |= {f"{field.name}.{k}": part for k, part in enumerate(value)}
         else:
@@ -171,6 +182,29 @@ def _made(kind: Callable[..., Any], arrays: Mapping[str, Any], plain: Mapping[st
     for field, parts in within.items():
         if field in _WITHIN:
             given[field] = _made(_WITHIN[field], parts, plain.get(field, {}))
+        elif field == "complex":
+            inner = dict(plain[field])
+            given[field] = _made(_KINDS[inner.pop("kind")], parts, inner)
+        elif field == "basis":
+            given[field] = _chains(parts, rational=plain["coefficients"] == 0)
         else:
             given[field] = tuple(parts[str(k)] for k in range(len(parts)))
     return kind(**given)
+
+
+def _listed(chains: Sequence[Chain]) -> dict[str, Any]:
+    """Return chains one after the other: where each ends, rows, and coefficients as text, which has room for all."""
+    return {
+        "ends": np.cumsum([len(chain) for chain in chains], dtype=np.int64),
+        "rows": np.array([row for chain in chains for row in chain], dtype=np.int64),
+        "coefficients": np.array([str(c) for chain in chains for c in chain.values()], dtype=np.str_),
+    }
+
+
+def _chains(parts: Mapping[str, Any], *, rational: bool) -> list[Chain]:
+    """Return the chains that `_listed` wrote."""
+    number = Fraction if rational else int
+    coefficients = [number(text) for text in parts["coefficients"].tolist()]
+    both = list(zip(parts["rows"].tolist(), coefficients, strict=True))
+    ends = parts["ends"].tolist()
+    return [dict(both[start:end]) for start, end in zip([0, *ends], ends, strict=False)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from topolandscape.landscape.curvature import hessians
+from topolandscape.landscape.fits import LocalFits
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
 
@@ -28,8 +29,12 @@ ASIDE = 0.25
 _MET = 0.1
 # Steps of a point downhill, and uphill.
 _STEPS, _UPHILL = 200, 50
-# Steps after which the Hessian is taken anew.
-_RENEWED = 4
+# Steps after which the Hessian is taken anew, and on the fitted samples, which cost nothing.
+_RENEWED, _FITTED = 4, 10
+# Of the largest eigenvalue: what is smaller may be much smaller when it is measured again.
+_MAYBE = 0.1
+# By how much the fitted samples may be wrong where a point is evaluated first, in parts of the largest eigenvalue.
+_WRONG = 0.1
 # Of the largest eigenvalue: what is smaller is none.
 FLAT = 1e-6
 
@@ -40,17 +45,19 @@ class Followed:
 
     Attributes
     ----------
-    units, values
-        Shape (m, d) and (m,).
+    units, values, gradients
+        Shape (m, d), (m,) and (m, d).
     eigenvalues, vectors
         Of the Hessian along the directions that are free, the lowest first, (m, d) and (m, d, d), one a row; those that
         are held by the boundary come last, and are infinite.
     still
-        Whether Newton's step is below the tolerance, (m,).
+        Whether Newton's step is below the tolerance, (m,). Eigenvalues of such points that are small beside the largest
+        are those of a Hessian that was taken there.
     """
 
     units: Floats
     values: Floats
+    gradients: Floats
     eigenvalues: Floats
     vectors: Floats
     still: Mask
@@ -81,6 +88,9 @@ class Follower:
         Whether points are held back at the boundary of the region; else they are followed until they leave it.
     noise, scale
         By how much losses differ by rounding, and how far off they may be in the end.
+    fits
+        The samples as a function: where they say enough, points are followed on them first, for one longest step, and
+        have their Hessian from them.
     """
 
     def __init__(
@@ -93,9 +103,10 @@ class Follower:
         bounded: bool,
         noise: float,
         scale: float,
+        fits: LocalFits | None = None,
     ) -> None:
         self.landscape, self.unit, self.low, self.high, self.bounded = landscape, unit, low, high, bounded
-        self.noise, self.scale = noise, scale
+        self.noise, self.scale, self.fits = noise, scale, fits
         self.spent = 0
 
     def evaluated(self, units: Floats) -> tuple[Floats, Floats]:
@@ -153,24 +164,31 @@ class Follower:
         changes of the gradient (Bofill 1994).
         """
         m, d = units.shape
-        at = units.copy()
-        values, gradients = self.evaluated(at)
-        matrices, age = np.zeros((m, d, d)), np.zeros(m, dtype=np.int64)
+        at, values, gradients, matrices, fitted = self._begun(units, uphill, modes, across)
+        age = fitted.astype(np.int64)
         eigenvalues, vectors = np.full((m, d), np.inf), np.tile(np.eye(d), (m, 1, 1))
         moves, slopes, allowed = np.zeros((m, d)), np.zeros(m), np.zeros(m)
         tree = None if known is None or len(known) == 0 else KDTree(known)
         radius, still = np.full(m, longest), np.zeros(m, dtype=bool)
-        going = fresh = renewed = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
+        going = fresh = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
+        renewed = going[~fitted[going]]
         chosen = np.zeros((m, d)) if modes is None else modes.copy()
         for step in range(_UPHILL if uphill else _STEPS):
-            matrices[renewed], age[renewed] = self.hessians(at[renewed]), 0
-            if uphill and modes is None and step == 0:
-                chosen[fresh] = self._first_modes(at[fresh], gradients[fresh], matrices[fresh], across)
-            made = self.moves(at[fresh], gradients[fresh], matrices[fresh], chosen[fresh] if uphill else None)
-            eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], chosen[fresh] = made
-            lengths = np.linalg.norm(moves[going], axis=1)
-            # The loss is off by half of the slope; the last step makes it much less.
-            last = (slopes[going] <= self.scale) & (lengths <= SAME)
+            while True:
+                matrices[renewed], age[renewed] = self.hessians(at[renewed]), 0
+                if uphill and modes is None and step == 0:
+                    aims = None if across is None else across[fresh]
+                    chosen[fresh] = self._first_modes(at[fresh], gradients[fresh], matrices[fresh], aims)
+                made = self.moves(at[fresh], gradients[fresh], matrices[fresh], chosen[fresh] if uphill else None)
+                eigenvalues[fresh], vectors[fresh], moves[fresh], slopes[fresh], allowed[fresh], chosen[fresh] = made
+                lengths = np.linalg.norm(moves[going], axis=1)
+                # The loss is off by half of the slope; the last step makes it much less.
+                last = (slopes[going] <= self.scale) & (lengths <= SAME)
+                # What is small in a Hessian that was not taken here may be something else.
+                small = np.abs(eigenvalues).min(axis=1) < _MAYBE * largest_size(eigenvalues)
+                fresh = renewed = going[last & (age[going] > 0) & small[going]]
+                if len(renewed) == 0:
+                    break
             if tree is not None:
                 apart, nearest = tree.query(at[going] + moves[going])
                 met = (apart <= _MET) & (lengths <= LONGEST)
@@ -186,14 +204,19 @@ class Follower:
                 fine &= after < allowed[going] * before + np.where(last, np.inf, 0.0)
             else:
                 fine &= new_values <= values[going] + np.where(last, self.noise + self.scale, 0.0)
+            # The last step is too short to tell of the Hessian.
+            told = fine & ~last
+            there = going[told]
+            matrices[there] = _updated(matrices[there], (ahead - here)[told], new_gradients[told] - gradients[there])
             there = going[fine]
-            matrices[there] = _updated(matrices[there], (ahead - here)[fine], new_gradients[fine] - gradients[there])
             stays = np.abs(ahead - here).max(axis=1, initial=0.0) == 0
             at[there], values[there], gradients[there] = ahead[fine], new_values[fine], new_gradients[fine]
             radius[going] = np.where(
                 fine, np.minimum(2 * radius[going], longest), np.minimum(lengths, radius[going]) / 4
             )
             still[going] |= last
+            done = going[fine & last]
+            eigenvalues[done], vectors[done], *_ = self.moves(at[done], gradients[done], matrices[done], None)
             over = last | stays | (radius[going] <= _NOWHERE) | self.outside(at[going])
             if given_up is not None:
                 far = fine & (lengths >= longest)
@@ -204,16 +227,52 @@ class Follower:
             going = going[~over]
             if len(going) == 0:
                 break
-        return Followed(at, values, eigenvalues, vectors, still)
+        return Followed(at, values, gradients, eigenvalues, vectors, still)
 
-    def sharpened(self, points: Followed, *, below: float = np.inf) -> Followed:
-        """Return points with the Hessian's own eigenvalues, where the lowest is less than a share of the largest."""
-        rows = np.flatnonzero(points.eigenvalues[:, 0] < below * largest_size(points.eigenvalues))
-        eigenvalues, vectors = points.eigenvalues.copy(), points.vectors.copy()
-        _, gradients = self.evaluated(points.units[rows])
-        matrices = self.hessians(points.units[rows])
-        eigenvalues[rows], vectors[rows], *_ = self.moves(points.units[rows], gradients, matrices, None)
-        return replace(points, eigenvalues=eigenvalues, vectors=vectors)
+    def _begun(
+        self, units: Floats, uphill: bool, modes: Floats | None, across: Floats | None
+    ) -> tuple[Floats, Floats, Floats, Floats, Mask]:
+        """Return where points come to on the fitted samples, losses, gradients and Hessians there, and which did.
+
+        Where the fit turns out to be wrong they begin where they are, without a Hessian.
+        """
+        m, d = units.shape
+        at, matrices = units.copy(), np.zeros((m, d, d))
+        if self.fits is None:
+            return at, *self.evaluated(at), matrices, np.zeros(m, dtype=bool)
+        chosen = np.zeros((m, d)) if modes is None else modes.copy()
+        fit = self.fits.around(at)
+        going = np.flatnonzero(fit.known)
+        for step in range(_FITTED):
+            here, gradients, hessians = at[going], fit.gradients[going], fit.hessians[going]
+            if uphill and modes is None and step == 0:
+                aims = None if across is None else across[going]
+                chosen[going] = self._first_modes(here, gradients, hessians, aims)
+            made = self.moves(here, gradients, hessians, chosen[going] if uphill else None, least=FLAT)
+            ahead = here + made[2]
+            chosen[going] = made[5]
+            apart = ahead - units[going]
+            far = np.linalg.norm(apart, axis=1)
+            ahead = units[going] + apart * np.minimum(1.0, LONGEST / np.maximum(far, 1e-300))[:, None]
+            ahead = np.clip(ahead, *self.limits())
+            there = self.fits.around(ahead)
+            going, ahead, far = going[there.known], ahead[there.known], far[there.known]
+            moved = np.linalg.norm(ahead - at[going], axis=1)
+            at[going] = ahead
+            for part, new in zip(fit, there, strict=True):
+                part[going] = new[there.known]
+            going = going[(far < LONGEST) & (moved > SAME)]
+            if len(going) == 0:
+                break
+        values, gradients = self.evaluated(at)
+        largest = np.abs(np.linalg.eigvalsh(fit.hessians)).max(axis=1, initial=0.0)
+        wrong = np.maximum(np.abs(values - fit.values), np.linalg.norm(gradients - fit.gradients, axis=1))
+        known = fit.known & (wrong <= _WRONG * largest)
+        back = np.flatnonzero(fit.known & ~known)
+        at[back] = units[back]
+        values[back], gradients[back] = self.evaluated(at[back])
+        matrices[known] = fit.hessians[known]
+        return at, values, gradients, matrices, known
 
     def _first_modes(self, units: Floats, gradients: Floats, matrices: Floats, across: Floats | None) -> Floats:
         """Return the lowest modes; but where none leads down those most along given directions."""
@@ -241,8 +300,10 @@ class Follower:
         """Return which points are outside the region."""
         return np.asarray(((units < self.low) | (units > self.high)).any(axis=1))
 
-    def moves(self, units: Floats, gradients: Floats, matrices: Floats, modes: Floats | None) -> tuple[Floats, ...]:
-        """Return what the next steps are made of.
+    def moves(
+        self, units: Floats, gradients: Floats, matrices: Floats, modes: Floats | None, *, least: float = 1e-12
+    ) -> tuple[Floats, ...]:
+        """Return what the next steps are made of; eigenvalues below a share of the largest count as that.
 
         Eigenvalues, eigenvectors, Newton's steps downhill or uphill along modes, twice by how much losses may be off,
         how far gradients may grow on the way, and the modes turned.
@@ -259,7 +320,7 @@ class Follower:
         eigenvalues = np.where(np.arange(d) >= d - held.sum(axis=1, keepdims=True), np.inf, eigenvalues)
         parts = np.einsum("mij,mj->mi", vectors, np.where(held, 0.0, gradients))
         largest = largest_size(eigenvalues)
-        along = np.clip(-parts / np.maximum(np.abs(eigenvalues), 1e-12 * largest[:, None] + 1e-300), -_FAR, _FAR)
+        along = np.clip(-parts / np.maximum(np.abs(eigenvalues), least * largest[:, None] + 1e-300), -_FAR, _FAR)
         slopes, allowed, turned, first = np.abs(parts * along).sum(axis=1), np.zeros(m), np.zeros((m, d)), np.arange(m)
         if modes is None:
             # Where the gradient vanishes at a saddle, or nearly so, it leads nowhere.

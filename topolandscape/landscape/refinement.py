@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
 from topolandscape.landscape.curvature import DENSE
+from topolandscape.landscape.fits import LocalFits
 from topolandscape.landscape.following import ASIDE, FLAT, LONGEST, SAME, Followed, Follower, largest_size
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
@@ -17,9 +18,8 @@ from topolandscape.structures.network import components
 
 Mask = NDArray[np.bool_]
 
-# All lengths here are in units of the distance between samples. Of the largest eigenvalue: what is smaller may vanish,
-# and what may be as small when it is measured again.
-_VALLEY, _MAYBE = 1e-3, 0.1
+# All lengths here are in units of the distance between samples. Of the largest eigenvalue: what is smaller may vanish.
+_VALLEY = 1e-3
 # How far from a saddle samples are asked for the basins on its sides, and how many samples wide the hill between is.
 _ACROSS, _WIDE = 2.0, 8.0
 # Times as many minima as bars lead to, at which climbing out of others ends.
@@ -70,7 +70,10 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
     Notes
     -----
     Minima by Newton steps on the absolute values of the eigenvalues, in a trust region; saddles by eigenvector
-    following (Cerjan and Miller 1981): the same step, but uphill along one eigenvector. Which minima a saddle joins is
+    following (Cerjan and Miller 1981): the same step, but uphill along one eigenvector. Both begin on polynomials that
+    are fitted to the samples, which cost no evaluation and give the first Hessian; where these are not right the
+    Hessian is taken, and so it is at the end where an eigenvalue is small beside the largest. Which minima a saddle
+    joins is
     read off the samples where the hill between is several of them wide, else descents on both sides say it; deaths
     follow by the elder rule. Climbs begin at the deaths, then where basins of the samples meet lower, but for their
     error, than the lowest way that is known, and last from minima that were only met beside saddles. A death remains an
@@ -185,6 +188,7 @@ class _Refinement:
             bounded=box is not None,
             noise=noise,
             scale=max(tolerance * span, noise),
+            fits=LocalFits(self.basins.tree, samples.values[self.basins.rows]),
         )
 
     # ------------------------------------------------------------------------------------------ minima
@@ -210,7 +214,7 @@ class _Refinement:
         # Of what came under another bar nothing is known but which.
         joined = np.array(under, dtype=np.int64).reshape(-1, 2)
         own = np.setdiff1d(np.arange(len(code)), joined[:, 0])
-        ends = self.by.sharpened(every.rows(own), below=_MAYBE)
+        ends = every.rows(own)
         kept = self.by.outside(ends.units)
         ends.units[kept], ends.values[kept] = units[own[kept]], code.birth[own[kept]]
         same = self._labels(ends)
@@ -252,7 +256,8 @@ class _Refinement:
         chain = np.concatenate([a[:, None], ends.units.reshape(between.shape), b[:, None]], axis=1)
         gaps = np.linalg.norm(np.diff(chain, axis=1), axis=2).max(axis=1)
         level = ends.values.reshape(between.shape[:2]).max(axis=1) <= values + 10 * (self.by.noise + self.by.scale)
-        return level & (gaps <= np.linalg.norm(b - a, axis=1) * _APART / _CHAIN)
+        # Both ends of a gap may have been led aside.
+        return level & (gaps <= np.linalg.norm(b - a, axis=1) * _APART / _CHAIN + 2 * ASIDE)
 
     # ------------------------------------------------------------------------------------------ saddles
 
@@ -310,7 +315,6 @@ class _Refinement:
 
     def _leave(self, minima: Followed) -> None:
         """Climb out of minima, both ways along each of their modes."""
-        minima = self.by.sharpened(minima)
         d = minima.units.shape[1]
         modes = np.concatenate([minima.vectors, -minima.vectors], axis=1)
         starts = minima.units[:, None] + ASIDE * modes
@@ -328,7 +332,7 @@ class _Refinement:
         """Climb to saddles, and find out which minima those join that are new."""
         tops = self.by.follow(units, uphill=True, modes=modes, across=across)
         reached = np.flatnonzero(tops.still & ~self.by.outside(tops.units))
-        tops = self.by.sharpened(tops.rows(reached))
+        tops = tops.rows(reached)
         below = -FLAT * largest_size(tops.eigenvalues)[:, None]
         fine = np.flatnonzero(
             ((tops.eigenvalues < below).sum(axis=1) == 1) & (np.abs(tops.eigenvalues) > -below).all(axis=1)
@@ -357,7 +361,7 @@ class _Refinement:
             some = found.rows(unseen)
             aside = ASIDE * some.vectors[:, 0]
             sides = np.clip(np.concatenate([some.units + aside, some.units - aside]), *self.by.limits())
-            ends = self.by.sharpened(self.by.follow(sides, known=self.minima.units), below=_MAYBE)
+            ends = self.by.follow(sides, known=self.minima.units)
             left[unseen], right[unseen] = self._named(ends).reshape(2, -1)
         for top, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True), start=known):
             if a != b and min(a, b) >= 0:

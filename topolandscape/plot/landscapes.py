@@ -283,7 +283,7 @@ def morse_complex(
         raise ValueError("the samples are no grid; sample one with sample_grid() or sample_plane().")
     field = gradient_field(grid(samples, nonfinite="infinite"), persistence=persistence)
     critical = critical_of(field)
-    places = _between(samples, places_of(field, critical.cell))
+    places = places_of(field, critical.cell, samples.points)
     x, y, loss = (a.reshape(samples.shape) for a in (*samples.points.T, ink.finite(samples.values)))
     low, high = _range(loss, None)
     levels = np.geomspace(low, high, 21) if _is_log(log, low, high) else np.linspace(low, high, 21)
@@ -295,8 +295,8 @@ def morse_complex(
     ways = {"way down": (False, ink.COLOURS[0], "-"), "way up": (True, ink.COLOURS[1], "--")}
     drawn: list[Any] = []
     for label, (ascending, colour, style) in ways.items():
-        lines = [_between(samples, line).T for line in separatrices(field, ascending=ascending)]
-        curves = [ax.plot(*line, color=colour, linestyle=style, linewidth=1.0, label=label)[0] for line in lines]
+        lines = separatrices(field, ascending=ascending, points=samples.points)
+        curves = [ax.plot(*line.T, color=colour, linestyle=style, linewidth=1.0, label=label)[0] for line in lines]
         drawn += curves[:1]
     mark: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "clip_on": False, "zorder": 3}
     marks: list[Any] = []
@@ -308,18 +308,6 @@ def morse_complex(
     ax.locator_params(nbins=6)
     ink.legend(ax, marks + drawn)
     return ax
-
-
-def _between(samples: LossSamples, places: Floats) -> Floats:
-    """Return coordinates of places in units of the grid, each at a vertex or midway between some."""
-    assert samples.shape is not None
-    before, after = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
-    corners = [
-        np.ravel_multi_index((i, j), samples.shape)
-        for i in (before[:, 0], after[:, 0])
-        for j in (before[:, 1], after[:, 1])
-    ]
-    return samples.points[np.array(corners)].mean(axis=0)
 
 
 def _colour_basins(ax: Axes, x: Floats, y: Floats, labels: Integers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numba import njit
@@ -70,11 +71,26 @@ def names_of(field: GradientField, critical: Critical) -> Integers:
     return critical.cell - first[critical.index]
 
 
-def places_of(field: GradientField, cells: Integers) -> Floats:
-    """Return the centres of cells of a grid, in units of the grid."""
-    assert isinstance(field.complex, GridComplex)
-    shape = tuple(2 * n - 1 for n in field.complex.grid.shape)
-    return np.stack(np.unravel_index(cells, shape), axis=-1) / 2
+def places_of(field: GradientField, cells: Integers, points: Floats | None = None) -> Floats:
+    """Return the centres of cells among the points of the vertices (n, d); None: in units of the grid."""
+    complex = field.complex
+    if isinstance(complex, GridComplex):
+        places = np.stack(np.unravel_index(cells, tuple(2 * n - 1 for n in complex.grid.shape)), axis=-1) / 2
+        if points is None:
+            return places
+        sides = np.stack([np.floor(places), np.ceil(places)]).astype(np.int64)
+        corners = [
+            np.ravel_multi_index(tuple(sides[side, :, axis] for axis, side in enumerate(corner)), complex.grid.shape)
+            for corner in product((0, 1), repeat=complex.grid.ndim)
+        ]
+        return points[np.array(corners)].mean(axis=0)
+    assert points is not None
+    places = np.empty((len(cells), points.shape[1]))
+    first = np.cumsum([0, *map(len, complex.simplices)])
+    for k, simplices in enumerate(complex.simplices):
+        chosen = (cells >= first[k]) & (cells < first[k + 1])
+        places[chosen] = points[simplices[cells[chosen] - first[k]]].mean(axis=1)
+    return places
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """V-paths of a discrete gradient field: where they lead, how many there are, and what they pass.
 
 A V-path goes from a cell to one of its facets, up to that facet's partner, down to another facet, and so on (Forman
-1998). From edges down to vertices, and in a grid from cells of dimension d - 1 up to those of dimension d, a path
-never branches: then one sweep says for all cells where they end. Elsewhere paths branch and meet, and are counted by a
-sweep over the cells that can be reached, each after all from which it is reached.
+1998). From edges down to vertices, and from cells of dimension d - 1 up to those of dimension d where no more than two
+of these meet, as in a grid, a path never branches: then one sweep says for all cells where they end. Elsewhere paths
+branch and meet, and are counted from every critical cell.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from topolandscape.structures import CRITICAL, MANY, NEVER, GradientField, GridComplex, Integers
+from topolandscape.structures import CRITICAL, NEVER, GradientField, GridComplex, Integers, SimplicialComplex
+from topolandscape.topology.branching import count_paths
 from topolandscape.topology.critical import Critical
 from topolandscape.topology.gradient import Cells, above, cells_of, facets_into, is_critical, shared_out, step
 
-_MANY = int(MANY)
 _NEVER = int(NEVER)
 
 
@@ -51,10 +51,13 @@ def lower_ends(field: GradientField) -> Integers:
 
 
 def upper_ends(field: GradientField) -> Integers:
-    """Return for each top cell of a grid the critical one at which its path up ends, -1 where that is outside.
+    """Return for each top cell the critical one at which its path up ends, -1 where that is outside.
 
-    A top cell is numbered by its lowest corner, row-major among the corners; -1 also for cells that never enter.
+    A top cell of a grid is numbered by its lowest corner, row-major among the corners; -1 also for cells that never
+    enter.
     """
+    if isinstance(field.complex, SimplicialComplex):
+        return _listed_upper_ends(field, field.complex)
     cells = cells_of(field.complex)
     sides = cells.shape // 2
     ends = np.empty(int(np.prod(sides)), dtype=_integer(int(np.prod(sides))))
@@ -111,7 +114,7 @@ def arcs_down(field: GradientField, critical: Critical, k: int) -> Arcs:
     if isinstance(field.complex, GridComplex) and k == len(critical.cells.shape):
         return _from_two_ends(*ends_up(field, critical), higher_first=False)
     rows = np.flatnonzero(critical.index == k)
-    parts = shared_out(_count_paths, len(rows), critical.cell[rows], critical.cells, field.partner)
+    parts = shared_out(count_paths, len(rows), critical.cell[rows], critical.cells, field.partner)
     counts, found, number, signed = (np.concatenate([part[i] for part in parts]) for i in range(4))
     higher = np.repeat(rows, counts)
     lower = critical.rows(k - 1, found) if len(found) else found
@@ -119,25 +122,55 @@ def arcs_down(field: GradientField, critical: Critical, k: int) -> Arcs:
     return Arcs(higher[order], lower[order], number[order], signed[order])
 
 
-def path_between(cells: Cells, partner: NDArray[Any], higher: int, lower: int) -> Integers:
-    """Return the cells of a shortest V-path between two cells, these at its ends; empty where there is none."""
-    return _shortest_path(cells, partner, higher, lower)
-
-
-def ends_below(cells: Cells, partner: NDArray[Any], higher: int) -> tuple[Integers, Integers]:
-    """Return the critical cells to which V-paths lead from a cell, and how many lead to each."""
-    _, found, number, _ = _count_paths(0, 1, np.array([higher]), cells, partner)
-    return found, number
-
-
 def lines_down(cells: Cells, partner: NDArray[Any], edges: Integers) -> list[Integers]:
     """Return the cells on both V-paths from each edge to a minimum, the edge first, in the order of its ends."""
     return [_descent(cells, partner, edge, side) for edge in edges for side in (0, 1)]
 
 
-def lines_up(cells: Cells, partner: NDArray[Any], saddles: Integers) -> list[Integers]:
-    """Return the cells on both ways up from each cell of dimension d - 1 of a grid, as far as a maximum or outside."""
-    return [_ascent(cells, partner, saddle, side) for saddle in saddles for side in (-1, 1)]
+def lines_up(field: GradientField, cells: Cells, saddles: Integers) -> list[Integers]:
+    """Return the cells on both ways up from each cell of dimension d - 1, as far as a maximum or outside."""
+    if isinstance(field.complex, GridComplex):
+        return [_ascent(cells, field.partner, saddle, side) for saddle in saddles for side in (-1, 1)]
+    beside, smaller, larger = _beside(field.complex, cells)
+    return [
+        _listed_ascent(field.partner, beside, smaller, larger, saddle, side) for saddle in saddles for side in (0, 1)
+    ]
+
+
+def _listed_upper_ends(field: GradientField, complex: SimplicialComplex) -> Integers:
+    tops = np.arange(len(complex.values[-1]))
+    partner = field.partner[len(field.partner) - len(tops) :]
+    critical = partner == np.arange(len(field.partner))[len(field.partner) - len(tops) :]
+    ends = np.where(critical, tops, -1)
+    paired = np.flatnonzero((partner >= 0) & ~critical)
+    if len(paired):
+        beside, smaller, _ = _beside(complex, cells_of(complex))
+        ends[paired] = beside[partner[paired] - smaller].sum(axis=1) - paired  # the other, or -1
+    _follow(ends)
+    return ends
+
+
+def _beside(complex: SimplicialComplex, cells: Cells) -> tuple[Integers, int, int]:
+    """Return the two top simplices beside each simplex of dimension d - 1, -1 for none, by row.
+
+    And the numbers of the first simplices of both dimensions.
+    """
+    d = complex.dimension
+    sizes = [len(rows) for rows in complex.simplices]
+    smaller, larger = sum(sizes[: d - 1]), sum(sizes[:d])
+    facets = cells.facets[cells.starts[larger] :] - smaller
+    order = np.argsort(facets, kind="stable")
+    facets, owners = facets[order], order // (d + 1)
+    place = np.arange(len(facets)) - np.searchsorted(facets, facets)
+    if (place > 1).any():
+        row = int(facets[np.argmax(place > 1)])
+        raise ValueError(
+            f"simplex {complex.simplices[d - 1][row].tolist()} lies in more than two of dimension {d}, so that ways up "
+            "branch; take a complex in which none does, such as a triangulation."
+        )
+    beside = np.full((sizes[d - 1], 2), -1)
+    beside[facets, place] = owners
+    return beside, smaller, larger
 
 
 def _from_two_ends(rows: Integers, ends: Integers, signs: Integers, *, higher_first: bool) -> Arcs:
@@ -281,6 +314,25 @@ def _ascent(cells, partner, saddle, side):  # type: ignore[no-untyped-def]
     return line[:length].copy()
 
 
+@njit(cache=True)
+def _listed_ascent(partner, beside, smaller, larger, saddle, side):  # type: ignore[no-untyped-def]
+    line = np.empty(16, dtype=np.int64)
+    line[0] = saddle
+    length = 1
+    top = beside[saddle - smaller, side]
+    while top >= 0 and partner[larger + top] >= 0:
+        if length + 2 > len(line):
+            line = np.concatenate((line, line))
+        line[length] = larger + top
+        length += 1
+        if partner[larger + top] == larger + top:
+            break
+        line[length] = partner[larger + top]
+        length += 1
+        top = beside[partner[larger + top] - smaller].sum() - top
+    return line[:length].copy()
+
+
 @njit(cache=True, nogil=True)
 def _edge_vertices(names, cells):  # type: ignore[no-untyped-def]
     """Return the ends of edges of a grid, the lower number first."""
@@ -335,165 +387,3 @@ def _numbers_of_tops(names, cells):  # type: ignore[no-untyped-def]
             position = names[i] // cells.strides[axis] % cells.shape[axis]
             result[i] = result[i] * (cells.shape[axis] // 2) + position // 2
     return result
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Compiled: paths that branch and meet
-# --------------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def _slot(keys, stamps, stamp, wanted):  # type: ignore[no-untyped-def]
-    """Return where a cell stands in a table, or the free place for it; its length is a power of two.
-
-    What has another stamp is left from earlier and counts as free.
-    """
-    mask = len(keys) - 1
-    slot = (wanted * 0x9E3779B1 >> 7) & mask
-    while stamps[slot] == stamp and keys[slot] != wanted:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def _reach(source, stamp, cells, partner, keys, stamps, nodes, reached, ways, came_from):  # type: ignore[no-untyped-def]
-    """Find the cells that V-paths from a cell reach, in the order of their distance, and how many ways lead into each.
-
-    Returns how many there are, and the arrays, which grow where they must.
-    """
-    found = np.empty(cells.widest, dtype=np.int64)
-    signs = np.empty(cells.widest, dtype=np.int64)
-    met = 0
-    at = -1
-    while at < met:
-        larger = source if at < 0 else above(cells, partner, reached[at])
-        if larger >= 0:
-            for i in range(facets_into(cells, larger, found, signs)):
-                cell = found[i]
-                if at >= 0 and cell == reached[at]:
-                    continue
-                if not is_critical(cells, partner, cell) and above(cells, partner, cell) < 0:
-                    continue
-                slot = _slot(keys, stamps, stamp, cell)
-                if stamps[slot] != stamp:
-                    if met == len(reached):
-                        reached = np.concatenate((reached, reached))
-                        ways = np.concatenate((ways, ways))
-                        came_from = np.concatenate((came_from, came_from))
-                        keys = np.empty(4 * met, dtype=np.int64)
-                        stamps = np.full(4 * met, -1, dtype=np.int64)
-                        nodes = np.empty(4 * met, dtype=np.int64)
-                        for node in range(met):
-                            slot = _slot(keys, stamps, stamp, reached[node])
-                            keys[slot], stamps[slot], nodes[slot] = reached[node], stamp, node
-                        slot = _slot(keys, stamps, stamp, cell)
-                    keys[slot], stamps[slot], nodes[slot] = cell, stamp, met
-                    reached[met], ways[met], came_from[met] = cell, 0, at
-                    met += 1
-                ways[nodes[slot]] += 1
-        at += 1
-    return met, keys, stamps, nodes, reached, ways, came_from
-
-
-@njit(cache=True, nogil=True)
-def _tables(size):  # type: ignore[no-untyped-def]
-    """Return the empty arrays of `_reach`."""
-    keys, nodes = np.empty(2 * size, dtype=np.int64), np.empty(2 * size, dtype=np.int64)
-    stamps = np.full(2 * size, -1, dtype=np.int64)
-    reached, ways, came_from = (
-        np.empty(size, dtype=np.int64),
-        np.empty(size, dtype=np.int64),
-        np.empty(size, dtype=np.int64),
-    )
-    return keys, stamps, nodes, reached, ways, came_from
-
-
-@njit(cache=True, nogil=True)
-def _count_paths(first, last, columns, cells, partner):  # type: ignore[no-untyped-def]
-    """Count the V-paths from each of columns[first:last] to critical cells.
-
-    Returns how many ends each has; and of every end the cell, the number of paths, and their sum with orientation.
-    """
-    keys, stamps, nodes, reached, ways, came_from = _tables(32)
-    number, signed, ready = _tables(32)[3:]
-    found = np.empty(cells.widest, dtype=np.int64)
-    signs = np.empty(cells.widest, dtype=np.int64)
-    ends, room = 0, 1024
-    end_cell, end_number, end_signed = (
-        np.empty(room, dtype=np.int64),
-        np.empty(room, dtype=np.int64),
-        np.empty(room, dtype=np.int64),
-    )
-    counts = np.zeros(last - first, dtype=np.int64)
-    for column in range(first, last):
-        met, keys, stamps, nodes, reached, ways, came_from = _reach(
-            columns[column], column, cells, partner, keys, stamps, nodes, reached, ways, came_from
-        )
-        if len(number) < met:
-            number, signed, ready = _tables(len(reached))[3:]
-        number[:met] = 0
-        signed[:met] = 0
-        queued = 0
-        at = -1
-        while at < queued:  # each cell after all from which it is reached
-            own = -1 if at < 0 else reached[ready[at]]
-            larger = columns[column] if at < 0 else above(cells, partner, own)
-            if larger >= 0:
-                count = facets_into(cells, larger, found, signs)
-                many, oriented = 1, 1
-                if at >= 0:
-                    many, oriented = number[ready[at]], signed[ready[at]]
-                    for i in range(count):
-                        if found[i] == own:
-                            oriented *= -signs[i]
-                for i in range(count):
-                    if found[i] == own:
-                        continue
-                    slot = _slot(keys, stamps, column, found[i])
-                    if stamps[slot] != column:
-                        continue
-                    node = nodes[slot]
-                    number[node] = number[node] + many if number[node] <= _MANY - many else _MANY
-                    signed[node] += oriented * signs[i]
-                    ways[node] -= 1
-                    if ways[node] == 0:
-                        ready[queued] = node
-                        queued += 1
-            elif at >= 0:
-                if ends == room:
-                    end_cell = np.concatenate((end_cell, end_cell))
-                    end_number = np.concatenate((end_number, end_number))
-                    end_signed = np.concatenate((end_signed, end_signed))
-                    room *= 2
-                node = ready[at]
-                end_cell[ends], end_number[ends], end_signed[ends] = own, number[node], signed[node]
-                ends += 1
-                counts[column - first] += 1
-            at += 1
-    return counts, end_cell[:ends].copy(), end_number[:ends].copy(), end_signed[:ends].copy()
-
-
-@njit(cache=True, nogil=True)
-def _shortest_path(cells, partner, higher, lower):  # type: ignore[no-untyped-def]
-    """Return a shortest V-path between two cells, or nothing."""
-    keys, stamps, nodes, reached, ways, came_from = _tables(32)
-    _, keys, stamps, nodes, reached, ways, came_from = _reach(
-        higher, np.int64(0), cells, partner, keys, stamps, nodes, reached, ways, came_from
-    )
-    slot = _slot(keys, stamps, np.int64(0), lower)
-    if stamps[slot] != 0:
-        return np.empty(0, dtype=np.int64)
-    length = 1
-    node = nodes[slot]
-    while node >= 0:
-        node = came_from[node]
-        length += 2
-    path = np.empty(length - 1, dtype=np.int64)
-    node = nodes[slot]
-    at = length - 2
-    while node >= 0:
-        path[at] = reached[node]
-        node = came_from[node]
-        path[at - 1] = higher if node < 0 else above(cells, partner, reached[node])
-        at -= 2
-    return path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from topolandscape.structures import (
     FilteredComplex,
@@ -16,9 +18,11 @@ from topolandscape.structures import (
     MorseComplex,
     SimplicialComplex,
 )
-from topolandscape.topology.cancellation import cancelled, check_persistence
-from topolandscape.topology.critical import critical_of, entries_of, names_of, places_of
-from topolandscape.topology.flow import arcs_down, lines_down, lines_up, lower_ends, path_between, upper_ends
+from topolandscape.structures.arrays import check_length
+from topolandscape.topology.branching import path_between
+from topolandscape.topology.cancellation import cancelled, check_persistence, split_off
+from topolandscape.topology.critical import Critical, critical_of, entries_of, names_of, places_of
+from topolandscape.topology.flow import arcs_down, lines_down, lines_up, lower_ends, upper_ends
 from topolandscape.topology.gradient import apparent_field, cells_of, lower_star_field
 from topolandscape.topology.pairing import pairs_of_complex
 
@@ -33,8 +37,8 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
         enters at +inf has no part in it.
     persistence
         Pairs of critical cells whose bars are shorter are cancelled, the shortest first, where exactly one V-path
-        joins them and no critical cell with a V-path to one of them stands between; bars that are at least so long
-        stay as they are.
+        joins them and no critical cell with a V-path to one of them stands between; those that come to stand so when
+        others are gone as well. Bars that are at least so long stay as they are.
 
     Returns
     -------
@@ -48,6 +52,12 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     Grids: Robins, Wood and Sheppard (2011), one vertex after the other in their total order, the vertices shared out
     among threads (``numba.set_num_threads``); a byte for each cell. Explicit complexes: apparent pairs (Bauer 2021),
     then cancellation of the bars of length 0.
+
+    In degree 0, and in the highest of a grid, all pairs that are short enough are cancelled, so on lines and planes
+    all there are (Bauer, Lange and Wardetzky 2012). In the degrees between, a pair that several V-paths join stays: to
+    turn one of them round would close a loop with another. So may pairs around it. Whether some field of the complex
+    has fewer critical cells is NP-hard to tell (Joswig and Pfetsch 2006). `morse_complex` cancels those pairs too, by
+    changes of basis, which no field shows.
 
     Examples
     --------
@@ -72,27 +82,33 @@ def gradient_field(complex: FilteredComplex, *, persistence: float = 0.0) -> Gra
     return GradientField(complex, left.partner, {**complex.provenance, "cancelled": float(persistence)})
 
 
-def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, persistence: float = 0.0) -> MorseComplex:
+def morse_complex(
+    noun: FilteredComplex | GradientField | MorseComplex | MinimaNetwork, *, persistence: float = 0.0
+) -> MorseComplex:
     """Return the critical cells of a filtered complex, and the V-paths between them.
 
     Parameters
     ----------
     noun
-        A filtered complex, as in `gradient_field`; or a gradient field, which is taken as it is; or a network of
-        minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
+        A filtered complex, as in `gradient_field`; a gradient field, which is taken as it is; a Morse complex; or a
+        network of minima, which gives its minima and verified saddles (`MinimaNetwork.morse_complex`).
     persistence
-        As in `gradient_field`.
+        Pairs of rows whose bars are shorter are cancelled, the shortest first: of a filtered complex by turning V-paths
+        round, as in `gradient_field`; what that leaves, and those of other nouns, by changes of basis. An arc then
+        counts also the lines that lead over cancelled pairs, up to the one and down from the other.
 
     Returns
     -------
     MorseComplex
-        Its barcode is that of the complex, but for bars shorter than `persistence`. The boundary of a boundary is
+        Its barcode is that of the complex without the bars shorter than `persistence`. The boundary of a boundary is
         zero over the integers.
 
     Notes
     -----
     V-paths from edges to minima, and in a grid from maxima to cells of dimension d - 1, take one sweep over the
-    cells. Others are counted from every critical cell along all cells that they pass.
+    cells. Others are counted from every critical cell along all cells that they pass. A short bar stays where its pair
+    has torsion, that is where lines between the two add up to an odd number other than 1 and -1: no change of basis
+    over the integers splits those off.
 
     Examples
     --------
@@ -101,17 +117,24 @@ def morse_complex(noun: FilteredComplex | GradientField | MinimaNetwork, *, pers
     MorseComplex(2 of index 0, 1 of index 1; 2 arcs)
     >>> morse.value.tolist(), morse.vertex.tolist(), morse.arcs.tolist()
     ([0.0, 1.0, 3.0], [0, 2, 1], [[2, 0, 1], [2, 1, 1]])
+    >>> morse_complex(morse, persistence=2.5)
+    MorseComplex(1 of index 0; 0 arcs)
     """
-    if isinstance(noun, MinimaNetwork):
-        if persistence != 0:
-            raise ValueError("pairs are cancelled on complexes; take morse_complex(network.complex, persistence=).")
-        return noun.morse_complex
-    if isinstance(noun, GradientField):
-        if persistence != 0:
-            raise ValueError("a gradient field is taken as it is; cancel pairs by gradient_field(..., persistence=).")
-        field = noun
+    check_persistence(persistence)
+    if isinstance(noun, MorseComplex):
+        morse = noun
+    elif isinstance(noun, MinimaNetwork):
+        morse = noun.morse_complex
     else:
-        field = gradient_field(noun, persistence=persistence)
+        morse = _of_field(noun if isinstance(noun, GradientField) else gradient_field(noun, persistence=persistence))
+    if persistence == 0:
+        return morse
+    left = split_off(morse, float(np.nextafter(persistence, -1.0)))
+    return replace(left, provenance={**morse.provenance, "cancelled": float(persistence)})
+
+
+def _of_field(field: GradientField) -> MorseComplex:
+    """Return the critical cells of a field and the V-paths between them."""
     critical = critical_of(field)
     parts = [arcs_down(field, critical, k) for k in range(1, int(critical.index.max(initial=0)) + 1)]
     higher, lower, number, signed = (
@@ -189,21 +212,29 @@ def v_path(field: GradientField, higher: int, lower: int) -> Integers:
     return vertices[np.append(True, vertices[1:] != vertices[:-1])] if len(vertices) else vertices
 
 
-def separatrices(field: GradientField, *, ascending: bool = False) -> list[Floats]:
-    """Return the lines from the saddles of a grid down to its minima, or up to its maxima.
+def separatrices(field: GradientField, *, ascending: bool = False, points: ArrayLike | None = None) -> list[Floats]:
+    """Return the lines from the saddles down to the minima, or up to the maxima.
 
     Parameters
     ----------
     field
-        A gradient field of a grid.
+        A gradient field.
     ascending
         False: both ways down from every critical edge. True: both ways up from every critical cell of dimension
-        d - 1, as far as the boundary of the grid where there is no maximum.
+        d - 1, as far as the boundary where there is no maximum; d is the dimension of the complex.
+    points
+        Coordinates of the vertices, (n, d); None: those of a grid in units of the grid.
 
     Returns
     -------
     list of Floats
-        One line each way, from the saddle on, in the order of rows: centres of cells in units of the grid, (q, d).
+        One line each way, from the saddle on, in the order of rows: centres of cells, (q, d).
+
+    Raises
+    ------
+    ValueError
+        The points of an explicit complex are not given; or ways up branch, since a simplex lies in more than two of
+        the highest dimension.
 
     Examples
     --------
@@ -211,30 +242,42 @@ def separatrices(field: GradientField, *, ascending: bool = False) -> list[Float
     >>> [line[:, 0].tolist() for line in separatrices(field)]
     [[2.5, 2.0, 1.5, 1.0, 0.5, 0.0], [2.5, 3.0, 3.5, 4.0]]
     """
-    _need_grid(field, "separatrices are drawn")
+    if points is not None:
+        points = np.asarray(points, dtype=np.float64)
+        check_length(points, len(field.complex.vertex_values), "points", "vertices")
+    elif not isinstance(field.complex, GridComplex):
+        raise ValueError("an explicit complex does not know where its vertices are; give their coordinates, points=.")
     critical = critical_of(field)
-    kind = len(critical.cells.shape) - 1 if ascending else 1
-    cells = critical.cell[critical.index == kind]
-    lines = (lines_up if ascending else lines_down)(critical.cells, field.partner, cells)
-    return [places_of(field, line) for line in lines]
+    if ascending:
+        saddles = critical.cell[critical.index == _top(critical, field) - 1]
+        lines = lines_up(field, critical.cells, saddles)
+    else:
+        lines = lines_down(critical.cells, field.partner, critical.cell[critical.index == 1])
+    return [places_of(field, line, points) for line in lines]
 
 
 def basins(field: GradientField, *, of: Literal["minima", "maxima"] = "minima") -> Integers:
-    """Return to which minimum every vertex descends, or to which maximum every top cell of a grid ascends.
+    """Return to which minimum every vertex descends, or to which maximum every top cell ascends.
 
     Parameters
     ----------
     field
         A gradient field.
     of
-        ``"minima"``, or ``"maxima"`` (grids only).
+        ``"minima"``, or ``"maxima"``: critical cells of the dimension d of the complex.
 
     Returns
     -------
     Integers
         Rows of the Morse complex. Of minima: one for each vertex, (n,), -1 where the loss is +inf. Of maxima: one
-        for each top cell, cells row-major by their lowest corner, (n_1 - 1, ..., n_d - 1), axes of one vertex left out;
-        -1 where the way up leaves the grid, and for cells that never enter.
+        for each cell of dimension d, those of a grid row-major by their lowest corner, (n_1 - 1, ..., n_d - 1), axes of
+        one vertex left out, simplices by their rows, (n_d,); -1 where the way up leaves the complex, and for cells that
+        never enter.
+
+    Raises
+    ------
+    ValueError
+        Ways up branch, since a simplex lies in more than two of the highest dimension.
 
     Examples
     --------
@@ -245,24 +288,15 @@ def basins(field: GradientField, *, of: Literal["minima", "maxima"] = "minima") 
     if of not in ("minima", "maxima"):
         raise ValueError(f"of is {of!r}; it must be minima or maxima.")
     critical = critical_of(field)
-    if of == "minima":
-        ends, kind = lower_ends(field), 0
-        cells = critical.vertex
-    else:
-        _need_grid(field, "basins of maxima are found")
-        ends, kind = upper_ends(field), len(critical.cells.shape)
-        cells = critical.cell
+    ends, kind = (lower_ends(field), 0) if of == "minima" else (upper_ends(field), _top(critical, field))
     rows = np.flatnonzero(critical.index == kind)
-    row = np.full(len(ends) + 1, -1)
-    if of == "maxima":
-        numbers = np.flatnonzero(ends == np.arange(len(ends)))
-        order = np.argsort(critical.cell[rows])
-        row[numbers] = rows[order]  # both by increasing number of the cell
-        return row[ends].reshape(critical.cells.shape // 2)
-    row[cells[rows]] = rows
-    return row[ends]
+    row = np.full(len(ends) + 1, -1)  # the last for those that end outside
+    row[np.flatnonzero(ends == np.arange(len(ends)))] = rows[np.argsort(critical.cell[rows])]
+    labels = row[ends]
+    grid = isinstance(field.complex, GridComplex)
+    return labels.reshape(critical.cells.shape // 2) if grid and of == "maxima" else labels
 
 
-def _need_grid(field: GradientField, what: str) -> None:
-    if not isinstance(field.complex, GridComplex):
-        raise TypeError(f"{what} in a grid, and the field is that of a {field.complex!r}; use v_path().")
+def _top(critical: Critical, field: GradientField) -> int:
+    """Return the dimension of the top cells."""
+    return len(critical.cells.shape) if isinstance(field.complex, GridComplex) else field.complex.dimension
