@@ -93,6 +93,7 @@ def compare(model: str, data: str, descents: int, evaluations: int, seconds: flo
                 "sum": float(found.lengths.sum()),
                 "mean": float(found.lengths.sum() / (len(trained) - 1)),
                 "longest": float(found.lengths.max(initial=0.0)),
+                "bars": len(found.lengths),
                 "seconds": spent,
                 "in_the_engine": watch.in_the_engine / spent,
                 "verified": found.verified,
@@ -280,9 +281,10 @@ def search(watch: Stopwatch, minima: tl.Minima, seconds: float) -> Found:
     """Join them by the whole search, over saddles and the minima met on the way; half the time is for these."""
     steps = affordable_steps(watch, minima, (9, 17), seconds / 2)
     *_, network = joining(watch.landscape, minima, steps=steps, seconds=seconds, progress=False)
-    reduced = network.reduced()
-    lengths, rows = bars(minima.values, reduced.ends, reduced.barriers)
-    return Found(lengths, reduced.tops[rows], reduced.passes.count("verified saddle"), network.provenance["curve"])
+    code = tl.barcode(network)
+    rows = code.death_simplex[~code.essential]
+    verified = sum(network.passes[row] == "verified saddle" for row in rows)
+    return Found(code.persistence[~code.essential], network.tops[rows], verified, network.provenance["curve"])
 
 
 def affordable_steps(watch: Stopwatch, minima: tl.Minima, levels: Sequence[int], seconds: float) -> int:
@@ -335,7 +337,7 @@ def markdown(cases: dict[str, Any]) -> str:
             counts = " and ".join(
                 f"{count}{' or more' if count == case['curvatures'] else ''}" for count in row["negative_curvatures"]
             )
-            verified = "-" if row["verified"] is None else f"{row['verified']} of {case['minima'] - 1}"
+            verified = "-" if row["verified"] is None else f"{row['verified']} of {row['bars']}"
             lines.append(
                 f"| {row['method']} | {row['sum']:.4g} | {row['mean']:.3g} | {row['longest']:.3g} | "
                 f"{row['seconds']:.3g} | {row['in_the_engine']:.0%} | {verified} | {counts or '-'} |"
@@ -351,10 +353,9 @@ def half_way(row: dict[str, Any], case: dict[str, Any]) -> list[str]:
     if not before:
         return []
     seconds, total, verified = before[-1][:3]
-    others = case["minima"] - 1
     return [
-        f"| {row['method']}, half the time | {total:.4g} | {total / others:.3g} | | {seconds:.3g} | | "
-        f"{verified:.0f} of {others} | |"
+        f"| {row['method']}, half the time | {total:.4g} | {total / row['bars']:.3g} | | {seconds:.3g} | | "
+        f"{verified:.0f} of {row['bars']} | |"
     ]
 
 

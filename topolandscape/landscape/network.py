@@ -98,13 +98,15 @@ def minima_network(
 
     Notes
     -----
-    The lowest barriers between all pairs are those along the minimum spanning tree (elder rule), so that only the
-    highest link of each way through the tree is worth improving, and only a pair across its cut worth trying (Draxler,
+    A bar ends where the lowest way leads to a lower minimum (elder rule), so that only the highest link of that way is
+    worth improving, and only a pair worth trying of which one is reached below it and the other leads lower (Draxler,
     Veschgini, Salmhofer and Hamprecht 2018, algorithm 3): of the nearest ones that between which a straight segment
-    rises least. Between two minima there is in general no single saddle but
-    a chain of them (Wales 2003; Carr, Trygubenko and Wales 2005): from the highest point of a link the search goes to a
-    saddle and from there down to both sides; what it meets are new minima, and what is not joined yet are new links.
-    Long links, and those where no saddle is reached, are taken apart at their dips, or bent with more points.
+    rises least. Between two minima there is in general no single saddle but a chain of them (Wales 2003; Carr,
+    Trygubenko and Wales 2005): from the highest point of a link the search goes to a saddle and from there down to both
+    sides; what it meets are new minima, and what is not joined yet are new links. Long links, and those where no saddle
+    is reached, are taken apart at their dips, or bent with more points. Where a bar ends at a saddle, the links beside
+    it are refined, and the minima that are reached below it are climbed from along their softest directions (Munro and
+    Wales 1999).
 
     Examples
     --------

@@ -109,7 +109,7 @@ class Search:
                 )
                 self._left[pair] = list(state["left"][row])
             self._pairs_tried = {(a, b) for a, b in state["pairs_tried"]}
-            self._climbed = set(state["climbed"])
+            self._climbed = set(state.get("climbed", []))
             self.round, self._explored = state["round"], state["explored"]
             self.evaluations = state["evaluations"]
             self._curve = [list(row) for row in state["curve"]]
