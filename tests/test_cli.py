@@ -153,7 +153,7 @@ def test_from_checkpoints(invoke):
     module = tl.zoo.network("mlp:2-2-1,tanh", seed=0)
     for k, factor in enumerate((1.0, 1e30, -1.0, -2.0)):
         torch.save({name: factor * part for name, part in module.state_dict().items()}, f"{k}.pt")
-    network = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3"]
+    network = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3", "--evaluations", "3000"]
     result = invoke("barcode", *network, "--checkpoints", "0.pt", "1.pt", "2.pt", "3.pt", "--seed", "1")
     assert result.exit_code == 0, result.output
     assert "1 descent diverged and is left out: 1, counted from 0" in result.stdout

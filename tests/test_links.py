@@ -289,7 +289,7 @@ def test_a_search_goes_on_from_any_network_to_the_same_end(hollows):
     landscape, found = hollows
     networks = list(joining(landscape, found, progress=False))
     assert len(networks) >= 3
-    for begun in networks:
+    for begun in networks[:: len(networks) // 3]:
         *_, end = joining(landscape, begun, progress=False)
         assert_same(end, networks[-1])
 
@@ -343,7 +343,7 @@ def test_minima_met_on_the_way_have_accuracies():
     classes = (inputs[:, 0] * inputs[:, 1] > 0).astype(int)
     landscape = Landscape.from_module(module, inputs, classes, loss=F.cross_entropy, weight_decay=0.02, form="loop")
     found = minima(landscape, 3, seed=0, steps=60, curvatures=1, progress=False)
-    network = minima_network(landscape, found, points=(9,), steps=20, rounds=2, progress=False)
+    network = minima_network(landscape, found, points=(9,), steps=20, rounds=1, progress=False)
     assert len(network) > network.trained
     np.testing.assert_allclose(network.minima.accuracy, landscape.accuracies(network.minima.points)[1])
 

@@ -380,7 +380,7 @@ def test_a_bad_checkpoint_leaves_nothing_that_is_in_the_way(tmp_path):
 
 @pytest.mark.usefixtures("user")
 def test_a_descent_that_diverges_is_named_and_the_others_are_kept(caplog):
-    recipe = {**SMALL, "steps": 20, "minima": None}
+    recipe = {**SMALL, "steps": 20, "minima": None, "evaluations": 3000}
     module = tl.zoo.network(SMALL["model"], seed=0)
     for k, factor in enumerate((1.0, 1e30, -1.0)):
         torch.save({name: factor * part for name, part in module.state_dict().items()}, f"{k}.pt")

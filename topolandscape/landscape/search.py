@@ -52,8 +52,8 @@ _OF_EACH_WAY = 2
 _PROMISING = 2.0
 # New pairs across each cut that are looked at, and points on the segment between them.
 _CANDIDATES, _ON_SEGMENT = 24, 5
-# New pairs are not tried when the second half of all evaluations has lowered the sum of the bars by no more than this
-# share of it.
+# New pairs are not tried, nor links beside a saddle refined, when the second half of all evaluations has lowered the
+# sum of the bars by no more than this share of it.
 _LITTLE = 0.01
 # Longest step of a descent from a dip, in segments of the link.
 _SHARE = 0.5
@@ -245,7 +245,7 @@ class Search:
                 for rank, pair in zip(ranks, links, strict=False):
                     rank.append(pair)
         chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:most]
-        settled = [bar for bar in bars if not self._left[bar[1]]]
+        settled = [] if self._is_futile() else [bar for bar in bars if not self._left[bar[1]]]
         others = [self._others(link, way[0]) for _, link, way in settled]
         chosen += _in_turns(settled, others, most - len(chosen), but=chosen)
         doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
@@ -286,6 +286,11 @@ class Search:
         found = self._roughly([path for _, _, path in gaps], _FEW)
         for (a, b, _), link in zip(gaps, found, strict=True):
             self._add(a, b, link)
+
+    def _is_futile(self) -> bool:
+        """Return whether the second half of all evaluations has hardly shortened the bars."""
+        before = [total for _, total, _, evaluations in self._curve if 2 * evaluations <= self.evaluations]
+        return bool(before) and before[-1] - self._curve[-1][1] <= _LITTLE * self._curve[-1][1]
 
     def _is_low(self, a: int, b: int) -> bool:
         """Return whether two minima are one, or have a link already that is a verified saddle."""
@@ -339,9 +344,7 @@ class Search:
 
     def explore(self, most: int) -> bool:
         """Join new pairs across the cuts of the highest links, so many at most; return whether there were any."""
-        earlier = [total for _, total, _, evaluations in self._curve if 2 * evaluations <= self.evaluations]
-        futile = bool(earlier) and earlier[-1] - self._curve[-1][1] <= _LITTLE * self._curve[-1][1]
-        if self._explored >= self._settings["explore"] or futile:
+        if self._explored >= self._settings["explore"] or self._is_futile():
             return False
         self._explored += 1
         bars = self._bars()
