@@ -294,6 +294,23 @@ def test_a_search_goes_on_from_any_network_to_the_same_end(hollows):
         assert_same(end, networks[-1])
 
 
+@pytest.mark.parametrize("lower", ["any", "trained"])
+def test_the_curve_is_the_sum_of_the_bars_that_the_search_shortens(hollows, lower):
+    landscape, found = hollows
+    for network in joining(landscape, found, lower=lower, rounds=3, progress=False):
+        code = tl.barcode(network.reduced(lower=lower))
+        ending = ~code.essential
+        verified = sum(
+            network.reduced(lower=lower).passes[row] == "verified saddle" for row in code.death_simplex[ending]
+        )
+        # Among trained minima the way out may end at a pass that no bar has, where the bar has no length.
+        _, total, counted, _ = network.provenance["curve"][-1]
+        assert total == pytest.approx(code.persistence[ending].sum())
+        assert counted >= verified
+    with pytest.raises(ValueError, match="lower is 'all'; it needs to be one of any, trained"):
+        next(joining(landscape, found, lower="all"))
+
+
 def test_evaluations_end_the_search_wherever_it_was_stopped(hollows):
     landscape, found = hollows
     whole = list(joining(landscape, found, progress=False))

@@ -404,3 +404,13 @@ def test_a_descent_that_diverges_is_named_and_the_others_are_kept(caplog):
 def test_minima_of_different_sizes():
     with pytest.raises(ValueError, match=r"rows of different sizes: points\[1\] has 1 entry, points\[0\] 2;"):
         Minima([[0.0, 1.0], [2.0]], [0.0, 0.0], [0.0, 0.0], [[1.0], [1.0]], [0, 0], ["minimum"] * 2)
+
+
+def test_bars_may_be_asked_to_end_at_trained_minima_alone():
+    recipe = Recipe(**SMALL | {"lower": "trained", "evaluations": 2000})
+    done = run(recipe, "trained", progress=False)
+    reduced = done.load("network", MinimaNetwork).reduced(lower="trained")
+    assert len(reduced) == reduced.trained
+    assert_same(done.load("barcode", Barcode), tl.barcode(reduced))
+    with pytest.raises(ValueError, match="lower is 'all'; it must be one of any, trained"):
+        Recipe(**SMALL | {"lower": "all"})

@@ -50,10 +50,11 @@ def lowest_ways(network):
     return ways
 
 
-@given(networks())
-def test_the_lowest_ways_between_what_is_kept_stay(network):
-    reduced, t = network.reduced(), network.trained
+@given(networks(), st.sampled_from(["any", "trained"]))
+def test_the_lowest_ways_between_what_is_kept_stay(network, lower):
+    reduced, t = network.reduced(lower=lower), network.trained
     assert reduced.trained == t
+    assert len(reduced) == t or lower == "any"
     assert np.array_equal(reduced.minima.points[:t], network.minima.points[:t])
     places = {tuple(point): row for row, point in enumerate(network.minima.points)}
     kept = [places[tuple(point)] for point in reduced.minima.points]
@@ -62,6 +63,11 @@ def test_the_lowest_ways_between_what_is_kept_stay(network):
     assert np.array_equal(lowest_ways(reduced), ways)
     roots = len(np.unique(np.isfinite(ways), axis=0))
     assert len(reduced.ends) == len(kept) - roots  # a spanning forest
+
+
+def test_which_minima_end_bars_is_any_or_trained():
+    with pytest.raises(ValueError, match="lower is 'all'; it needs to be one of any, trained"):
+        across(1.0).reduced(lower="all")
 
 
 @given(networks())

@@ -121,6 +121,9 @@ def barcode(
         bool,
         typer.Option("--modulo-symmetry", help="Minima: take each as its copy most easily reached from the lowest."),
     ] = False,
+    lower: Annotated[
+        str, typer.Option(help="Minima: which end bars: any lower one, or the trained ones alone (any, trained).")
+    ] = "any",
     pairs: Annotated[
         str, typer.Option(help="Minima: pairs to join: tree, those that can change a bar, or all.")
     ] = "tree",
@@ -423,7 +426,7 @@ def _lines_of_samples(run: Run) -> Iterator[str]:
 
 def _json_of_minima(run: Run) -> dict[str, Any]:
     network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    reduced, known = network.reduced(), network.minima
+    reduced, known = network.reduced(lower=run.settings.get("lower", "any")), network.minima
     words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
     return {
         "minima": [
@@ -452,7 +455,10 @@ def _json_of_minima(run: Run) -> dict[str, Any]:
 
 def _lines_of_minima(run: Run) -> Iterator[str]:
     network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    reduced, trained = network.reduced(), network.minima.rows(slice(network.trained))
+    reduced, trained = (
+        network.reduced(lower=run.settings.get("lower", "any")),
+        network.minima.rows(slice(network.trained)),
+    )
     yield repr(network)
     yield reduced.table(code)
     if without := len(trained) - int((code.birth_vertex < len(trained)).sum()):

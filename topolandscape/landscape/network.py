@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from topolandscape.landscape.minima import with_accuracies
 from topolandscape.landscape.passes import straight_paths
 from topolandscape.landscape.pure import name_of
 from topolandscape.landscape.search import Pair, Search
-from topolandscape.structures import Floats, Minima, MinimaNetwork
+from topolandscape.structures import Floats, Lower, Minima, MinimaNetwork
 
 Pairs = Literal["tree", "all"] | ArrayLike
 
@@ -36,6 +36,7 @@ def minima_network(
     landscape: Landscape,
     minima: Minima,
     *,
+    lower: Lower = "any",
     pairs: Pairs = "tree",
     start: Callable[[Floats, Floats], Floats] = straight_paths,
     points: tuple[int, ...] = (9, 17),
@@ -58,6 +59,9 @@ def minima_network(
         Any.
     minima
         Two or more, as from `minima`.
+    lower
+        Which bars the search shortens, those that end at any lower minimum, or at trained ones alone; see
+        `MinimaNetwork.reduced`.
     pairs
         ``"all"``; ``"tree"``: every minimum with the lowest one; or pairs of rows (e, 2). They are joined first.
     start
@@ -120,6 +124,7 @@ def minima_network(
     *_, network = joining(
         landscape,
         minima,
+        lower=lower,
         pairs=pairs,
         start=start,
         points=points,
@@ -141,6 +146,7 @@ def joining(
     landscape: Landscape,
     minima: Minima | MinimaNetwork,
     *,
+    lower: Lower = "any",
     pairs: Pairs = "tree",
     start: Callable[[Floats, Floats], Floats] = straight_paths,
     points: tuple[int, ...] = (9, 17),
@@ -163,7 +169,7 @@ def joining(
         Any.
     minima
         Two or more; or a network yielded before, with which it then goes on to the same end.
-    pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds
+    lower, pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds
         As for `minima_network`.
     seconds, evaluations, progress
         As for `minima_network`; evaluations are counted from the minima on, the time from now on.
@@ -174,11 +180,14 @@ def joining(
         Complete, with barriers that are upper bounds. Its provenance has a row for each round ("curve"): seconds,
         sum of the lengths of the bars of the given minima, how many of these end at verified saddles, and evaluations.
     """
+    if lower not in get_args(Lower):
+        raise ValueError(f"lower is {lower!r}; it needs to be one of {', '.join(get_args(Lower))}.")
     begun = time.monotonic()
     if rounds is None:
         rounds = _MOST_ROUNDS if seconds is None and evaluations is None else sys.maxsize
     before_that = minima.provenance["curve"][-1][0] if isinstance(minima, MinimaNetwork) else 0.0
     settings: dict[str, Any] = {
+        "lower": lower,
         "pairs": pairs if isinstance(pairs, str) else np.asarray(pairs),
         "start": name_of(start),
         "points": points,

@@ -147,10 +147,16 @@ class Search:
         verified = sum(self._links[pair].word == VERIFIED for _, pair, _ in bars)
         self._curve.append([time.monotonic() - begun, float(total), float(verified), float(self.evaluations)])
 
+    def _standing(self) -> Floats:
+        """Return the losses of the minima that end bars, infinite ones for the others."""
+        values = self._minima.values
+        ending = np.arange(len(values)) < (self.trained if self._settings["lower"] == "trained" else len(values))
+        return np.where(ending, values, math.inf)
+
     def _bars(self) -> list[Bar]:
         """Return the bars of the trained minima, the longest first: length, highest link, and the way over it."""
         pairs = sorted(self._links)
-        barriers, values = np.array([self._links[pair].barrier for pair in pairs]), self._minima.values
+        barriers, values = np.array([self._links[pair].barrier for pair in pairs]), self._standing()
         found = escapes(np.array(pairs).reshape(-1, 2), barriers, values, self.trained)
         bars = [(float(barriers[row] - values[way[0]]), pairs[row], way) for row, way in found]
         return sorted(bars, key=lambda bar: -bar[0])
@@ -404,7 +410,7 @@ class Search:
 
     def _leads_lower(self, labels: Integers, minimum: int) -> NDArray[np.bool_]:
         """Return which minima are in components other than that of a minimum that have a lower one."""
-        values = self._minima.values
+        values = self._standing()
         lowest = np.full(len(values), math.inf)
         np.minimum.at(lowest, labels, values)
         return np.asarray((labels != labels[minimum]) & (lowest[labels] < values[minimum]))

@@ -28,6 +28,7 @@ from topolandscape.structures.morse import NEVER as NEVER
 from topolandscape.structures.morse import GradientField as GradientField
 from topolandscape.structures.morse import MorseComplex as MorseComplex
 from topolandscape.structures.network import PASSES as PASSES
+from topolandscape.structures.network import Lower as Lower
 from topolandscape.structures.network import MinimaNetwork as MinimaNetwork
 from topolandscape.structures.network import PathProfile as PathProfile
 from topolandscape.structures.results import Barcode as Barcode

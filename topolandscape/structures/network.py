@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from topolandscape.structures.minima import Minima
 from topolandscape.structures.morse import MorseComplex
 from topolandscape.structures.results import Barcode
 
+# Which minima end the bars of others: any that is lower, or the trained ones alone.
+Lower = Literal["any", "trained"]
 PASSES = ("verified saddle", "path maximum", "not converged")
 # How far a point may lie from a path and be on it, as a share of the path's length.
 _ON_PATH = 1e-6
@@ -187,18 +189,25 @@ class MinimaNetwork:
             raise ValueError(f"no path was found between the minima {a} and {b}; there are {len(self.ends)} passes.")
         return int(rows[0])
 
-    def reduced(self) -> MinimaNetwork:
+    def reduced(self, *, lower: Lower = "any") -> MinimaNetwork:
         """Return the network of the trained minima and those at which their bars end, joined along the lowest ways.
+
+        Parameters
+        ----------
+        lower
+            Which minima end bars: ``"any"`` that is lower, as a bar is defined; or ``"trained"``: the trained ones
+            alone, so that bars say how high one must climb from one of them to the next.
 
         Returns
         -------
         MinimaNetwork
             A spanning tree, or a forest where no path is known between some minima. Its first rows are the trained
-            minima; then come, of those met on the way, the ones to which the lowest ways from a trained minimum to a
-            lower one lead, and the lowest of all. Each of its passes stands for a way through the whole network: its
-            barrier, word and top are those of the highest pass on the way, its path is the paths on the way, one after
-            the other. Between any two of its minima the highest barrier on the way through the tree is the lowest that
-            the whole network has, and its barcode is that of the whole network.
+            minima; then come, if any lower one ends bars, of those met on the way the ones to which the lowest ways
+            from a trained minimum to a lower one lead, and the lowest of all. Each of its passes stands for a way
+            through the whole network: its barrier, word and top are those of the highest pass on the way, its path is
+            the paths on the way, one after the other. Between any two of its minima the highest barrier on the way
+            through the tree is the lowest that the whole network has. If any lower one ends bars, its barcode is that
+            of the whole network.
 
         Notes
         -----
@@ -218,17 +227,12 @@ class MinimaNetwork:
         >>> network.reduced().paths[0].ravel().tolist()
         [0.0, 0.6, 1.0, 1.4, 2.0]
         """
-        m, values = len(self), self.minima.values
-        finite = self.ends[np.isfinite(self.barriers)]
-        labels = components(finite, m)
-        lowest = [
-            int(np.flatnonzero(labels == label)[values[labels == label].argmin()])
-            for label in np.unique(labels[: self.trained])
-        ]
-        ended = [way[-1] for _, way in escapes(self.ends, self.barriers, values, self.trained)]
-        kept = np.arange(m) < self.trained
-        kept[[*lowest, *ended]] = True
-        _, chosen = spanning_tree(self.ends, self.barriers, m, kept)
+        if lower not in get_args(Lower):
+            raise ValueError(f"lower is {lower!r}; it needs to be one of {', '.join(get_args(Lower))}.")
+        kept = np.arange(len(self)) < self.trained
+        if lower == "any":
+            kept[self._ends_of_bars()] = True
+        _, chosen = spanning_tree(self.ends, self.barriers, len(self), kept)
         rows, place = [row for row, _ in chosen], np.cumsum(kept) - 1
         return MinimaNetwork(
             self.minima.rows(np.flatnonzero(kept)),
@@ -240,6 +244,14 @@ class MinimaNetwork:
             trained=self.trained,
             provenance=self.provenance,
         )
+
+    def _ends_of_bars(self) -> list[int]:
+        """Return the first lower minima on the lowest ways from trained ones, and the lowest of all that is joined."""
+        values = self.minima.values
+        labels = components(self.ends[np.isfinite(self.barriers)], len(self))
+        groups = (np.flatnonzero(labels == label) for label in np.unique(labels[: self.trained]))
+        lowest = [int(rows[values[rows].argmin()]) for rows in groups]
+        return lowest + [way[-1] for _, way in escapes(self.ends, self.barriers, values, self.trained)]
 
     def check(self, landscape: Evaluated, *, cuts: int = 20) -> Floats:
         """Evaluate every path again, and return by how much it differs from what the network says.

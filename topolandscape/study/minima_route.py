@@ -73,7 +73,7 @@ def by_minima(
             run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
-        network = _network(landscape, held_out, found, recipe, run, progress).reduced()
+        network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)
         for number, profile in enumerate(profiles(landscape, network)):
             run.save(f"profiles/{number:04d}", profile)
 
@@ -240,7 +240,7 @@ def _joining(
     """Yield ever better networks, and say how good they are."""
     from topolandscape.landscape.network import joining
 
-    settings = {name: getattr(recipe, name) for name in ("pairs", "explore", "seconds", "evaluations")}
+    settings = {name: getattr(recipe, name) for name in ("lower", "pairs", "explore", "seconds", "evaluations")}
     for network in joining(landscape, start, start=_first_paths(landscape, recipe), progress=progress, **settings):
         _, total, verified, _ = network.provenance["curve"][-1]
         _log.info(

@@ -53,7 +53,7 @@ def pictures(
 def _of_minima(run: Run, min_persistence: float | None) -> _Drawings:
     from topolandscape import plot
 
-    network = run.load("network", MinimaNetwork).reduced()
+    network = run.load("network", MinimaNetwork).reduced(lower=run.settings.get("lower", "any"))
     tree, code = run.load("tree", MergeTree), run.load("barcode", Barcode)
     profiles = [run.load(f"profiles/{number:04d}", PathProfile) for number in range(len(network.ends))]
     shortest = 0.0 if min_persistence is None else min_persistence

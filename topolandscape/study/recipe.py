@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from topolandscape.structures import CONNECTIVITIES, Connectivity
+from topolandscape.structures import CONNECTIVITIES, Connectivity, Lower
 
 Route = Literal["minima", "sample"]
 Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull"]
@@ -29,7 +29,7 @@ ROUTES: Mapping[Route, tuple[str, ...]] = MappingProxyType(
     {
         "minima": (
             *("minima", "checkpoints", "method", "momentum", "schedule", "warm_up", "batch", "record_every"),
-            *("tolerance", "max_evaluations", "merge", "modulo_symmetry", "pairs", "start", "explore"),
+            *("tolerance", "max_evaluations", "merge", "modulo_symmetry", "lower", "pairs", "start", "explore"),
             *ANEW["minima"],
         ),
         "sample": (
@@ -78,6 +78,9 @@ class Recipe:
     modulo_symmetry
         Replace each minimum by its copy that is most easily reached from the lowest one before they are joined, and
         count copies as one minimum; see `topolandscape.brought_together`.
+    lower
+        Which minima end bars: ``any`` that is lower, also one met on the way, as a bar is defined; ``trained``: the
+        trained ones alone, so that bars say how high one must climb from one of them to the next.
     pairs
         ``tree``: join pairs that can change a bar; ``all``: join all.
     start
@@ -159,6 +162,7 @@ class Recipe:
     max_evaluations: int = 5000
     merge: float = 1e-2
     modulo_symmetry: bool = False
+    lower: Lower = "any"
     pairs: Pairs = "tree"
     start: Start = "straight"
     explore: int = 1000
@@ -190,6 +194,7 @@ class Recipe:
             "route": get_args(Route),
             "method": get_args(Method),
             "schedule": get_args(Schedule),
+            "lower": get_args(Lower),
             "pairs": get_args(Pairs),
             "start": get_args(Start),
             "region": REGIONS,
