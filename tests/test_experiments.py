@@ -123,6 +123,7 @@ def test_the_search_is_shown_at_half_of_its_time():
     assert passes.half_way({"method": "string", "curve": [[1.0, 6.0]]}, case) == []
 
 
+@pytest.mark.slow
 def test_claims_runs_and_computes_nothing_twice(monkeypatch, tmp_path):
     compared = claims.CLAIMS[-1]
     small = {

@@ -80,6 +80,7 @@ def assert_survives(recipe, kills, folder):
         assert not list((folder / name).rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_been_left_alone(tmp_path):
     recipe = {"model": "mlp:2-2-1,tanh", "data": "teacher_student", "weight_decay": 1e-3, "minima": 3, "steps": 40}
     assert_survives(recipe, 3, tmp_path)

@@ -210,6 +210,7 @@ def test_the_tree_has_the_bars_of_all_pairs():
     np.testing.assert_allclose(sorted(code.death)[:-1], [20.25127] * 4 + [21.24623] * 4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_routes_agree_on_a_network_of_four_parameters():
     """Two odd neurons without biases: each minimum has eight copies, joined in fours, and these through zero."""
     inputs = torch.linspace(-2, 2, 12).double()[:, None]

@@ -101,6 +101,7 @@ def test_a_finished_run_is_not_computed_again(tmp_path, monkeypatch):
     assert "barcode" in run(Recipe(**SMALL), tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_a_hull_sees_the_ridges_between_its_minima(tmp_path):
     """Neighbours in a hull may be two minima; their edge enters with the highest loss seen on it."""
     recipe = {**SMALL, "steps": 300, "region": "hull", "starts": 3, "points": 40}
