@@ -117,7 +117,7 @@ def test_passes_runs_from_options_to_files(monkeypatch, tmp_path):
 def test_the_search_is_shown_at_half_of_its_time():
     case = {"settings": {"seconds": 4}, "minima": 3}
     rounds = [[1.0, 6.0, 0.0, 10.0], [1.5, 5.0, 1.0, 20.0], [3.0, 4.0, 2.0, 30.0]]
-    (line,) = passes.half_way({"method": "search", "curve": rounds}, case)
+    (line,) = passes.half_way({"method": "search", "bars": 2, "curve": rounds}, case)
     assert [cell.strip() for cell in line.split("|")][1:6] == ["search, half the time", "5", "2.5", "", "1.5"]
     assert "1 of 2" in line
     assert passes.half_way({"method": "string", "curve": [[1.0, 6.0]]}, case) == []
