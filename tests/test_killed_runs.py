@@ -83,10 +83,10 @@ def assert_survives(recipe, kills, folder):
 @pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_been_left_alone(tmp_path):
     recipe = {"model": "mlp:2-2-1,tanh", "data": "teacher_student", "weight_decay": 1e-3, "minima": 3, "steps": 40}
-    assert_survives(recipe, 3, tmp_path)
+    assert_survives(recipe | {"evaluations": 3000}, 3, tmp_path)
 
 
 @pytest.mark.slow
 def test_ten_times_killed(tmp_path):
     recipe = {"model": "mlp:64-3-10,tanh", "data": "digits", "weight_decay": 1e-2, "minima": 3, "steps": 60}
-    assert_survives(recipe | {"batch": 300, "record_every": 20}, 10, tmp_path)
+    assert_survives(recipe | {"batch": 300, "record_every": 20, "evaluations": 20_000}, 10, tmp_path)
