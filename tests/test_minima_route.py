@@ -406,9 +406,9 @@ def test_minima_of_different_sizes():
         Minima([[0.0, 1.0], [2.0]], [0.0, 0.0], [0.0, 0.0], [[1.0], [1.0]], [0, 0], ["minimum"] * 2)
 
 
-def test_bars_may_be_asked_to_end_at_trained_minima_alone():
+def test_bars_may_be_asked_to_end_at_trained_minima_alone(tmp_path):
     recipe = Recipe(**SMALL | {"lower": "trained", "evaluations": 2000})
-    done = run(recipe, "trained", progress=False)
+    done = run(recipe, tmp_path / "trained", progress=False)
     reduced = done.load("network", MinimaNetwork).reduced(lower="trained")
     assert len(reduced) == reduced.trained
     assert_same(done.load("barcode", Barcode), tl.barcode(reduced))

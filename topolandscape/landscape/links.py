@@ -309,9 +309,8 @@ def descents(
         if not down.any():
             break
         going, aside = [row for row, on in zip(going, down, strict=True) if on], lowest.vectors[down, 0]
-        aside *= np.where(dot(aside, landscape.gradients(ended.points[down], progress=False)[1]) > 0, -1.0, 1.0)[
-            :, None
-        ]
+        uphill = dot(aside, landscape.gradients(ended.points[down], progress=False)[1]) > 0
+        aside *= np.where(uphill, -1.0, 1.0)[:, None]
         points = ended.points[down] + starts.longest[going, None] * aside
     ways = list(trails)
     left = list(range(len(ways)))
