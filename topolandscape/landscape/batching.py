@@ -45,8 +45,9 @@ Kind = Literal["values", "accuracies", "gradients", "products"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LARGEST_CHUNK = 2**16
-# Another form is taken only when it is clearly faster, so that two runs on one machine take the same.
-MARGIN = 1.05
+# Another form than the first is taken only when it is so many times as fast, and none is tried when the first takes no
+# longer for a vector than so many seconds: timings vary, and two runs on one machine should take the same form.
+MARGIN, SHORT = 1.5, 2e-5
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
 # Vectors of a trial for each worker, where a chunk is less: starting the workers should not count.
@@ -54,7 +55,7 @@ VECTORS_TRIED = 64
 # Seconds that one trial of the search should not exceed.
 TRIAL = 0.1
 # How often the best of each form are timed again, if not slower than the fastest by more than this factor.
-ROUNDS, FACTOR = 3, 2
+ROUNDS, FACTOR = 3, 4
 
 _log = logging.getLogger(__name__)
 
@@ -573,6 +574,8 @@ class Engine:
                 chunk *= 2
             assert best is not None
             found.append((best, block))
+            if len(found) == 1 and best.seconds <= SHORT:
+                break
         plan = found[-1][0]
         # With a form that the user chose, the rows are to be the same on all machines.
         if plan.form == "loop" and self._uncut is not None and self._only is None:
