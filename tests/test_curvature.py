@@ -144,14 +144,30 @@ def test_multiple_eigenvalues_are_found():
     np.testing.assert_allclose(same.vectors[0] @ same.vectors[0].T, np.eye(3), atol=1e-10)
 
 
-def test_small_memory_means_restarts(monkeypatch):
+@pytest.mark.parametrize("k", [1, 2])
+def test_small_memory_means_restarts(k, monkeypatch):
     landscape, _ = quadratic(np.concatenate([[-1.0, -0.5], np.linspace(0, 20, 98)]))
     monkeypatch.setattr(curvature, "_BASIS", 3 * 16 * 100)
     calls = counted(monkeypatch)
     points = np.random.default_rng(0).standard_normal((3, 100))
-    low = lowest_curvatures(landscape, points, 2, seed=0, tolerance=1e-6, exact=False)
+    low = lowest_curvatures(landscape, points, k, seed=0, tolerance=1e-6, exact=False)
     assert len(calls) > 16
-    np.testing.assert_allclose(low.values, [[-1, -0.5]] * 3, atol=1e-9)
+    np.testing.assert_allclose(low.values, [[-1, -0.5][:k]] * 3, atol=1e-9)
+
+
+def test_a_sign_needs_fewer_products(monkeypatch):
+    calls = counted(monkeypatch)
+    needed = []
+    for least in (-1e-3, 1e-3):
+        landscape, _ = quadratic(np.concatenate([[least], np.logspace(-2.5, 1, 149)]))
+        for share in (0.0, 0.5):
+            calls.clear()
+            low = lowest_curvatures(landscape, np.zeros((1, 150)), seed=0, tolerance=1e-9, exact=False, share=share)
+            needed.append(sum(calls))
+            assert np.sign(low.values[0, 0]) == np.sign(least)
+            assert abs(low.values[0, 0] - least) <= low.residuals[0, 0] + 1e-12
+    assert needed[1] < 0.9 * needed[0]
+    assert needed[3] < 0.9 * needed[2]
 
 
 def test_few_dimensions_are_done_by_full_matrices(monkeypatch):

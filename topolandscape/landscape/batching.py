@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -96,7 +96,7 @@ class Engine:
     forms
         Ways of evaluating the function, the best first. One that raises gives way to the next, for good.
     blocks
-        Called at each evaluation; gives (weight, data) pairs in an order that never changes.
+        Gives (weight, data) pairs, always the same in the same order; called once, or if streamed at each evaluation.
     count
         Number of blocks.
     dtype, devices
@@ -170,6 +170,7 @@ class Engine:
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
+        self._whole: tuple[list[Block], int] | None = None  # all blocks and the rows of the largest, if not streamed
         self.evaluations = 0
 
     @property
@@ -267,6 +268,7 @@ class Engine:
         """
         engine = copy.copy(self)
         engine.blocks, engine.count, engine._streamed, engine._uncut = blocks, count, False, None
+        engine._whole = None
         return engine
 
     # ---------------------------------------------------------------------------------------------- what
@@ -352,10 +354,10 @@ class Engine:
         self.evaluations += n
         with self._prepared(request.kind), _bar(n, self.count, progress) as bar:
             decay = self.decay
-            for blocks in self._groups():
+            for blocks, rows in self._groups():
                 start = time.perf_counter()
-                key = (request.kind, _most_rows(blocks))
-                plan = self._planned(request, blocks, chunk, form)
+                key = (request.kind, rows)
+                plan = self._planned(request, blocks, rows, chunk, form)
                 searched = time.perf_counter()
                 if self._uncut is not None and plan.rows > key[1]:
                     blocks = list(self._uncut())
@@ -383,13 +385,16 @@ class Engine:
             warnings.filterwarnings("ignore", message=".*performance drop")
             yield
 
-    def _groups(self) -> Iterator[list[Block]]:
-        """Yield the blocks that are in memory at the same time."""
-        if not self._streamed:
-            yield list(self.blocks())
+    def _groups(self) -> Iterator[tuple[list[Block], int]]:
+        """Yield the blocks that are in memory at the same time, and the rows of the largest of them."""
+        if self._streamed:
+            for block in prefetched(self.blocks()):
+                yield [block], _most_rows([block])
             return
-        for block in prefetched(self.blocks()):
-            yield [block]
+        if self._whole is None:
+            blocks = list(self.blocks())
+            self._whole = blocks, _most_rows(blocks)
+        yield self._whole
 
     def _share_out(
         self,
@@ -503,9 +508,10 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------- planning
 
-    def _planned(self, request: _Request, blocks: Sequence[Block], chunk: int | None, form: str | None) -> Plan:
+    def _planned(
+        self, request: _Request, blocks: Sequence[Block], rows: int, chunk: int | None, form: str | None
+    ) -> Plan:
         """Return how to evaluate: as asked, as found out before, by search, or as the memory allows."""
-        rows = _most_rows(blocks)
         key = (request.kind, rows)
         workers = len(self.devices)
         if chunk is not None:
@@ -731,10 +737,15 @@ class _Silent:
 _SILENT = _Silent()
 
 
-def _bar(n: int, blocks: int, progress: bool | None) -> Any:
-    disable = None if progress is None else not progress
+def _bar(n: int, blocks: int, progress: bool | None) -> AbstractContextManager[Any]:
+    if progress is False:  # tqdm takes longer to do nothing than a small network to be evaluated
+        return nullcontext(_SILENT)
     return tqdm(
-        total=n * blocks, unit="points", unit_scale=1 / blocks if blocks > 1 else False, delay=1, disable=disable
+        total=n * blocks,
+        unit="points",
+        unit_scale=1 / blocks if blocks > 1 else False,
+        delay=1,
+        disable=None if progress is None else False,
     )
 
 

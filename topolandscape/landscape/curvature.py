@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal
 
 from topolandscape.landscape.directions import parameter_vector, point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
@@ -53,6 +54,7 @@ def lowest_curvatures(
     max_products: int = 1000,
     exact: bool | None = None,
     across: ArrayLike | None = None,
+    share: float = 0.0,
 ) -> Curvatures:
     """Return the lowest eigenvalues of the Hessian at each of many points.
 
@@ -76,6 +78,8 @@ def lowest_curvatures(
     across
         For each point a unit direction (m, dimension): curvatures are those of the loss on the plane across it, of
         one dimension less. The j-th is no less than the j-th and no more than the (j + 1)-th of the whole (Cauchy).
+    share
+        A point is done also when each residual is below this share of its eigenvalue: a half tells the sign.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def lowest_curvatures(
     >>> curvatures.values.round(6).tolist()
     [[-4.0, 2.0]]
     """
-    return _ends(landscape, points, k, 1.0, seed, tolerance, max_products, exact, across)
+    return _ends(landscape, points, k, 1.0, seed, tolerance, max_products, exact, across, share)
 
 
 def highest_curvatures(
@@ -218,6 +222,7 @@ def _ends(
     max_products: int,
     exact: bool | None,
     across: ArrayLike | None = None,
+    share: float = 0.0,
 ) -> Curvatures:
     """Return the lowest eigenvalues of `sign` times the Hessians, times `sign`."""
     rows = point_rows(points, landscape.dimension, "points")
@@ -247,7 +252,9 @@ def _ends(
     else:
         block = np.random.default_rng(seed).standard_normal((k, p))
         first = projected(np.broadcast_to(block, (len(rows), k, p)), normals)
-        vectors = _block_lanczos(lambda at, blocks: sign * multiply(at, blocks), first, free, tolerance, max_products)
+        vectors = _block_lanczos(
+            lambda at, blocks: sign * multiply(at, blocks), first, free, tolerance, max_products, share
+        )
     known = np.isfinite(vectors).all(axis=(1, 2))
     products = np.full(vectors.shape, np.nan)
     products[known] = multiply(known, vectors[known])
@@ -282,7 +289,9 @@ def multiplier(landscape: Landscape, points: Floats) -> Multiply:
     return multiply
 
 
-def _block_lanczos(multiply: Multiply, first: Floats, free: int, tolerance: float, max_products: int) -> Floats:
+def _block_lanczos(
+    multiply: Multiply, first: Floats, free: int, tolerance: float, max_products: int, share: float
+) -> Floats:
     """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from first blocks (m, k, p).
 
     The blocks, and what is made of them, have `free` dimensions.
@@ -294,7 +303,7 @@ def _block_lanczos(multiply: Multiply, first: Floats, free: int, tolerance: floa
     basis[:, :k] = np.linalg.qr(first.transpose(0, 2, 1))[0].transpose(0, 2, 1)
     found = np.full((m, k, p), np.nan)
     going = np.arange(m)
-    start, size, spent, checked = 0, k, 0, 0
+    start, size, spent, checked, restarted = 0, k, 0, 0, False
     while len(going):
         products = multiply(going, basis[:, start:size])
         spent += size - start
@@ -310,13 +319,17 @@ def _block_lanczos(multiply: Multiply, first: Floats, free: int, tolerance: floa
         ahead, coupling = _orthonormal(rest, basis[:, :size])
         last = spent >= max_products or size == free
         full = capacity < free and size + k > capacity
+        banded = k == 1 and not (full or restarted)
         # Eigenvalues of the small matrices cost little, if they are not asked for at every size.
-        if last or full or size >= 1.2 * checked + k:
+        if last or full or size >= (1.1 if banded else 1.2) * checked + k:
             checked = size
             square = (small[:, :size, :size] + small[:, :size, :size].transpose(0, 2, 1)) / 2
-            values, parts = np.linalg.eigh(square)
+            values, parts = _outermost(square) if banded else np.linalg.eigh(square)
             residuals = np.linalg.norm(np.matmul(coupling.transpose(0, 2, 1), parts[:, start:size, :k]), axis=1)
-            done = last | (residuals <= tolerance * np.abs(values).max(axis=1, keepdims=True)).all(axis=1)
+            small_enough = np.maximum(
+                tolerance * np.abs(values).max(axis=1, keepdims=True), share * np.abs(values[:, :k])
+            )
+            done = last | (residuals <= small_enough).all(axis=1)
             found[going[done]] = np.matmul(parts[done, :, :k].transpose(0, 2, 1), basis[done, :size])
             left = ~done
             going, ahead = going[left], ahead[left]
@@ -326,12 +339,26 @@ def _block_lanczos(multiply: Multiply, first: Floats, free: int, tolerance: floa
                 basis = basis[: len(going)]
                 small = np.zeros((len(going), capacity, capacity))
                 small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
-                size, checked = kept, 0
+                size, checked, restarted = kept, 0, True
             elif done.any():
                 basis, small = basis[left], small[left]
         start, size = size, min(size + k, capacity)
         basis[:, start:size] = ahead[:, : size - start]
     return found
+
+
+def _outermost(matrices: Floats) -> tuple[Floats, Floats]:
+    """Return the lowest and highest eigenvalues (c, 2) of tridiagonal matrices, and the lowest eigenvectors (c, n, 1).
+
+    A hundred times as fast as all of them, at a size of 200.
+    """
+    c, n = matrices.shape[:2]
+    values, vectors = np.empty((c, 2)), np.empty((c, n, 1))
+    for row, matrix in enumerate(matrices):
+        diagonal, beside = np.diagonal(matrix), np.diagonal(matrix, 1)
+        values[row, :1], vectors[row] = eigh_tridiagonal(diagonal, beside, select="i", select_range=(0, 0))
+        values[row, 1:] = eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(n - 1, n - 1))
+    return values, vectors
 
 
 def _orthonormal(vectors: Floats, basis: Floats) -> tuple[Floats, Floats]:

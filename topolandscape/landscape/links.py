@@ -36,7 +36,7 @@ _ASIDE, _STEP = 0.05, 0.5
 _CLIMBED, _FIRST_RISE, _SAME = 8, 0.003, 0.1
 # How many saddles a descent leaves, and how closely the curvature is looked at that tells one from a minimum.
 _SADDLES_LEFT = 3
-_SOFTEST: dict[str, Any] = {"seed": 0, "tolerance": 3e-5, "max_products": 200}
+_SOFTEST: dict[str, Any] = {"seed": 0, "tolerance": 3e-5, "max_products": 200, "share": 0.5}
 
 
 @dataclass(frozen=True, eq=False)

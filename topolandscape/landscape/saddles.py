@@ -24,6 +24,8 @@ _TURNS = 5
 _CLOSE, _NEWTON_STEPS = 3e-3, 30
 # Of the gradient, where a step begins, how much may be left of Newton's equation.
 _SOLVED = 0.1
+# Share of a curvature that its residual may have for its sign to be known.
+_SIGN = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +263,7 @@ def _examined(landscape: Landscape, climb: _Climb, tolerance: float, seed: Any) 
         curvature[still, 0] = dot(directions[still], products)
         residual[still, 0] = np.linalg.norm(products - curvature[still, :1] * directions[still], axis=1)
         if p > 1:
-            across = lowest_curvatures(landscape, at[still], across=directions[still], **settings)
+            across = lowest_curvatures(landscape, at[still], across=directions[still], share=_SIGN, **settings)
             curvature[still, 1], residual[still, 1] = across.values[:, 0], across.residuals[:, 0]
         doubtful = still[~one_negative()[still]]
         if len(doubtful) and p > 1:
