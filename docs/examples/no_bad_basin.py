@@ -133,7 +133,7 @@ def claims(small: list[Row], rows: list[Row], cut: list[Row]) -> list[Claim]:
         Claim(
             "With as many units as samples there is no bad basin.",
             f"{NGUYEN}; {SUN}",
-            f"the longest bar of a basin above the lowest loss is {bad:.2g} with {N} units or more, an upper bound, and "
+            f"the longest bar of a basin above the lowest loss is {bad:.2g} with {N} units or more (a bound) and "
             f"{rows[0]['longest of bad basins']:.2g} with one",
             bad < SHORT,
             proved=True,
