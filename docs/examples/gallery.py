@@ -18,13 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+
+import topolandscape as tl
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 from environment import environment  # noqa: E402
 
 PACKAGES = ("topolandscape", "torch", "numpy", "numba", "scipy")
+QUARTER_OF_DIGITS = f"{Path(__file__).parent / 'studies' / 'digits_part.py'}:quarter"  # data, as a study names them
+_DELTA = "Cliff's delta"
+CERTAIN = 0.05  # corrected p-values below this decide
 
 Row = Mapping[str, Any]
 
@@ -66,6 +72,38 @@ class Outcome:
     claims: Sequence[Claim]
     tables: Mapping[str, Sequence[Row]]
     figure: Figure
+
+
+def compared(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[Row]:
+    """Return how the scores of two groups of seeds differ, for each pair; p-values are corrected for all of them."""
+    tests = [tl.permutation_test(one, other, seed=0) for one, other in pairs.values()]
+    return [
+        {
+            "groups": name,
+            "mean": float(np.mean(one)),
+            "of the second": float(np.mean(other)),
+            "shift": tl.hodges_lehmann(one, other).estimate,
+            "p": test.p_value,
+            "corrected": float(p),
+            _DELTA: tl.cliffs_delta(one, other),
+        }
+        for (name, (one, other)), test, p in zip(
+            pairs.items(), tests, tl.holm([test.p_value for test in tests]), strict=True
+        )
+    ]
+
+
+def is_lower(row: Row) -> bool | None:
+    """Tell from a row of `compared` whether the second group is lower than the first; None: not decided."""
+    return row[_DELTA] > 0 if row["corrected"] < CERTAIN else None
+
+
+def in_words(row: Row) -> str:
+    """Return a row of `compared` in words."""
+    return (
+        f"{row['groups']}: {row['mean']:.3g} and {row['of the second']:.3g}, p {row['corrected']:.2g}, "
+        f"delta {row[_DELTA]:.2g}"
+    )
 
 
 def main(example: Callable[[bool], Outcome]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 _ASKED: dict[Route, str] = {"minima": "limits", "sample": "topology"}
 
 
-def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> Run:
+def run(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    plans: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: bool | None = None,
+) -> Run:
     """Compute what a recipe says, or what is still missing of it.
 
     Parameters
@@ -34,6 +41,9 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
         What to compute.
     folder
         Where the run is kept; one that was stopped is gone on with, and ends as if it had not been.
+    plans
+        How the network is evaluated, as `Landscape.planned` has it. None: as is found to be fastest by trials, which
+        take seconds. A run that was stopped keeps the ways of its beginning.
     progress
         None: bars when stderr is a terminal; True: always; False: never.
 
@@ -75,7 +85,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
         return result
     # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
-    plans = result.once("plans", lambda: _plans(landscape, recipe.route))
+    plans = result.once("plans", lambda: plans or _plans(landscape, recipe.route))
     landscape = landscape.planned(plans)
     if recipe.route == "minima":
         held_out = None if held_out is None else held_out.planned(plans)
