@@ -16,7 +16,7 @@ import topolandscape as tl
 
 PAPER = "Ziyin, Li and Meng (2022, arXiv 2202.04777)"
 A, C = 1.0, 1.5  # E[x y] and E[y^2], where E[x^2] = 1
-# The form of evaluation is given: to find the fastest by trials takes longer than all that is asked of so small networks.
+# The form of evaluation is given: trials of the fastest take longer than all that is asked of so small networks.
 OPTIONS = {"loss": torch.nn.functional.mse_loss, "dtype": "float64", "form": "wide"}
 GRIDS = {2: (81, 81), 3: (41, 41, 41), 4: (17, 17, 17, 17)}  # by the number of factors
 DECAYS = (0.05, 0.1, 0.2, 0.4)
@@ -68,7 +68,7 @@ def example(quick: bool) -> Outcome:
                 row["the same of all critical points"] = tl.bottleneck(tl.barcode(morse), truth)
             rows.append(row)
             if gamma == DRAWN:
-                codes[f"{n}, computed"], codes[f"{n}, closed form"] = code, truth
+                codes[f"{n}"], codes[f"{n}, exact"] = code, truth
                 profiles[n] = tl.sample_segment(landscape, np.zeros(n), np.ones(n), n=201, margin=0.3)
 
     wide = []
