@@ -86,6 +86,25 @@ def test_a_study_is_every_combination():
     assert groups[:3] == ["mlp:2-1-1,tanh, batch 10"] * 2 + ["mlp:2-1-1,tanh, batch 20"]
 
 
+def test_each_network_is_tried_out_once(tmp_path, monkeypatch):
+    """Runs of one network evaluate it in the same way, found by the first of them; those of another have their own."""
+    tried = []
+
+    def plans(landscape, route):
+        tried.append(landscape.dimension)
+        return {kind: {"form": "wide", "chunk": 60 + len(tried), "rows": 1} for kind in ("values", "gradients")}
+
+    monkeypatch.setattr("topolandscape.study.runs._plans", plans)
+    study = tl.Study(SMALL | {"weight_decay": [1e-3, 1e-2]}, measures=())
+    result = tl.run_study(study, tmp_path, progress=False)
+    assert sorted(tried) == [5, 9]
+    chunks = {
+        (row["model"], run.known("plans")["values"]["chunk"]) for row, run in zip(result.rows, result.runs, strict=True)
+    }
+    assert len(chunks) == 2
+    assert len({chunk for _, chunk in chunks}) == 2
+
+
 def test_what_can_be_asked_anew_needs_no_other_folder():
     one, other = (tl.Study(SMALL | {"evaluations": evaluations}) for evaluations in (100, 200))
     assert [folder_name(r) for r in one.recipes()] == [folder_name(r) for r in other.recipes()]

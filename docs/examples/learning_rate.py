@@ -15,6 +15,7 @@ from gallery import CERTAIN, QUARTER_OF_DIGITS, Claim, Outcome, Row, compared, i
 from matplotlib.figure import Figure
 
 import topolandscape as tl
+from topolandscape.plot import ink
 from topolandscape.study import correlations, intervals
 
 PAPER = "Barannikov et al. (2020, arXiv 2012.15834)"
@@ -93,7 +94,7 @@ def picture(results: Mapping[str, tl.StudyResult]) -> Figure:
     tl.plot.bands({f"{name} rate": tl.bar_bands(result.barcodes(MODEL)) for name, result in results.items()}, ax=left)
     for place, (name, result) in enumerate(results.items()):
         errors, bars = (result.of_group(MODEL, number) for number in ("test_error", "mean_bar"))
-        right.plot(errors, bars, "os"[place], label=f"{name} rate")
+        right.plot(errors, bars, "os"[place], color=ink.COLOURS[place], label=f"{name} rate")
     right.set(xlabel="test error", ylabel="mean bar", ylim=(0, None))
     right.legend(frameon=False)
     return figure

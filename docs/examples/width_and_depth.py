@@ -79,19 +79,25 @@ def summary(result: tl.StudyResult, model: str) -> Row:
     return {"network": model, "parameters": int(result.of_group(model, "parameters")[0])} | said
 
 
+def hidden(model: str) -> str:
+    """Return the widths of the hidden layers in the name of a network."""
+    return "-".join(model.partition(",")[0].split("-")[1:-1])
+
+
 def picture(results: Mapping[tuple[str, str], tl.StudyResult]) -> Figure:
     kinds = list(dict.fromkeys(kind for kind, _ in results))
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     panels = figure.subplots(2, 2, height_ratios=(1.2, 1))
     for ax, kind in zip(panels[0], kinds, strict=False):
         codes = {
-            model.partition(":")[2].removesuffix(",flatten").removesuffix(",tanh"): result.barcodes(model)
+            hidden(model): tl.bar_bands(result.barcodes(model))
             for (own, _), result in results.items()
             if own == kind
             for model in dict.fromkeys(result.groups)
         }
-        tl.plot.bands({name: tl.bar_bands(some) for name, some in codes.items()}, ax=ax, legend=kind == kinds[0])
-        ax.set_title(kind)
+        tl.plot.bands(codes, ax=ax, legend=kind == kinds[0])
+        ax.set_xlabel({"fully connected": "widths of hidden layers", "convolutional": "channels of convolutions"}[kind])
+        ax.set_title(kind, loc="right")
     for ax, factor in zip(panels[1], dict.fromkeys(factor for _, factor in results), strict=False):
         curves, bars = {}, {}
         for kind in kinds:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.files import Run, bytes_in_file, read_surface
+from topolandscape.files import Run, bytes_in_file, locked, read_surface
 from topolandscape.structures import Barcode, Connectivity
 from topolandscape.study.minima_route import by_minima
-from topolandscape.study.problem import problem, trained_points
+from topolandscape.study.problem import Problem, problem, trained_points
 from topolandscape.study.recipe import Nonfinite, Recipe, Route
 from topolandscape.study.sample_route import by_samples
 
@@ -60,6 +60,8 @@ def run(
     ------
     ValueError
         The folder holds something else, or a run of other settings or data.
+    BlockingIOError
+        Another process computes in the folder.
 
     Examples
     --------
@@ -72,6 +74,15 @@ def run(
     True
     """
     given = problem(recipe)
+    with locked(folder):
+        return _run(given, folder, plans, progress)
+
+
+def _run(
+    given: Problem, folder: str | Path, plans: Mapping[str, Mapping[str, Any]] | None, progress: bool | None
+) -> Run:
+    """Do what `run` does, in a folder in which nobody else computes."""
+    recipe = given.recipe
     landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
     starts = trained_points(landscape, recipe) if recipe.checkpoints else None
     settings = recipe.settings() | {
@@ -159,11 +170,14 @@ def run_surface(
     complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
     tree = merge_tree(complex)
     code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
-    result = Run.create(folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}})
-    asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
-    result.save("samples", samples)
-    result.save("tree", tree)
-    result.save("barcode", replace(code, provenance={**code.provenance, _ASKED["sample"]: asked}))
+    with locked(folder):
+        result = Run.create(
+            folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}}
+        )
+        asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
+        result.save("samples", samples)
+        result.save("tree", tree)
+        result.save("barcode", replace(code, provenance={**code.provenance, _ASKED["sample"]: asked}))
     return result
 
 
