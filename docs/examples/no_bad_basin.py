@@ -91,7 +91,7 @@ def boxes(sides: tuple[float, ...]) -> list[Row]:
         t, s = np.tanh(side), np.tanh(2 * side)
         rows.append(
             {
-                "box": f"[-{side:g}, {side:g}]^2",
+                "half the side": side,
                 "bars": len(code),
                 "of these born on the boundary": code.provenance["refined"]["birth"].count("boundary"),
                 "births": float(code.birth.max()),
@@ -165,8 +165,8 @@ def picture(rows: list[Row], cut: list[Row]) -> Figure:
     for width, label in ((N, "samples"), (2 * N, "twice as many")):
         left.axvline(width, color="0.6", linestyle=":" if width == N else "--", label=label)
     left.set(xlabel="units", ylabel="longest finite bar of five seeds")
-    left.legend(frameon=False)
-    sides = [row["box"].split(", ")[1].split("]")[0] for row in cut]
+    left.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize="small")
+    sides = [row["half the side"] for row in cut]
     right.semilogy(sides, [row["births"] for row in cut], "o", label="births on the boundary")
     right.semilogy(sides, [row["worked out"] for row in cut], "-", label="worked out")
     right.semilogy(sides, [row["death"] for row in cut], "s", label="death")
