@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 import topolandscape as tl
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "gallery.md"
 sys.path.append(str(ROOT / "benchmarks"))
 from environment import environment  # noqa: E402
 
@@ -135,7 +136,17 @@ def main(example: Callable[[bool], Outcome]) -> None:
     (results / f"{script.stem}.json").write_text(json.dumps(record, indent=2, default=_plain) + "\n")
     (results / f"{script.stem}.md").write_text(text)
     outcome.figure.savefig(images / f"{script.stem}.png", dpi=120)
+    if output is None:
+        PAGE.write_text(with_claims(PAGE.read_text(), script.stem, text.split("\n\n")[0]))
     print(f"{text}\n{seconds:.1f} s")
+
+
+def with_claims(page: str, name: str, claims: str) -> str:
+    """Return the gallery with the claims of an example in place of those that stand between command and picture."""
+    command = f"    python docs/examples/{name}.py\n\n"
+    before, found, after = page.partition(command)
+    _, picture, rest = after.partition("\n\n![")
+    return before + command + claims + picture + rest if found and picture else page
 
 
 def markdown(outcome: Outcome) -> str:
