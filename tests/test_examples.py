@@ -10,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 EXAMPLES = Path(gallery.__file__).parent
-PAGE = EXAMPLES.parent / "gallery.md"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "gallery")
 # Those whose small form takes less than about three seconds.
 FAST: set[str] = set()
@@ -34,13 +33,28 @@ def test_example_finds_what_is_proved(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_page_says_what_was_measured(name):
     """Every claim stands in the gallery as it was measured in full, with its script and its picture."""
-    page = PAGE.read_text()
+    page = gallery.PAGE.read_text()
     kept = json.loads((EXAMPLES / "results" / f"{name}.json").read_text())
     assert not kept["quick"]
     assert f"python docs/examples/{name}.py" in page
     assert f"](images/{name}.png)" in page
     table = (EXAMPLES / "results" / f"{name}.md").read_text().split("\n\n")[0]
     assert table in page
+
+
+def test_the_claims_of_the_page_are_those_of_the_last_run():
+    page = "Why?\n\n    python docs/examples/cats.py\n\n| old |\n\n![Cats](images/cats.png)\n"
+    assert gallery.with_claims(page, "cats", "| new |") == page.replace("old", "new")
+    assert gallery.with_claims(page, "dogs", "| new |") == page
+
+
+def test_scores_that_lie_apart_are_told_apart():
+    low, high = [1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 12.0, 13.0, 14.0, 15.0]
+    fall, rise, same = gallery.compared({"fall": (high, low), "rise": (low, high), "same": (low, low[::-1])})
+    assert [gallery.is_lower(row) for row in (fall, rise, same)] == [True, False, None]
+    assert fall["p"] == pytest.approx(2 / 252)  # of all ways to divide ten, the two that part them
+    assert fall["corrected"] == pytest.approx(3 * 2 / 252)
+    assert fall["shift"] == -rise["shift"] == 10
 
 
 def test_an_outcome_is_kept_in_three_files(monkeypatch, tmp_path):

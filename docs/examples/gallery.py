@@ -18,13 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
+import topolandscape as tl
+
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "gallery.md"
 sys.path.append(str(ROOT / "benchmarks"))
 from environment import environment  # noqa: E402
 
 PACKAGES = ("topolandscape", "torch", "numpy", "numba", "scipy")
+QUARTER_OF_DIGITS = f"{Path(__file__).parent / 'studies' / 'digits_part.py'}:quarter"  # data, as a study names them
+_DELTA = "Cliff's delta"
+CERTAIN = 0.05  # corrected p-values below this decide
 
 Row = Mapping[str, Any]
 
@@ -68,6 +75,38 @@ class Outcome:
     figure: Figure
 
 
+def compared(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[Row]:
+    """Return how the scores of two groups of seeds differ, for each pair; p-values are corrected for all of them."""
+    tests = [tl.permutation_test(one, other, seed=0) for one, other in pairs.values()]
+    return [
+        {
+            "groups": name,
+            "mean": float(np.mean(one)),
+            "of the second": float(np.mean(other)),
+            "shift": tl.hodges_lehmann(one, other).estimate,
+            "p": test.p_value,
+            "corrected": float(p),
+            _DELTA: tl.cliffs_delta(one, other),
+        }
+        for (name, (one, other)), test, p in zip(
+            pairs.items(), tests, tl.holm([test.p_value for test in tests]), strict=True
+        )
+    ]
+
+
+def is_lower(row: Row) -> bool | None:
+    """Tell from a row of `compared` whether the second group is lower than the first; None: not decided."""
+    return row[_DELTA] > 0 if row["corrected"] < CERTAIN else None
+
+
+def in_words(row: Row) -> str:
+    """Return a row of `compared` in words."""
+    return (
+        f"{row['groups']}: {row['mean']:.3g} and {row['of the second']:.3g}, p {row['corrected']:.2g}, "
+        f"delta {row[_DELTA]:.2g}"
+    )
+
+
 def main(example: Callable[[bool], Outcome]) -> None:
     """Run an example from its command line, and write the outcome into files named after its script."""
     script = Path(inspect.getfile(example))
@@ -97,7 +136,17 @@ def main(example: Callable[[bool], Outcome]) -> None:
     (results / f"{script.stem}.json").write_text(json.dumps(record, indent=2, default=_plain) + "\n")
     (results / f"{script.stem}.md").write_text(text)
     outcome.figure.savefig(images / f"{script.stem}.png", dpi=120)
+    if output is None:
+        PAGE.write_text(with_claims(PAGE.read_text(), script.stem, text.split("\n\n")[0]))
     print(f"{text}\n{seconds:.1f} s")
+
+
+def with_claims(page: str, name: str, claims: str) -> str:
+    """Return the gallery with the claims of an example in place of those that stand between command and picture."""
+    command = f"    python docs/examples/{name}.py\n\n"
+    before, found, after = page.partition(command)
+    _, picture, rest = after.partition("\n\n![")
+    return before + command + claims + picture + rest if found and picture else page
 
 
 def markdown(outcome: Outcome) -> str:
