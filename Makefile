@@ -4,6 +4,7 @@
 # make check   format, lint, types, import contracts
 # make bench   the benchmarks, into benchmarks/results
 # make study   four architectures on digits, five seeds each: a report in runs/study
+# make gallery the examples of docs/gallery.md in full, at most half an hour
 # make proofs  the experiments with passes and claims, which take more than an hour
 # make clean   remove what the others made
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo study test slow check bench proofs wheel clean
+.PHONY: demo study test slow check bench gallery proofs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -37,6 +38,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/morse.py
 	$(BIN)/python benchmarks/refine.py
 	$(BIN)/python benchmarks/calibration.py
+
+gallery: $(VENV)/installed-dev
+	for example in $(filter-out %/gallery.py,$(wildcard docs/examples/*.py)); do $(BIN)/python $$example || exit 1; done
 
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py

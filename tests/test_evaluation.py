@@ -153,10 +153,11 @@ def test_accuracies_of_one_hot_targets(module, inputs, classes):
     np.testing.assert_allclose(one_hot.accuracies(points)[1], by_class.accuracies(points)[1], rtol=1e-12)
 
 
-def test_accuracies_need_classes(inputs):
+@pytest.mark.parametrize("form", [None, *FORMS[1:]])
+def test_accuracies_need_classes(inputs, form):
     for outputs, message in ((2, "accuracy needs whole targets"), (1, "accuracy needs outputs of one score a class")):
         landscape = Landscape.from_module(
-            nn.Linear(6, outputs), inputs, torch.zeros(ROWS), loss=lambda y, t: (y[:, 0] - t) ** 2
+            nn.Linear(6, outputs), inputs, torch.zeros(ROWS), loss=lambda y, t: (y[:, 0] - t) ** 2, form=form
         )
         with pytest.raises(ValueError, match=message):
             landscape.accuracies(landscape.point[None])

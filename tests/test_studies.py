@@ -24,7 +24,7 @@ from topolandscape.structures import Minima, MinimaNetwork
 from topolandscape.study import MEASURES
 from topolandscape.study.forecast import Span, forecast, remaining
 from topolandscape.study.measures import scores
-from topolandscape.study.report import table_csv
+from topolandscape.study.report import _factor, _picture, table_csv
 from topolandscape.study.statistics import correlations, differences, interval
 from topolandscape.study.studies import folder_name
 
@@ -84,6 +84,25 @@ def test_a_study_is_every_combination():
     assert len({folder_name(recipe) for recipe in recipes}) == 12
     groups = [job.group for job in comparison.study_jobs(study, "somewhere")]
     assert groups[:3] == ["mlp:2-1-1,tanh, batch 10"] * 2 + ["mlp:2-1-1,tanh, batch 20"]
+
+
+def test_each_network_is_tried_out_once(tmp_path, monkeypatch):
+    """Runs of one network evaluate it in the same way, found by the first of them; those of another have their own."""
+    tried = []
+
+    def plans(landscape, route):
+        tried.append(landscape.dimension)
+        return {kind: {"form": "wide", "chunk": 60 + len(tried), "rows": 1} for kind in ("values", "gradients")}
+
+    monkeypatch.setattr("topolandscape.study.runs._plans", plans)
+    study = tl.Study(SMALL | {"weight_decay": [1e-3, 1e-2]}, measures=())
+    result = tl.run_study(study, tmp_path, progress=False)
+    assert sorted(tried) == [5, 9]
+    chunks = {
+        (row["model"], run.known("plans")["values"]["chunk"]) for row, run in zip(result.rows, result.runs, strict=True)
+    }
+    assert len(chunks) == 2
+    assert len({chunk for _, chunk in chunks}) == 2
 
 
 def test_what_can_be_asked_anew_needs_no_other_folder():
@@ -604,3 +623,37 @@ def test_the_command_compares_runs(three_groups, tmp_path):
     assert (wrong.exit_code, wrong.stderr.splitlines()[-1][:42]) == (1, "topolandscape: cka is not known of any run")
     assert invoke(app, ["compare", "study.toml", folders[0]]).exit_code == 2
     assert invoke(app, ["compare", folders[0], "--forecast"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("models", "factor", "values"),
+    [
+        (["mlp:64-8-10,tanh", "mlp:64-32-10,tanh"], "width", [8, 32]),
+        (["conv:1x8x8-4-10", "conv:1x8x8-4-4-4-10"], "depth", [1, 3]),
+        (["mlp:64-8-8-10", "mlp:64-16-16-10", "mlp:64-32-32-10"], "width", [8, 16, 32]),
+        (["mlp:64-8-10,tanh", "mlp:64-32-10"], None, None),
+        (["mlp:64-8-10", "mlp:64-16-16-10"], None, None),
+        (["mlp:64-16-8-10", "mlp:64-16-16-10"], None, None),
+        (["linear:64-8-10", "mlp:64-16-10"], None, None),
+        (["net.py:wide", "net.py:narrow"], None, None),
+    ],
+)
+def test_what_is_varied_as_a_number(models, factor, values, tmp_path):
+    runs = tuple(finished(tmp_path / str(i), [(0.0, INF), (1.0, 2.0)], model=name) for i, name in enumerate(models))
+    found = _factor(tl.StudyResult(tuple(models), runs, ("model",)))
+    assert found == (None if factor is None else (factor, dict(zip(models, values, strict=True))))
+
+
+def test_a_number_that_is_varied_is_an_axis(tmp_path):
+    runs, groups = [], []
+    for decay in (1e-3, 1e-2, 1e-1):
+        for seed in range(3):
+            bars = [(0.0, INF), (1.0, 2.0 + seed - np.log10(decay))]
+            runs.append(finished(tmp_path / f"{decay} {seed}", bars, seed=seed, weight_decay=decay))
+            groups.append(f"weight_decay {decay}")
+    result = tl.StudyResult(tuple(groups), tuple(runs), ("weight_decay",))
+    _, lower = _picture(result, "mean_bar").axes
+    assert (lower.get_xlabel(), lower.get_xscale()) == ("weight decay", "log")
+    (curve,) = (line for line in lower.lines if line.get_label() == "mean bar")
+    np.testing.assert_allclose(curve.get_xdata(), [1e-3, 1e-2, 1e-1])
+    np.testing.assert_allclose(curve.get_ydata(), [5.0, 4.0, 3.0])  # 1 + mean seed - log10(decay)

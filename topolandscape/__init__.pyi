@@ -11,6 +11,7 @@ from .compare import bottleneck as bottleneck
 from .compare import cliffs_delta as cliffs_delta
 from .compare import constant_predictor_ceiling as constant_predictor_ceiling
 from .compare import convergence as convergence
+from .compare import data_band as data_band
 from .compare import distances as distances
 from .compare import hodges_lehmann as hodges_lehmann
 from .compare import holm as holm
@@ -62,6 +63,7 @@ from .landscape.spectrum import hessian_density as hessian_density
 from .landscape.spectrum import hessian_trace as hessian_trace
 from .landscape.spectrum import morse_index as morse_index
 from .landscape.starts import paths_over_constant as paths_over_constant
+from .landscape.subsets import values_on_subsets as values_on_subsets
 from .landscape.symmetry import align as align
 from .landscape.symmetry import brought_together as brought_together
 from .landscape.symmetry import canonical as canonical

@@ -11,6 +11,7 @@ from topolandscape.compare.matching import distances as distances
 from topolandscape.compare.matching import wasserstein as wasserstein
 from topolandscape.compare.resampling import bootstrap_band as bootstrap_band
 from topolandscape.compare.resampling import convergence as convergence
+from topolandscape.compare.resampling import data_band as data_band
 from topolandscape.compare.scores import bar_lengths as bar_lengths
 from topolandscape.compare.scores import barriers_above_higher as barriers_above_higher
 from topolandscape.compare.scores import barriers_above_mean as barriers_above_mean

@@ -1,4 +1,4 @@
-"""How far the barcode of samples can be trusted: bands and convergence, by subsamples of the samples."""
+"""How far the barcode of samples can be trusted: bands and convergence, by subsamples of the samples or of the data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from topolandscape.compare.matching import bottleneck
 from topolandscape.structures import Barcode, ConfidenceBand, FilteredComplex, Floats, Integers, LossSamples
@@ -97,6 +98,71 @@ def bootstrap_band(
     radius = float(np.quantile(found, confidence, method="higher")) + samples.noise
     provenance = {"method": "subsamples", "size": size, "repetitions": repetitions, "dim": dim}
     return ConfidenceBand(whole, radius, confidence, found, provenance)
+
+
+def data_band(
+    samples: LossSamples,
+    values: ArrayLike,
+    complex_of: ComplexOf,
+    *,
+    confidence: float = 0.95,
+    dim: int = 0,
+) -> ConfidenceBand:
+    """Return how far the barcode of samples may be from that of the expected loss, from losses on subsets of the data.
+
+    Parameters
+    ----------
+    samples
+        Points, with their losses on all data. A grid will do.
+    values
+        Losses of the same points on subsets of the data, shape (r, n), as from `values_on_subsets`.
+    complex_of
+        Joins samples, anew for each subset: `grid`, `delaunay`, or ``partial(nearest_neighbours, k=24)``.
+    confidence
+        Probability with which the barcode of the expected loss lies within the radius.
+    dim
+        Degree of the bars.
+
+    Returns
+    -------
+    ConfidenceBand
+        Its radius is a quantile of the bottleneck distances between the barcodes of the subsets and that of all data,
+        plus the noise of the losses.
+
+    Raises
+    ------
+    ValueError
+        There are not as many losses as samples, or the confidence is not possible.
+
+    Notes
+    -----
+    The points stay where they are: what is said of the barcode is said at these samples, and `bootstrap_band` is about
+    the rest. A band of half of the rows is one of the data as independent draws; other sizes m of N rows have the
+    spread of N m / (N - m) draws. No distance is larger than the largest change of a loss (stability, Cohen-Steiner,
+    Edelsbrunner and Harer 2007).
+
+    Examples
+    --------
+    >>> from topolandscape.topology.complexes import grid
+    >>> x = np.linspace(-1.5, 1.5, 31)
+    >>> well = x**4 - x**2
+    >>> samples = LossSamples(x[:, None], well + 0.1 * x, shape=(31,))
+    >>> data_band(samples, [well + slope * x for slope in (0.05, 0.1, 0.15)], grid)
+    ConfidenceBand(radius 0.035 with confidence 0.95; 2 of 2 bars are longer than twice as much)
+    """
+    losses = np.asarray(values, dtype=np.float64)
+    if losses.ndim != 2 or losses.shape[1] != len(samples) or len(losses) == 0:
+        raise ValueError(
+            f"values have shape {losses.shape}; give losses of the {len(samples)} samples on one subset or more, shape "
+            f"(r, {len(samples)})."
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it needs to lie between 0 and 1.")
+    whole = _barcode(samples, complex_of, dim)
+    parts = (replace(samples, values=row) for row in losses)
+    found = np.array([bottleneck(_barcode(part, complex_of, dim), whole, dim=dim) for part in parts])
+    radius = float(np.quantile(found, confidence, method="higher")) + samples.noise
+    return ConfidenceBand(whole, radius, confidence, found, {"method": "data", "subsets": len(found), "dim": dim})
 
 
 class Convergence(NamedTuple):

@@ -6,6 +6,7 @@ ever taken for a result. No file is unpickled.
 """
 
 from topolandscape.files.exports import export as export
+from topolandscape.files.lock import locked as locked
 from topolandscape.files.nouns import load as load
 from topolandscape.files.nouns import save as save
 from topolandscape.files.runs import Run as Run

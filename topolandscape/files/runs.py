@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from topolandscape.files.lock import LOCK
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
 from topolandscape.files.whole import read, remove_partial, write
 from topolandscape.structures import Floats, Subspace
@@ -96,7 +97,7 @@ class Run:
             raise ValueError(f"{path} is a file; a run needs a folder. Choose another name.")
         if path.exists():
             remove_partial(path)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(entry.name != LOCK for entry in path.iterdir()):
             raise ValueError(f"{path} holds files that are no run. Choose another folder.")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, {"format": "topolandscape run", "schema": SCHEMA, "settings": plain, "files": {}})

@@ -243,11 +243,11 @@ def is_plain(loss: Any, function: Callable[..., Tensor], kind: Callable[[], nn.M
 def share_right(outputs: Tensor, targets: Any, weights: Tensor | None) -> Tensor:
     """Return the shares of rows (c,) whose largest output (c, classes, ..., rows) is that of the right class."""
     if not isinstance(targets, Tensor) or outputs.ndim < 3 or outputs.shape[1] < 2:
-        raise NotWide("accuracy of outputs that are not one score a class")
+        raise ValueError("accuracy needs outputs of one score a class, (rows, classes); these are not.")
     if targets.shape == (outputs.shape[-1], *outputs.shape[1:-1]):
         targets = targets.argmax(1)
     elif targets.shape != (outputs.shape[-1], *outputs.shape[2:-1]) or targets.is_floating_point():
-        raise NotWide("accuracy of targets that are not one class a row")
+        raise ValueError("accuracy needs whole targets (rows,), one class a row; these are not.")
     right = (_winners(outputs) == targets.movedim(0, -1)).double()
     by_row = right.reshape(len(right), -1, right.shape[-1]).mean(1)
     return by_row.mean(1) if weights is None else by_row @ weights / weights.sum()

@@ -146,9 +146,10 @@ class ConfidenceBand:
     confidence
         Between 0 and 1.
     distances
-        Bottleneck distances from which the radius was read: of the barcodes of subsamples to that of all, (r,).
+        Bottleneck distances from which the radius was read: of the barcodes of subsamples, or of subsets of the data,
+        to that of all, (r,).
     provenance
-        How the subsamples were drawn.
+        What they are of.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from topolandscape.files import Run
+from topolandscape.files import Run, locked
 from topolandscape.structures import Barcode, Floats
 from topolandscape.structures.arrays import settle
 from topolandscape.study.forecast import forecast, remaining
@@ -150,6 +150,8 @@ def run_study(
     ------
     RuntimeError
         All runs failed.
+    BlockingIOError
+        Another process computes in the folder.
 
     Examples
     --------
@@ -181,7 +183,10 @@ def run_study(
     failures: dict[str, str] = {}
     left = {job.folder.name: job for job in waiting}
     disable = None if progress is None else not progress
-    with tqdm(total=len(every), initial=len(every) - len(waiting), desc="study", unit="run", disable=disable) as bar:
+    with (
+        locked(folder),
+        tqdm(total=len(every), initial=len(every) - len(waiting), desc="study", unit="run", disable=disable) as bar,
+    ):
         for job, seconds, wrong in done_jobs(waiting, jobs):
             del left[job.folder.name]
             bar.update()
@@ -264,7 +269,8 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequenc
     for run in runs:
         run.load("barcode", Barcode)
         if measures and not is_measured(run, tuple(measures)):
-            measure(run, _recipe_of(run), tuple(measures))
+            with locked(run.path):
+                measure(run, _recipe_of(run), tuple(measures))
     asked = [{name: value for name, value in run.settings.items() if name not in _UNDERSTOOD} for run in runs]
     groups, varied = group_names(asked)
     return StudyResult(tuple(groups), runs, varied)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from topolandscape.study.statistics import (
 _PRINTED = ("relative_bar", "longest_bar", "train_error", "test_error", "test_loss")
 _WORDS = {**SCORES, **{name: measure.words for name, measure in MEASURES.items()}}
 _DPI = 150
+_RATIO = 8.0  # numbers that lie so far apart are drawn on a scale of ratios
 
 
 def write_report(
@@ -269,8 +270,63 @@ def _picture(result: StudyResult, score: str) -> Any:
     figure = Figure(figsize=(max(5.5, 1.7 * len(names) + 1.5), 7.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=(1.3, 1))
     plot.bands({name: bar_bands(result.barcodes(group)) for group, name in names.items()}, ax=upper)
-    _draw_scores(lower, {name: result.of_group(group, score) for group, name in names.items()}, _name(score))
+    if (varied := _factor(result)) is None:
+        _draw_scores(lower, {name: result.of_group(group, score) for group, name in names.items()}, _name(score))
+    else:
+        factor, values = varied
+        known = {values[group]: found for group, found in intervals(result, score).items()}
+        bounded = all(map(math.isfinite, (bound for found in known.values() for bound in found[:3])))
+        plot.scores(
+            {_name(score): {values[group]: result.of_group(group, score).tolist() for group in names}},
+            intervals={_name(score): known} if bounded else None,
+            ax=lower,
+            xscale="log" if min(known) > 0 and max(known) >= _RATIO * min(known) else "linear",
+            factor=_name(factor),
+            label=_name(score),
+        )
     return figure
+
+
+def _factor(result: StudyResult) -> tuple[str, Mapping[str, float]] | None:
+    """Return the only thing by which groups differ, and its value for each, where it is a number; else None.
+
+    Of named architectures it may be the width or the number of their hidden layers.
+    """
+    if len(result.varied) != 1 or len(set(result.groups)) < 2:
+        return None
+    (name,) = result.varied
+    values = {row["group"]: row[name] for row in result.rows}
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values.values()):
+        return name, values
+    known = [_hidden(str(model)) for model in values.values()] if name == "model" else []
+    if not known or None in known or len({found[:2] for found in known if found}) > 1:
+        return None
+    widths = [found.widths for found in known if found]
+    if any(len(set(hidden)) > 1 for hidden in widths):
+        return None
+    if len(set(map(len, widths))) == 1:
+        return "width", dict(zip(values, (hidden[0] for hidden in widths), strict=True))
+    if len({hidden[0] for hidden in widths}) == 1:
+        return "depth", dict(zip(values, map(len, widths), strict=True))
+    return None
+
+
+class _Hidden(NamedTuple):
+    """The hidden layers of a named architecture, and what else is in its name."""
+
+    kind: str
+    others: tuple[str, ...]
+    widths: tuple[int, ...]
+
+
+def _hidden(model: str) -> _Hidden | None:
+    """Read the name of an architecture as the zoo has it; None: it is no such name, or has no hidden layer."""
+    kind, _, rest = model.partition(":")
+    sizes, *options = rest.split(",")
+    first, *hidden, last = sizes.split("-") if "-" in sizes else ("", "")
+    if not hidden or not all(width.isdecimal() for width in hidden):
+        return None
+    return _Hidden(kind, (first, last, *sorted(options)), tuple(map(int, hidden)))
 
 
 def _draw_scores(ax: Any, values: Mapping[str, Any], label: str) -> None:

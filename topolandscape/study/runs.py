@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.files import Run, bytes_in_file, read_surface
+from topolandscape.files import Run, bytes_in_file, locked, read_surface
 from topolandscape.structures import Barcode, Connectivity
 from topolandscape.study.minima_route import by_minima
-from topolandscape.study.problem import problem, trained_points
+from topolandscape.study.problem import Problem, problem, trained_points
 from topolandscape.study.recipe import Nonfinite, Recipe, Route
 from topolandscape.study.sample_route import by_samples
 
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 _ASKED: dict[Route, str] = {"minima": "limits", "sample": "topology"}
 
 
-def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> Run:
+def run(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    plans: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: bool | None = None,
+) -> Run:
     """Compute what a recipe says, or what is still missing of it.
 
     Parameters
@@ -34,6 +41,9 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
         What to compute.
     folder
         Where the run is kept; one that was stopped is gone on with, and ends as if it had not been.
+    plans
+        How the network is evaluated, as `Landscape.planned` has it. None: as is found to be fastest by trials, which
+        take seconds. A run that was stopped keeps the ways of its beginning.
     progress
         None: bars when stderr is a terminal; True: always; False: never.
 
@@ -50,6 +60,8 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     ------
     ValueError
         The folder holds something else, or a run of other settings or data.
+    BlockingIOError
+        Another process computes in the folder.
 
     Examples
     --------
@@ -62,6 +74,15 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     True
     """
     given = problem(recipe)
+    with locked(folder):
+        return _run(given, folder, plans, progress)
+
+
+def _run(
+    given: Problem, folder: str | Path, plans: Mapping[str, Mapping[str, Any]] | None, progress: bool | None
+) -> Run:
+    """Do what `run` does, in a folder in which nobody else computes."""
+    recipe = given.recipe
     landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
     starts = trained_points(landscape, recipe) if recipe.checkpoints else None
     settings = recipe.settings() | {
@@ -75,7 +96,7 @@ def run(recipe: Recipe, folder: str | Path, *, progress: bool | None = None) -> 
     if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
         return result
     # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
-    plans = result.once("plans", lambda: _plans(landscape, recipe.route))
+    plans = result.once("plans", lambda: plans or _plans(landscape, recipe.route))
     landscape = landscape.planned(plans)
     if recipe.route == "minima":
         held_out = None if held_out is None else held_out.planned(plans)
@@ -149,11 +170,14 @@ def run_surface(
     complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
     tree = merge_tree(complex)
     code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
-    result = Run.create(folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}})
-    asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
-    result.save("samples", samples)
-    result.save("tree", tree)
-    result.save("barcode", replace(code, provenance={**code.provenance, _ASKED["sample"]: asked}))
+    with locked(folder):
+        result = Run.create(
+            folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}}
+        )
+        asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
+        result.save("samples", samples)
+        result.save("tree", tree)
+        result.save("barcode", replace(code, provenance={**code.provenance, _ASKED["sample"]: asked}))
     return result
 
 

@@ -1,0 +1,67 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = ".lock"
+# A process that ends with the one that began it is given these seconds.
+_PATIENCE = 2.0
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other processes from computing in a folder for as long as this lasts.
+
+    The operating system holds the lock and lets it go with the process, so that one that was killed blocks nobody.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there; a file named ``.lock`` stays in it.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process computes in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, locked(folder):
+    ...     pass
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; a folder is needed. Choose another name.")
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / LOCK).open("a") as stream:
+        deadline = time.monotonic() + _PATIENCE
+        while not _taken(stream.fileno()):
+            if time.monotonic() > deadline:
+                raise BlockingIOError(
+                    f"another process computes in {place}; wait until it is done, or choose another folder."
+                )
+            time.sleep(0.05)
+        yield
+
+
+def _taken(file: int) -> bool:
+    """Lock an open file, and tell whether that was possible; it is let go when the file is closed."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
