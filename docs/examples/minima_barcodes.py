@@ -38,12 +38,12 @@ LOW = 0.1  # a bar lies low when it ends in this part of the range of the losses
 joined = partial(tl.nearest_neighbours, k=24)
 
 
-def published_grid() -> tl.Barcode:
-    """Return the bars of the 1-2-1 network with rectifiers on the grid of the authors."""
+def published_grid() -> tuple[tl.Barcode, tl.LossSamples]:
+    """Return the bars of the 1-2-1 network with rectifiers on the grid of the authors, and the samples."""
     known = tl.zoo.one_two_one_relu()
     landscape = tl.Landscape.from_function(lambda points: known.function(points).double(), len(known.shape))
     samples = tl.sample_grid(landscape, low=known.low, high=known.high, shape=known.shape)
-    return tl.barcode(tl.grid(samples)).filter(min_size=101)
+    return tl.barcode(tl.grid(samples)).filter(min_size=101), samples
 
 
 def hull_of_minima(architecture: str, seed: int, n: int) -> tuple[tl.Barcode, tl.LossSamples]:
@@ -101,23 +101,31 @@ def example(quick: bool) -> Outcome:
     }
     results = claims(numbers)
     if not quick:
-        code = published_grid()
+        code, samples = published_grid()
+        apart, part = tl.bottleneck(code, PUBLISHED), measured(code, samples)["part"]
         tables["The published grid of 2,160,000 points, components of more than 100"] = [
-            {"bars": len(code), "distance to the published ones": tl.bottleneck(code, PUBLISHED)}
+            {"bars": len(code), "distance to the published ones": apart, "part": part}
         ]
         drawn = {"1-2-1, rectifiers": code, **drawn}
-        results.insert(0, published(code))
+        results = [*claims_of_grid(len(code), apart, part), *results]
     return Outcome(results, tables, picture(drawn, numbers))
 
 
-def published(code: tl.Barcode) -> Claim:
-    apart = tl.bottleneck(code, PUBLISHED)
-    return Claim(
-        "A 1-2-1 network on a grid of 2,160,000 points has nine bars of more than 100 points.",
-        f"{PAPER}, their program",
-        f"{len(code)} bars, at most {apart:.1e} from theirs",
-        len(code) == len(PUBLISHED) and apart < 2e-6,
-    )
+def claims_of_grid(bars: int, apart: float, part: float) -> list[Claim]:
+    return [
+        Claim(
+            "A 1-2-1 network on a grid of 2,160,000 points has nine bars of more than 100 points.",
+            f"{PAPER}, their program",
+            f"{bars} bars, at most {apart:.1e} from theirs",
+            bars == len(PUBLISHED) and apart < 2e-6,
+        ),
+        Claim(
+            f"Bars lie low: they end in the lowest {LOW:.0%} of the range of the losses. On this grid",
+            PAPER,
+            f"the highest death lies at {part:.2%} of the range",
+            part < LOW,
+        ),
+    ]
 
 
 def claims(numbers: dict[str, list[dict[str, float]]]) -> list[Claim]:
@@ -125,7 +133,7 @@ def claims(numbers: dict[str, list[dict[str, float]]]) -> list[Claim]:
     interval = tl.bootstrap_interval(parts, seed=0)
     found = [
         Claim(
-            f"Bars lie low: in the lowest {LOW:.0%} of the range of the losses.",
+            f"On hulls of {MINIMA} trained minima they do, too.",
             PAPER,
             f"the highest death lies at {interval.estimate:.0%} of the range of the sampled losses on the mean "
             f"(95 %: {interval.low:.0%} to {interval.high:.0%}), and at {max(parts):.0%} in the worst of {len(parts)}",

@@ -189,7 +189,7 @@ def picture(landscape: tl.Landscape, code: tl.Barcode) -> Figure:
         left.plot(np.linspace(0, 1, len(steps)), landscape.values(steps), label=cell)
     left.set(xlabel="along a way out of a spurious minimum", ylabel="loss")
     left.legend(
-        frameon=False, loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=4, fontsize="small", columnspacing=1.0
+        frameon=False, loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=2, fontsize="small", columnspacing=1.0
     )
     tl.plot.bars(code, ax=right, min_persistence=0.02)
     for loss in (1 / 18, 1 / 6, 2 / 9):
