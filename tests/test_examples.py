@@ -11,13 +11,10 @@ from matplotlib.figure import Figure
 
 EXAMPLES = Path(gallery.__file__).parent
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "gallery")
-# Those whose small form takes less than about three seconds.
-FAST: set[str] = set()
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_example_finds_what_is_proved(name, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--quick", "--output", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")

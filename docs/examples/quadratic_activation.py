@@ -113,7 +113,7 @@ def fits(widths: tuple[int, ...], seeds: int, starts: int) -> list[Row]:
 
 def example(quick: bool) -> Outcome:
     code, truth = one_unit()
-    rows, shares = forms((3,) if quick else WIDTHS, seeds=1 if quick else 5, starts=10 if quick else 20)
+    rows, shares = forms((3,) if quick else WIDTHS, seeds=1 if quick else 5, starts=5 if quick else 20)
     fitted = fits((4,) if quick else (1, 2, 3, 4, 5), seeds=1 if quick else 5, starts=5)
     tables = {
         "Bars of one unit": [
