@@ -114,6 +114,29 @@ def test_a_trained_curve_is_the_best_one():
     assert tl.mode_connectivity(ring, straight)[0] < -0.6
 
 
+def test_curves_from_mini_batches():
+    """Of a constant fitted to 0, ..., 7 the best curve from 0 to 0 has its middle control at 5/2 of the mean."""
+    inputs, targets = torch.zeros(8, 1), torch.arange(8.0)[:, None]
+    landscape = tl.Landscape.from_module(
+        torch.nn.Linear(1, 1), inputs, targets, loss=torch.nn.functional.mse_loss, form="wide"
+    )
+    seen = []
+    landscape.subset = lambda rows, *, seed: (
+        seen.append((rows, seed)) or tl.Landscape.subset(landscape, rows, seed=seed)
+    )
+    ends = np.zeros((1, 2))
+    options = {"steps": 800, "learning_rate": 0.1, "progress": False}
+    (path,) = tl.bezier_paths(landscape, ends, ends, 3, batch=2, seed=0, **options)
+    assert path[1, 1] == pytest.approx(2.5 * 3.5 / 2, rel=0.1)
+    assert {rows for rows, _ in seen} == {2}
+    assert len({seed for _, seed in seen}) > 700
+    with pytest.raises(ValueError, match="from 1 to 8"):
+        tl.bezier_paths(landscape, ends, ends, batch=9, seed=0, **options)
+    ring = tl.Landscape.from_function(lambda x: ((x**2).sum(1) - 1) ** 2, 2)
+    with pytest.raises(ValueError, match="of a function"):
+        tl.bezier_paths(ring, ends, ends, batch=2, seed=0, **options)
+
+
 def test_minima_of_one_valley_are_connected():
     """The minima of a quadratic are a line: no barrier between them, and none from one to itself."""
     valley = tl.Landscape.from_function(lambda x: (x[:, 0] - x[:, 1]) ** 2, 2)

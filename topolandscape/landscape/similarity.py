@@ -159,6 +159,7 @@ def bezier_paths(
     *,
     steps: int = 500,
     learning_rate: float = 0.01,
+    batch: int | None = None,
     seed: int | np.random.Generator,
     progress: bool | None = None,
 ) -> Floats:
@@ -174,8 +175,11 @@ def bezier_paths(
         Points a curve, with the ends; 3 or more.
     steps, learning_rate
         Of Adam, which moves the middle control points; each step takes one gradient a curve.
+    batch
+        Rows of a mini-batch, drawn anew for each step, the same for all curves; None: all rows.
     seed
-        Of the places on the curves at which these gradients are taken: a whole number or a numpy Generator.
+        Of the places on the curves at which these gradients are taken, and of mini-batches: a whole number or a numpy
+        Generator.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -184,12 +188,20 @@ def bezier_paths(
     float64 array
         Shape (b, k, dimension), at equal steps of the curves' parameter; the first and last are the ends themselves.
 
+    Raises
+    ------
+    ValueError
+        Mini-batches are asked for of a landscape without data, or of more rows than there are.
+
     Notes
     -----
     ``(1 - u)^2 start + 2 u (1 - u) middle + u^2 end`` with u drawn uniformly for each step and curve (Garipov,
     Izmailov, Podoprikhin, Vetrov and Wilson 2018, "Loss surfaces, mode connectivity, and fast ensembling of DNNs");
     the middle begins halfway. All curves are trained at once. What is low is the mean along a curve, not its highest
     loss: for passes use `topolandscape.lower_paths`.
+
+    A landscape has one set of running statistics of batch norm, those of its module; Garipov et al. set them anew at
+    each point of a curve, which is another function.
 
     Examples
     --------
@@ -202,7 +214,7 @@ def bezier_paths(
     """
     first, middle, last = (part.copy() for part in straight_paths(starts, ends, 3).swapaxes(0, 1))
     # `descend` asks for gradients only.
-    curves = cast(Landscape, _Curves(landscape, np.random.default_rng(seed)))
+    curves = cast(Landscape, _Curves(landscape, batch, np.random.default_rng(seed)))
     points = np.concatenate([first, middle, last], axis=1)
     found = descend(curves, points, steps=steps, learning_rate=learning_rate, progress=progress)
     middle = _controls(found.ends)[1]
@@ -213,13 +225,16 @@ def bezier_paths(
 class _Curves:
     """The landscape of Bezier curves: a point is the three control points of one, and only the middle one moves."""
 
-    def __init__(self, landscape: Landscape, rng: np.random.Generator) -> None:
-        self.landscape, self.rng = landscape, rng
+    def __init__(self, landscape: Landscape, batch: int | None, rng: np.random.Generator) -> None:
+        self.landscape, self.batch, self.rng = landscape, batch, rng
 
     def gradients(self, points: Floats, *, progress: bool | None = None) -> tuple[Floats, Floats]:
         """Return losses and gradients at one place, drawn at random, on each curve."""
         u = self.rng.uniform(size=(len(points), 1))
-        values, gradients = self.landscape.gradients(_on_curve(*_controls(points), u), progress=progress)
+        seen = self.landscape
+        if self.batch is not None:
+            seen = seen.subset(self.batch, seed=int(self.rng.integers(2**63)))
+        values, gradients = seen.gradients(_on_curve(*_controls(points), u), progress=progress)
         still = np.zeros_like(gradients)
         return values, np.concatenate([still, 2 * u * (1 - u) * gradients, still], axis=1)
 
