@@ -9,7 +9,7 @@ way round. Speckle is drawn: each pixel is multiplied by a gamma variable of mea
 """
 
 import numpy as np
-from gallery import Claim, Outcome, compared, in_words, is_lower, main
+from gallery import Claim, Outcome, are_lower, compared, in_words, main, mean_bar
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import nn
@@ -72,10 +72,10 @@ def example(quick: bool) -> Outcome:
                     "parameters": train.dimension,
                     "mean loss": float(minima.values.mean()),
                     "test error": float(errors[kind, width].mean()),
-                    "mean bar": float(np.mean([mean_bar(code) for code in bars[kind, width]])),
+                    "mean bar": float(np.mean([mean_bar(code, MINIMA) for code in bars[kind, width]])),
                 }
             )
-    scores = {key: [mean_bar(code) for code in codes] for key, codes in bars.items()}
+    scores = {key: [mean_bar(code, MINIMA) for code in codes] for key, codes in bars.items()}
     of_errors, of_bars = (
         compared(
             {
@@ -85,25 +85,19 @@ def example(quick: bool) -> Outcome:
         )
         for what, values in (("errors", errors), ("bars", scores))
     )
-    claims = []
-    for words, source, found in (
-        ("The overcomplete network takes out more speckle.", PAPER, of_errors),
-        ("The overcomplete network has the shorter bars.", "a question of ours", of_bars),
-    ):
-        verdicts = {is_lower(row) for row in found}
-        holds = verdicts.pop() if len(verdicts) == 1 else None
-        claims.append(Claim(words, source, "; ".join(map(in_words, found)), holds))
+    claims = [
+        Claim(words, source, "; ".join(map(in_words, found)), are_lower(found))
+        for words, source, found in (
+            ("The overcomplete network takes out more speckle.", PAPER, of_errors),
+            ("The overcomplete network has the shorter bars.", "a question of ours", of_bars),
+        )
+    ]
     speckle = float(((speckled[IMAGES:] - clean[IMAGES:]) ** 2).mean())
     tables = {
         f"Means over seeds; the speckle itself has the mean square {speckle:.3g}": rows,
         "Differences; p-values are of permutations, corrected by Holm": of_errors + of_bars,
     }
     return Outcome(claims, tables, picture(bars, speckled, clean))
-
-
-def mean_bar(code: tl.Barcode) -> float:
-    """Return how far a minimum is climbed out of, 0 for one that is left without climbing."""
-    return float(code.persistence[~code.essential].sum() / (MINIMA - 1))
 
 
 def picture(bars: dict[tuple[str, int], list[tl.Barcode]], speckled: np.ndarray, clean: np.ndarray) -> Figure:

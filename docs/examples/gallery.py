@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import topolandscape as tl
+from topolandscape.study import intervals
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gallery.md"
@@ -99,12 +100,32 @@ def is_lower(row: Row) -> bool | None:
     return row[_DELTA] > 0 if row["corrected"] < CERTAIN else None
 
 
+def are_lower(rows: Sequence[Row]) -> bool | None:
+    """Tell whether the second groups are lower in all rows of `compared`; False: in none; None: not decided."""
+    verdicts = {is_lower(row) for row in rows}
+    return verdicts.pop() if len(verdicts) == 1 else None
+
+
 def in_words(row: Row) -> str:
     """Return a row of `compared` in words."""
     return (
         f"{row['groups']}: {row['mean']:.3g} and {row['of the second']:.3g}, p {row['corrected']:.2g}, "
         f"delta {row[_DELTA]:.2g}"
     )
+
+
+def with_intervals(result: tl.StudyResult, group: str, names: Sequence[str]) -> Row:
+    """Return numbers of a group of a study as means over seeds with 95 % intervals."""
+    known = {name: intervals(result, name)[group] for name in names}
+    return {
+        name.replace("_", " "): f"{found.estimate:.3g} ± {found.high - found.estimate:.2g}"
+        for name, found in known.items()
+    }
+
+
+def mean_bar(code: tl.Barcode, minima: int) -> float:
+    """Return how far a trained minimum is climbed out of, 0 for one that is left without climbing."""
+    return float(code.persistence[~code.essential].sum() / (minima - 1))
 
 
 def main(example: Callable[[bool], Outcome]) -> None:

@@ -11,12 +11,12 @@ they are 100 apart, weight decay keeps the minima from infinity, and the ends of
 import tempfile
 from collections.abc import Mapping
 
-from gallery import CERTAIN, QUARTER_OF_DIGITS, Claim, Outcome, Row, compared, in_words, is_lower, main
+from gallery import CERTAIN, QUARTER_OF_DIGITS, Claim, Outcome, Row, compared, in_words, is_lower, main, with_intervals
 from matplotlib.figure import Figure
 
 import topolandscape as tl
 from topolandscape.plot import ink
-from topolandscape.study import correlations, intervals
+from topolandscape.study import correlations
 
 PAPER = "Barannikov et al. (2020, arXiv 2012.15834)"
 MODEL = "mlp:64-8-10,tanh"
@@ -56,14 +56,7 @@ def example(quick: bool) -> Outcome:
             if found.name == "bar of a minimum"
         ]
         figure = picture(results)
-    means = []
-    for name, result in results.items():
-        known = {number: intervals(result, number)[MODEL] for number in NUMBERS}
-        said = {
-            number.replace("_", " "): f"{found.estimate:.3g} ± {found.high - found.estimate:.2g}"
-            for number, found in known.items()
-        }
-        means.append({"rate": name} | said)
+    means = [{"rate": name} | dict(with_intervals(result, MODEL, NUMBERS)) for name, result in results.items()]
     scores = [result.of_group(MODEL, "mean_bar").tolist() for result in results.values()]
     differences = compared({"small and annealed rate": (scores[0], scores[1])})
     tables = {

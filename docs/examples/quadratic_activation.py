@@ -183,7 +183,7 @@ def picture(code: tl.Barcode, truth: tl.Barcode, shares: dict[str, list[np.ndarr
     for (name, by_width), marker in zip(shares.items(), "osv", strict=True):
         middle.plot(WIDTHS[: len(by_width)], [share.mean() for share in by_width], f"{marker}-", label=name)
     middle.set(xlabel=f"units, for {INPUTS} inputs", ylabel="share of descents that end at loss 0", ylim=(-0.05, 1.05))
-    middle.legend(frameon=False, loc="center right")
+    middle.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08))
     for activation, marker in zip(("tanh", "quadratic"), "os", strict=True):
         values = [max(row[activation], 1e-32) for row in fitted]
         right.semilogy([row["width"] for row in fitted], values, f"{marker}-", label=activation)

@@ -10,7 +10,7 @@ limits, which are tight: deaths are upper bounds.
 import tempfile
 from collections.abc import Mapping
 
-from gallery import QUARTER_OF_DIGITS, Claim, Outcome, Row, compared, in_words, is_lower, main
+from gallery import QUARTER_OF_DIGITS, Claim, Outcome, Row, compared, in_words, is_lower, main, with_intervals
 from matplotlib.figure import Figure
 
 import topolandscape as tl
@@ -71,12 +71,8 @@ def example(quick: bool) -> Outcome:
 
 
 def summary(result: tl.StudyResult, model: str) -> Row:
-    known = {name: intervals(result, name)[model] for name in ("mean_bar", "relative_bar", "lowest_loss", "test_error")}
-    said = {
-        name.replace("_", " "): f"{found.estimate:.3g} ± {found.high - found.estimate:.2g}"
-        for name, found in known.items()
-    }
-    return {"network": model, "parameters": int(result.of_group(model, "parameters")[0])} | said
+    numbers = with_intervals(result, model, ("mean_bar", "relative_bar", "lowest_loss", "test_error"))
+    return {"network": model, "parameters": int(result.of_group(model, "parameters")[0])} | dict(numbers)
 
 
 def hidden(model: str) -> str:
