@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from topolandscape.files import SURFACES, Run
+from topolandscape.files import export as export_bars
 from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
 from topolandscape.study import (
     MEASURES,
@@ -326,6 +327,30 @@ def plot(
     """Draw the pictures of a run again."""
     opened = Run.open(run)
     _report(opened, pictures(opened, folder=out, format=format, min_persistence=min_persistence), as_json=as_json)
+
+
+@app.command()
+@_one_line_errors
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[Path, typer.Argument(help="page.html, or bars.csv, .pers or .dipha; its ending says which.")],
+) -> None:
+    """Write a run for others: a page in one file, or its bars for another program.
+
+    The page needs no server and no network: barcode, merge tree, diagram, table, paths and landscape, in which a bar
+    that is chosen in one is marked in all. Bars go to a table (.csv), to gudhi (.pers) or to DIPHA (.dipha).
+
+    \b
+    topolandscape export runs/mlp-64-16-10_digits_minima_seed0 page.html
+    """  # noqa: D301
+    opened = Run.open(run)
+    if file.suffix.lower() in (".html", ".htm"):
+        from topolandscape.explore import write_page
+
+        write_page(opened, file)
+    else:
+        export_bars(file, opened.load("barcode", Barcode))
+    typer.echo(f"written: {file}")
 
 
 @app.command()
