@@ -2,7 +2,7 @@
 
 Marks that belong to a bar name it: a trace whose ``meta`` is ``"bars"`` has in ``customdata``, for each point, the row
 of the bar and its length (None: it never ends). On the page shorter ones are hidden and the chosen one is drawn over
-the others; of a trace whose ``meta`` is ``"ways"`` only the chosen one is drawn.
+the others; of a trace whose ``meta`` is ``"ways"`` only the chosen one is drawn. ``"own"``: hidden alike, never chosen.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
     losses = [values[kept[name]] for name, code in codes.items() for values in (code.birth, code.death)]
     top = above(np.concatenate(losses))
     place, traces, middles = 0.0, [], []
-    for number, (name, k, code) in enumerate(groups):
+    for name, k, code in groups:
         rows = kept[name][code.dim[kept[name]] == k]
         rows = rows[np.lexsort((code.death[rows], code.birth[rows]))]
         x = place + np.arange(len(rows), dtype=np.float64)
@@ -99,7 +99,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
         birth, essential = code.birth[rows], code.essential[rows]
         death = np.where(essential, top, code.death[rows])
         label = f"{name}, degree {k}" if several else f"degree {k}"
-        style = {"type": "scatter", "legendgroup": label, "hoverinfo": "text"}
+        style = {"type": "scatter", "hoverinfo": "text"} | ({"legendgroup": label} if len(groups) > 1 else {})
         keys = _keys(rows, code.persistence[rows])
         said = [_said(code, row, passes) for row in rows.tolist()]
         for held, dash in ((~essential, "solid"), (essential, "dash")):
@@ -125,7 +125,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
                     **style,
                     "mode": "markers",
                     "name": mark,
-                    "showlegend": number == 0,
+                    "showlegend": len(groups) == 1,
                     "x": x[held].tolist(),
                     "y": y[held].tolist(),
                     "marker": marks | {"symbol": symbol},
@@ -405,6 +405,7 @@ def landscape(
     points: Mapping[str, Floats] | None = None,
     trajectory: Floats | None = None,
     lines: Sequence[Floats] = (),
+    meta: str = "bars",
 ) -> Figure | None:
     """Draw losses over one or two coordinates.
 
@@ -422,6 +423,8 @@ def landscape(
         Coordinates of points one after the other, (q, d).
     lines
         Separatrices: coordinates along each, (q, d).
+    meta
+        Of the marks of bars: ``"own"`` where they are no bars of the run, so that none is chosen with one of these.
 
     Returns
     -------
@@ -483,6 +486,7 @@ def landscape(
                     **at(vertices[held]),
                     "marker": marker,
                     **_linked(_keys(held, code.persistence[held]), 1),
+                    "meta": meta,
                     "hoverinfo": "text",
                     "text": [_said(code, row, None) for row in held.tolist()],
                 }

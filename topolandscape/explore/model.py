@@ -205,3 +205,12 @@ def way_on_grid(samples: LossSamples, code: Barcode, bar: int, lower: int) -> In
             way.append(int(before[way[-1]]))
         halves.append(way)
     return np.array(halves[0] + halves[1][-2::-1])
+
+
+def way_of(run: Explored, bar: int) -> Integers:
+    """Return the samples along the way from the minimum of a bar to the lower one that it meets; empty: not known."""
+    found = branches(run.tree, run.code, most=len(run.tree))
+    leaves = np.flatnonzero(found.bar == bar)
+    if run.samples is None or len(leaves) == 0 or found.into[leaves[0]] < 0:
+        return np.zeros(0, dtype=np.int64)
+    return way_on_grid(run.samples, run.code, bar, int(run.tree.vertex[found.into[leaves[0]]]))

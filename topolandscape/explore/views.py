@@ -80,19 +80,19 @@ def _about(run: Explored, shown: int) -> str:
 def _table(run: Explored, rows: Integers, lower: dict[int, int]) -> dict[str, Any]:
     """Return the table of bars and of their minima, the longest bars first."""
     code, minima = run.code, None if run.network is None else run.network.minima
-    columns = ["bar", "degree", "minimum", "birth", "death", "length", "into"]
+    columns = ["bar", "minimum", "birth", "death", "length", "into", "degree"]
     columns += ["points"] if minima is None else ["highest pass", "accuracy", "test", "index", "gradient", "stationary"]
     lines = []
     for row in rows[np.argsort(-code.persistence[rows], kind="stable")].tolist():
         vertex, edge, essential = int(code.birth_vertex[row]), int(code.death_simplex[row]), bool(code.essential[row])
         cells = [
             str(row),
-            str(code.dim[row]),
             str(vertex) if vertex >= 0 else "-",
             f"{code.birth[row]:.6g}",
             "-" if essential else f"{code.death[row]:.6g}",
             "∞" if essential else f"{code.persistence[row]:.4g}",
             str(lower[row]) if row in lower else "-",
+            str(code.dim[row]),
         ]
         if minima is None:
             cells.append(str(code.size[row]) if code.dim[row] == 0 else "-")
@@ -105,7 +105,9 @@ def _table(run: Explored, rows: Integers, lower: dict[int, int]) -> dict[str, An
                 f"{minima.gradient_norm[vertex]:.2g}",
                 minima.stationary[vertex],
             ]
-        lines.append({"bar": row, "length": None if essential else float(code.persistence[row]), "cells": cells})
+        length = None if essential else float(code.persistence[row])
+        known = {"minimum": vertex if code.dim[row] == 0 else None, "lower": lower.get(row)}
+        lines.append({"bar": row, "length": length, "cells": cells, **known})
     return {"columns": columns, "rows": lines}
 
 

@@ -5,7 +5,7 @@
   const views = JSON.parse(document.getElementById("views").textContent);
   const asked = linked.ofAddress();
   const number = (text, otherwise) => (text === undefined || isNaN(text) ? otherwise : Number(text));
-  const state = {bar: number(asked.bar, null), shortest: number(asked.shortest, 0), place: number(asked.place, 0)};
+  const state = {bar: number(asked.bar, linked.first(views)), shortest: number(asked.shortest, 0), place: number(asked.place, 0)};
   const byId = id => document.getElementById(id);
 
   function draw(id, figure) {

@@ -29,7 +29,7 @@ window.linked = (() => {
     const data = [], over = [];
     for (const trace of figure.data) {
       const isBars = trace.meta === "bars";
-      if (isBars) {
+      if (isBars || trace.meta === "own") {
         data.push({...trace, y: trace.y.map((y, i) => (isLong(trace.customdata[i], state.limit) ? y : null))});
       } else if (trace.meta !== "ways") {
         data.push(trace);
@@ -131,6 +131,9 @@ window.linked = (() => {
     return rows.length ? rows[next].bar : null;
   }
 
+  // The longest bar along whose path the loss is known: the one that is chosen at first.
+  const first = views => (views.table.rows.find(row => views.paths[row.bar]) || {bar: null}).bar;
+
   const stepOfKey = event => {
     if (/^(INPUT|SELECT|TEXTAREA|BUTTON)$/.test(event.target.tagName)) return 0;
     return {ArrowDown: 1, ArrowUp: -1}[event.key] || 0;
@@ -201,6 +204,6 @@ window.linked = (() => {
     });
   }
 
-  return {shown, stateOf, saidOfThreshold, pathFigure, saidOfPlace, empty, drawTable, beside, stepOfKey,
+  return {shown, stateOf, shortest, saidOfThreshold, pathFigure, saidOfPlace, empty, drawTable, beside, first, stepOfKey,
           ofAddress, toAddress, listenToMenus};
 })();
