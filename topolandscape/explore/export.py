@@ -77,7 +77,7 @@ def write_page(run: Run, path: str | os.PathLike[str]) -> Path:
         f'<header><h1>{escape(shown["name"])}</h1><label>shortest bar <input id="shortest" type="range" min="0" '
         'max="100" step="1" value="0"></label><span id="said-shortest" role="status"></span>'
         f'<span class="about">{escape(shown["about"])}</span></header><main class="views">',
-        *(_view(name) for name in names),
+        *(_view(name, alone=name == names[-1] and len(names) % 3 == 1) for name in names),
         f'</main><script type="application/json" id="views">{data}</script>',
         f"<script>{get_plotlyjs()}</script><script>{asset('linked.js')}</script><script>{asset('kept.js')}</script>",
         "</body></html>\n",
@@ -92,7 +92,7 @@ def asset(name: str) -> str:
     return (files("topolandscape.explore") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _view(name: str) -> str:
+def _view(name: str, *, alone: bool) -> str:
     kinds = ("csv", "json") if name == "table" else ("png", "svg", "csv", "json")
     menu = "".join(f'<option value="{kind}">{kind.upper()}</option>' for kind in kinds)
     save = (
@@ -108,7 +108,8 @@ def _view(name: str) -> str:
         if name == "table"
         else f'<div class="figure" id="{name}"><div class="plot"></div></div>'
     )
+    head = f'<div class="head"><h2>{TITLES[name]}</h2>{save}</div>'
     return (
-        f'<section class="view" aria-label="{TITLES[name]}"><div class="head"><h2>{TITLES[name]}</h2>{save}</div>'
+        f'<section class="view{" whole" if alone else ""}" aria-label="{TITLES[name]}">{head}'
         f"{slider if name == 'path' else ''}{body}</section>"
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topolandscape.explore.model import Branches
 from topolandscape.plot.ink import COLOURS, above, count, loss_label
@@ -18,11 +19,12 @@ from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamp
 
 Figure = dict[str, Any]
 
-MOST = 1000
+MOST = 500
 """Most bars that are drawn."""
-LARGEST = 201
+LARGEST = 101
 """Most points of a grid that are drawn along each axis."""
 _MOST_POINTS = 5000  # of scattered samples
+_MOST_MARKED = 100  # bars whose minima and saddles are marked on a landscape
 _SCALE = "Viridis"
 _GREY = "#737373"
 # As in the static pictures: filled where a saddle is known, open where only a path is.
@@ -158,13 +160,16 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
     """
     x, _, younger, lowest = found.layout
     leaves = len(found.length)
-    shown = np.flatnonzero(~np.isnan(x))
+    # Where a branch that is not drawn would meet another, nothing is.
+    is_drawn = ~np.isnan(x) & ((np.arange(len(x)) < leaves) | (younger >= 0) | (merge.parent < 0))
+    shown = np.flatnonzero(is_drawn)
     inner, roots = shown[merge.parent[shown] >= 0], shown[merge.parent[shown] < 0]
     joins = shown[younger[shown] >= 0]
     hanging = shown[shown < leaves]
     top = above(merge.value[shown])
     branch = lowest[inner]
-    upright = _lines(x[inner], np.column_stack([merge.value[inner], merge.value[merge.parent[inner]]]))
+    above_inner = _drawn_above(merge.parent, is_drawn)[inner]
+    upright = _lines(x[inner], np.column_stack([merge.value[inner], merge.value[above_inner]]))
     ending = lowest[younger[joins]]
     across = _lines(merge.value[joins], np.column_stack([x[found.layout.older[joins]], x[younger[joins]]]))
     style = {"type": "scatter", "hoverinfo": "text"}
@@ -235,6 +240,14 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
         rows = [str(row) for row in merge.vertex[hanging]]
         ticks = {"tickvals": x[hanging].tolist(), "ticktext": rows, "showgrid": False, "tickfont": {"size": 9}}
     return {"data": traces, "layout": layout(title, "loss", xaxis=ticks)}
+
+
+def _drawn_above(parent: Integers, is_drawn: NDArray[np.bool_]) -> Integers:
+    """Return for each node the nearest one above it that is drawn; roots are, and have none (-1)."""
+    found = parent.copy()
+    while (passing := (found >= 0) & ~is_drawn[found]).any():
+        found[passing] = found[found[passing]]
+    return found
 
 
 def diagram(code: Barcode, *, passes: Sequence[str] | None = None, most: int = MOST) -> Figure:
@@ -429,8 +442,8 @@ def landscape(
     Returns
     -------
     dict or None
-        Grids of more than 201 points along an axis are drawn by every so-manieth point, scattered samples by 5000 of
-        them; the title says so. None: there are more than two coordinates.
+        Grids of more than 101 points along an axis are drawn by every so-manieth point, scattered samples by 5000 of
+        them, and the title says so; of the bars the 100 longest are marked. None: there are more than two coordinates.
     """
     d = samples.points.shape[1]
     if d > 2:
@@ -471,7 +484,7 @@ def landscape(
             }
         )
     if code is not None:
-        rows = longest(code, MOST)
+        rows = longest(code, _MOST_MARKED)
         for vertices, symbol, name in (
             (code.birth_vertex, "triangle-down", "minimum"),
             (code.death_vertex, "square", "saddle"),
@@ -509,7 +522,9 @@ def landscape(
                 "hoverinfo": "name",
             }
         )
-    return {"data": traces, "layout": layout(title, axis)}
+    low, high = samples.points.min(axis=0), samples.points.max(axis=0)
+    ranges = {name: {"range": [float(low[k]), float(high[k])]} for k, name in enumerate(("xaxis", "yaxis")) if d == 2}
+    return {"data": traces, "layout": layout(title, axis, **ranges)}
 
 
 def surface(
@@ -582,10 +597,14 @@ def _field(samples: LossSamples) -> tuple[dict[str, Any], str]:
         if logarithmic:
             bar["title"] = {"text": "log10 of the loss", "side": "right"}
         heights = np.where(np.isfinite(z), np.log10(np.where(z > 0, z, 1.0)) if logarithmic else z, np.nan)
-        shown = {"ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.4, "color": "#303030"}}
+        # Of a grid that is thinned out level lines would be wrong, and slow.
+        shown: dict[str, Any] = {"type": "heatmap"}
+        if not said:
+            lines = {"width": 0.4, "color": "#303030"}
+            shown = {"type": "contour", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": lines}
         where = {"x": x.tolist(), "y": y.tolist(), "z": numbers(heights.T), "customdata": numbers(z.T)}
         hover = {"hovertemplate": "loss %{customdata:.6g}<extra></extra>"}
-        return {"type": "contour", "colorscale": _SCALE, "colorbar": bar, **shown, **where, **hover}, said
+        return {"colorscale": _SCALE, "colorbar": bar, **shown, **where, **hover}, said
     rows = np.arange(len(samples))[:: max(1, -(-len(samples) // _MOST_POINTS))]
     said = "" if len(rows) == len(samples) else f" ({len(rows)} of {len(samples)} points drawn)"
     marker = {"color": numbers(samples.values[rows]), "colorscale": _SCALE, "size": 4, "colorbar": bar}

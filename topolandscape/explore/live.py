@@ -202,11 +202,13 @@ def _point(at: Live, said: Mapping[str, Any], depth: int) -> Floats:
     rows = way_of(run, bar)
     if len(rows) < 2:
         raise ValueError(f"there is no path of bar {bar}.")
-    return _along(run.samples.parameters(rows), float(share))
+    # Lengths are those of the coordinates, as in the figure.
+    place = _along(run.samples.points[rows], float(share))
+    return place if run.samples.subspace is None else run.samples.subspace.parameters(place[None])[0]
 
 
 def _row(number: Any) -> int:
-    if not isinstance(number, int) or number < 0:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ValueError(f"{number!r} is no row; rows are counted from 0.")
     return number
 

@@ -51,11 +51,11 @@ def network(layers: Sequence[Layer], where: Floats, names: Sequence[str], *, pic
     sizes_of = np.ceil(_WIDTHS * np.abs(where[numbers_of]) / largest).astype(np.int64)
     traces: list[dict[str, Any]] = []
     for sign, colour, name in ((1, _POSITIVE, "positive"), (-1, _NEGATIVE, "negative")):
-        for width in range(_WIDTHS + 1):
-            held = (sizes_of == width) & ((where[numbers_of] < 0) == (sign < 0))
+        signed = (where[numbers_of] < 0) == (sign < 0)
+        for width in np.unique(sizes_of[signed])[::-1].tolist():
             line = {"color": colour, "width": 0.4 + width, "dash": "solid" if sign > 0 else "dot"}
-            legend = {"name": name, "legendgroup": name, "showlegend": width == _WIDTHS - 1}
-            traces.append(_edges(ends[held], line) | legend)
+            legend = {"name": name, "legendgroup": name, "showlegend": width == int(sizes_of[signed].max())}
+            traces.append(_edges(ends[signed & (sizes_of == width)], line) | legend)
     if picked is not None and (held := numbers_of == picked).any():
         traces.append(_edges(ends[held], {"color": _PICKED, "width": 7}) | {"showlegend": False, "name": "picked"})
     middle = ends[:, :2] + 0.35 * (ends[:, 2:] - ends[:, :2])

@@ -188,7 +188,7 @@ def is_own(host: str | None, origin: str | None, method: str) -> bool:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
         return False
-    if host is None or name not in _LOOPBACK:
+    if host is None or "@" in host or name not in _LOOPBACK:
         return False
     return origin == f"http://{host}" if origin is not None else method in ("GET", "HEAD")
 

@@ -28,6 +28,7 @@
         show("shortest-label", views);
         if (!views) return [...names.map(none), none(), "", "", "", true];
         show("landscape-view", views.figures.landscape);
+        document.getElementById("histogram-view").classList.toggle("whole", Boolean(views.figures.landscape));
         const state = linked.stateOf(views, bar, Number(slider));
         linked.drawTable(document.getElementById("table"), views, bar, Number(slider), choose);
         const path = views.paths[bar];
