@@ -37,6 +37,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/morse.py
 	$(BIN)/python benchmarks/refine.py
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/explorer.py
 
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py

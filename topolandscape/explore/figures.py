@@ -458,10 +458,9 @@ def landscape(
     else:
         field, said = _field(samples)
         traces, title, axis = [field], f"first coordinate{said}", "second coordinate"
-    for line_points in lines:
-        traces.append(_track(line_points, "separatrix", {"color": "rgba(255,255,255,0.75)", "width": 1}))
     if len(lines):
-        traces[-1] |= {"showlegend": True}
+        broken = np.concatenate([np.vstack([line, np.full((1, 2), np.nan)]) for line in lines])
+        traces.append(_track(broken, "separatrix", {"color": "rgba(255,255,255,0.75)", "width": 1}))
 
     def at(rows: Integers) -> dict[str, Any]:
         y = samples.values if d == 1 else samples.points[:, 1]
@@ -505,7 +504,7 @@ def landscape(
                 }
             )
     if trajectory is not None and d == 2:
-        traces.append(_track(trajectory, "descent", {"color": COLOURS[1], "width": 2}) | {"showlegend": True})
+        traces.append(_track(trajectory, "descent", {"color": COLOURS[1], "width": 2}))
     for name, point in (points or {}).items():
         traces.append(
             {
@@ -613,8 +612,8 @@ def _field(samples: LossSamples) -> tuple[dict[str, Any], str]:
 
 
 def _track(points: Floats, name: str, line: Mapping[str, Any]) -> dict[str, Any]:
-    where = {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "line": dict(line)}
-    return {"type": "scatter", "mode": "lines", "name": name, "hoverinfo": "name", "showlegend": False, **where}
+    where = {"x": numbers(points[:, 0]), "y": numbers(points[:, 1]), "line": dict(line)}
+    return {"type": "scatter", "mode": "lines", "name": name, "hoverinfo": "skip", **where}
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from topolandscape.explore.jobs import Report
-from topolandscape.explore.model import Explored, way_of
+from topolandscape.explore.model import Explored, bars_of, way_of, ways_down
 from topolandscape.files import Run
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples, Subspace
 from topolandscape.study.problem import Problem, problem
@@ -36,7 +36,6 @@ _MARGIN = 0.25  # how far a slice through points reaches beyond them, as a share
 _DEEPEST = 16  # points on planes through points on planes ...
 _PRODUCTS = 200  # with the Hessian, for its ends
 _ALONG = 31  # points along each weight
-_SHORTEST = 1e-3  # separatrices of bars shorter than this share of all losses of a slice are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ def live(recipe: Recipe, run: Run | None = None, read: Explored | None = None) -
     found = Live(landscape, given, read)
     # What is searched or loaded at the first evaluation is so before anybody waits for it.
     samples = LossSamples(np.argwhere(np.ones((3, 3))).astype(np.float64), np.arange(9.0) % 4, shape=(3, 3))
-    topology_of(samples)
+    bars_of(samples), ways_down(samples)
     losses_at(found, np.tile(point(found, {"start": 0}), (_FIRST, 1)))
     return found
 
@@ -363,7 +362,7 @@ def slice_of(at: Live, said: Mapping[str, Any], side: int, report: Report) -> Sl
 
     restricted = at.landscape.restricted_to(found.subspace.origin, found.subspace.directions)
     samples = sample_grid(restricted, low=found.low, high=found.high, shape=side, evaluate=evaluate)
-    return Slice(found, samples, *topology_of(samples))
+    return Slice(found, samples, bars_of(samples), ways_down(samples))
 
 
 class Way(NamedTuple):
@@ -443,20 +442,6 @@ class Slice(NamedTuple):
     samples: LossSamples
     code: Barcode
     lines: list[Floats]
-
-
-def topology_of(samples: LossSamples) -> tuple[Barcode, list[Floats]]:
-    """Return the bars of a grid of two coordinates, and the ways from its saddles down to its minima."""
-    from topolandscape.topology.complexes import grid
-    from topolandscape.topology.morse import gradient_field, separatrices
-    from topolandscape.topology.persistence import barcode
-
-    # Separatrices are those of cubes, whose neighbours lie along the axes.
-    cubes = grid(samples, connectivity="axis", nonfinite="infinite")
-    code = barcode(grid(samples, connectivity="full", nonfinite="infinite"))
-    known = np.isfinite(samples.values)
-    spread = float(np.ptp(samples.values[known])) if known.any() else 0.0
-    return code, separatrices(gradient_field(cubes, persistence=_SHORTEST * spread), points=samples.points)
 
 
 def losses_at(at: Live, points: Floats) -> Floats:

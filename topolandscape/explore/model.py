@@ -23,6 +23,7 @@ from topolandscape.study.pictures import name_of
 
 # Grids on which the ways between minima are looked for: a search over all points below a saddle, for each bar.
 _LARGEST_GRID = 200_000
+_SHORTEST = 1e-3  # separatrices of bars shorter than this share of all losses are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,3 +215,42 @@ def way_of(run: Explored, bar: int) -> Integers:
     if run.samples is None or len(leaves) == 0 or found.into[leaves[0]] < 0:
         return np.zeros(0, dtype=np.int64)
     return way_on_grid(run.samples, run.code, bar, int(run.tree.vertex[found.into[leaves[0]]]))
+
+
+def bars_of(samples: LossSamples) -> Barcode:
+    """Return the bars of degree 0 of a grid."""
+    from topolandscape.topology.complexes import grid
+    from topolandscape.topology.persistence import barcode
+
+    return barcode(grid(samples, connectivity="full", nonfinite="infinite"))
+
+
+def ways_down(samples: LossSamples) -> list[Floats]:
+    """Return the separatrices from the saddles of a grid of two coordinates down to its minima.
+
+    Parameters
+    ----------
+    samples
+        Any.
+
+    Returns
+    -------
+    list of Floats
+        Coordinates along each, (q, 2), of saddles whose bars are no shorter than a thousandth of the range of all
+        losses. None for other samples, and for grids of more than 200,000 points.
+
+    Examples
+    --------
+    >>> samples = LossSamples(np.argwhere(np.ones((5, 2))), np.repeat([1.0, 0.0, 2.0, 1.0, 3.0], 2), shape=(5, 2))
+    >>> [line[-1].tolist() for line in ways_down(samples)]
+    [[1.0, 0.0], [3.0, 0.0]]
+    """
+    from topolandscape.topology.complexes import grid
+    from topolandscape.topology.morse import gradient_field, separatrices
+
+    known = samples.values[np.isfinite(samples.values)]
+    if samples.shape is None or len(samples.shape) != 2 or len(samples) > _LARGEST_GRID or len(known) == 0:
+        return []
+    # Those of the squares, whose corners are neighbours along the axes.
+    squares = grid(samples, connectivity="axis", nonfinite="infinite")
+    return separatrices(gradient_field(squares, persistence=_SHORTEST * float(np.ptp(known))), points=samples.points)

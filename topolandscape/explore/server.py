@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,7 +48,8 @@ class Explorer:
     def __init__(self, runs: Sequence[Run] = (), recipe: Recipe | None = None) -> None:
         self._folders = list(runs)
         self._recipe = recipe
-        self._loads: dict[int, int] = {}
+        self._loads: dict[int, Job] = {}
+        self._lock = threading.Lock()
         self.runs: list[Explored] = [explored(run) for run in runs]
         self.jobs = Jobs()
 
@@ -64,9 +65,10 @@ class Explorer:
 
     def load(self, number: int) -> Job:
         """Begin to load the network of a run, once; return how far that is."""
-        if number not in self._loads:
-            self._loads[number] = self.jobs.start(lambda report: self._live(number))
-        return self.jobs.job(self._loads[number])
+        with self._lock:
+            if number not in self._loads:
+                self._loads[number] = self.jobs.job(self.jobs.start(lambda report: self._live(number)))
+            return self._loads[number]
 
     def live(self, number: int) -> Live:
         """Return the network of a run.
@@ -311,7 +313,6 @@ def _register(app: Any, explorer: Explorer) -> None:
         prevent_initial_call="initial_duplicate",
     )
     def open_run(number: int) -> Any:
-        # The two kinds of values are alternatives: a model alone has no views.
         if not explorer.runs:
             points, others = points_and_directions([])
             return None, points, others, others, {"state": "loading"}, False, None, None
@@ -445,8 +446,8 @@ def _register(app: Any, explorer: Explorer) -> None:
                 _stop(explorer.jobs, before["number"])
             if ctx.triggered_id == "descend":
                 count = _number(steps, 1, 10**6, "steps")
-                work = partial(descent, at, here, count, _RATE)
-                return {"kind": "descent", "number": explorer.jobs.start(lambda report: work(report=report))}, False, ""
+                job = explorer.jobs.start(lambda report: descent(at, here, count, _RATE, report))
+                return {"kind": "descent", "number": job}, False, ""
             said = [json.loads(text) for text in (first, second, third)]
             plane = {"through": [here if part == "here" else part for part in said], "reach": _real(reach, "reach")}
             size = _number(side, 2, 10**6, "points")
@@ -455,11 +456,16 @@ def _register(app: Any, explorer: Explorer) -> None:
             return no_update, True, _said(error)
         return {"kind": "slice", "number": job, "plane": plane}, False, ""
 
-    @app.callback(Output("stop", "title"), Input("stop", "n_clicks"), State("job", "data"), prevent_initial_call=True)
+    @app.callback(
+        Output("said-job", "children", allow_duplicate=True),
+        Input("stop", "n_clicks"),
+        State("job", "data"),
+        prevent_initial_call=True,
+    )
     def stop(_: Any, job: Any) -> Any:
         if job is not None:
             _stop(explorer.jobs, job["number"])
-        return no_update
+        return "stopping ..."
 
     @app.callback(
         Output("progress", "value"),

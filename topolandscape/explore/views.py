@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from topolandscape.explore import figures
-from topolandscape.explore.model import Explored, branches, way_on_grid
+from topolandscape.explore.model import Explored, branches, way_on_grid, ways_down
 from topolandscape.plot.ink import count
 from topolandscape.structures import Integers
 
@@ -56,7 +56,8 @@ def views(run: Explored, *, most: int = figures.MOST) -> dict[str, Any]:
             if len(on_way) > 1:
                 ways[row] = on_way
                 paths[row] = figures.way(run.samples, on_way)
-        if (landscape := figures.landscape(run.samples, code, ways=ways)) is not None:
+        lines = ways_down(run.samples)
+        if (landscape := figures.landscape(run.samples, code, ways=ways, lines=lines)) is not None:
             drawn["landscape"] = landscape
     ending = code.persistence[~code.essential]
     return {

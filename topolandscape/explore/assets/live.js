@@ -15,7 +15,7 @@
     return point && point.customdata !== undefined && point.customdata !== null ? point.customdata : null;
   };
   const set = (id, props) => window.dash_clientside.set_props(id, props);
-  let restored = false;
+  let restored = false, opened = 0, awaited = 1;
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     live: {
@@ -50,6 +50,7 @@
 
       // The bar of a run that was just opened: that of the address, or the longest with a path.
       opened(views) {
+        opened += 1;
         if (!views) return null;
         if (!restored && asked.bar !== undefined) return Number(asked.bar);
         return linked.first(views);
@@ -112,9 +113,13 @@
       // ------------------------------------------------------------------------------ the address
       address(run, bar, shortest, place, base, moved, first, second, third, reach, side, mode, slice, status) {
         if (!restored) {
-          if (!base) return none();
+          if (!base || opened < awaited) return none();
+          if (asked.run && Number(asked.run) !== run) {
+            awaited = opened + 1;
+            set("run", {value: Number(asked.run)});
+            return none();
+          }
           if (asked.shortest) set("shortest", {value: Number(asked.shortest)});
-          if (asked.run && Number(asked.run) !== run) set("run", {value: Number(asked.run)});
           for (const name of ["first", "second", "third", "mode"]) if (asked[name]) set(name, {value: asked[name]});
           for (const name of ["reach", "side"]) if (asked[name]) set(name, {value: Number(asked[name])});
           restored = true;
