@@ -48,7 +48,7 @@ def with_page(page: Page, runs: list[Path], draw) -> None:
 
 def minima(page: Page) -> None:
     """Draw the linked views of a run, and the slice through what belongs to a bar."""
-    page.click("tr[data-bar='5']")
+    page.click("tr[data-bar='5'] td")
     slide(page, "place", 60)
     keep(page, "explorer.png", 0)
     page.click("#of-bar")
@@ -58,7 +58,7 @@ def minima(page: Page) -> None:
 
 def by_hand(page: Page) -> None:
     """Draw the landscape of a plane, and its network with a weight that is moved."""
-    page.click("tr[data-bar='1']")
+    page.click("tr[data-bar='1'] td")
     keep(page, "explorer_plane.png", 0)
     sliced(page)
     page.locator("#slice .nsewdrag").first.click(position={"x": 150, "y": 90})

@@ -117,7 +117,7 @@ def over(page, name):
 
 
 def choose(page, bar):
-    page.click(f'tr[data-bar="{bar}"]')
+    page.click(f'tr[data-bar="{bar}"] td')
     wait(page, "bar => document.querySelector('tr[aria-selected=true]').dataset.bar == bar", bar)
 
 
@@ -339,22 +339,24 @@ def test_what_cannot_be_computed_is_said(page, of_minima):
     assert page.inner_text("#said-job") == "failed"
 
 
-def test_a_slice_is_stopped(page, served):
-    ready(page, served("mlp:64-128-10", "digits"))
-    page.click("#side")
-    page.click("text='161'")
-    page.click("#compute")
-    wait(page, "() => Number(document.querySelector('#progress').value) > 0")
-    begun = time.perf_counter()
-    page.click("#stop")
-    wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
-    assert time.perf_counter() - begun < 20
-    assert traces(page, "slice") == []
-    assert page.inner_text("#wrong") == ""
+DATA = """
+import numpy as np
+
+def load():
+    inputs = np.linspace(-2, 2, 30_000, dtype=np.float32)[:, None]
+    return inputs, np.sin(3 * inputs)
+"""
 
 
-def test_a_weight_is_picked_and_moved(page, served):
-    ready(page, served("mlp:1-2-1,tanh", "sine_regression"))
+@pytest.fixture(scope="module")
+def of_network(served, folder):
+    """Serve a small network on so many rows of data that a fine slice takes half a minute."""
+    (folder / "data.py").write_text(DATA)
+    return served("mlp:1-2-1,tanh", f"{folder / 'data.py'}:load")
+
+
+def test_a_weight_is_picked_and_moved(page, of_network):
+    ready(page, of_network)
     assert page.locator("#kept").is_hidden()
     before, curve = loss_here(page), traces(page, "prediction")[0]["y"]
     click_mark(page, "network", "(trace, i) => trace.customdata && trace.customdata[i] === 4 && trace.x[i] > 1")
@@ -368,10 +370,25 @@ def test_a_weight_is_picked_and_moved(page, served):
     wait(page, "before => document.querySelector('#said-here').textContent.startsWith(before)", f"loss {before:.6g}")
 
 
-def test_runs_stand_beside_one_another_and_are_changed(page, served, minima, plane):
-    ready(page, served(plane.path, minima.path))
-    wait(page, "() => document.querySelectorAll('#compare .xtick').length == 2")
-    assert page.locator("#compare .xtick").all_text_contents() == ["mlp:1-2-1,tanh", "mlp:2-2-1,tanh"]
+def test_a_slice_is_stopped(page, of_network):
+    ready(page, of_network)
+    page.click("#side")
+    page.click("text='161'")
+    page.click("#compute")
+    wait(page, "() => Number(document.querySelector('#progress').value) > 0")
+    begun = time.perf_counter()
+    page.click("#stop")
+    wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
+    assert time.perf_counter() - begun < 20
+    assert traces(page, "slice") == []
+    assert page.inner_text("#wrong") == ""
+
+
+def test_runs_stand_beside_one_another_and_are_changed(page, served, minima, plane, surface):
+    ready(page, served(plane.path, minima.path, surface.path))
+    wait(page, "() => document.querySelectorAll('#compare .xtick text').length == 4")
+    names = [text.strip() for text in page.locator("#compare .xtick text").all_text_contents()]
+    assert names == ["mlp:1-2-1,tanh", "mlp:2-2-1,tanh", "camel", "camel (H1)"]
     assert page.locator("#landscape").is_visible()
     page.click("#run")
     page.click("[role=listbox] >> text=mlp:2-2-1,tanh")
@@ -379,11 +396,15 @@ def test_runs_stand_beside_one_another_and_are_changed(page, served, minima, pla
     assert page.locator("#landscape").is_hidden()
     wait(page, "() => document.querySelector('#said-status').textContent.includes('9 parameters')")
 
-
-def test_a_run_whose_model_is_gone_is_only_read(page, served, surface):
-    page.goto(served(surface.path))
+    # Of a run whose model is not there the views are only read.
+    page.click("#run")
+    page.click("[role=listbox] >> text=camel")
     page.wait_for_selector("text=nothing new can be computed: the losses were computed by another program")
     assert page.locator("#live").is_hidden()
-    assert traces(page, "bars")
     choose(page, 1)
     assert "#D55E00" in over(page, "bars")
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    wait(page, "() => document.querySelector('tr[aria-selected=true]')?.dataset.bar == 1")
+    wait(page, "() => document.querySelector('#about').textContent.startsWith('LossSamples(3721')")

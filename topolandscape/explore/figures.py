@@ -461,6 +461,7 @@ def landscape(
     if len(lines):
         broken = np.concatenate([np.vstack([line, np.full((1, 2), np.nan)]) for line in lines])
         traces.append(_track(broken, "separatrix", {"color": "rgba(255,255,255,0.75)", "width": 1}))
+        traces[-1]["showlegend"] = False  # white on white
 
     def at(rows: Integers) -> dict[str, Any]:
         y = samples.values if d == 1 else samples.points[:, 1]

@@ -77,10 +77,9 @@ def page(names: Sequence[str], *, compared: Figure | None) -> Any:
         ),
     ]
     if compared is not None:
-        graph = dcc.Graph(id="compare-graph", figure=compared, config=_CONFIG, className="plot", responsive=True)
         children.append(
             html.Main(
-                [_view("compare", "Runs on one axis of losses", graph=graph, kind="view whole")], className="views"
+                [_view("compare", "Runs on one axis of losses", drawn=compared, kind="view whole")], className="views"
             )
         )
     return html.Div(children)
@@ -158,7 +157,7 @@ def _view(
     *,
     controls: Sequence[Any] = (),
     figure: bool = True,
-    graph: Any = None,
+    drawn: Figure | None = None,
     kind: str = "view",
 ) -> Any:
     from dash import dcc, html
@@ -174,8 +173,8 @@ def _view(
     if controls:
         parts.append(html.Div(list(controls), className="controls"))
     if figure:
-        drawn = graph or dcc.Graph(id=f"{name}-graph", config=_CONFIG, className="plot", responsive=True)
-        parts.append(html.Div(drawn, id=name, className="figure"))
+        graph = dcc.Graph(id=f"{name}-graph", figure=drawn, config=_CONFIG, className="plot", responsive=True)
+        parts.append(html.Div(graph, id=name, className="figure"))
     else:
         parts.append(html.Div(id=name, className="table"))
     return html.Section(parts, className=kind, id=f"{name}-view", **of_view)
