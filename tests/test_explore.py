@@ -14,12 +14,13 @@ import topolandscape as tl
 from topolandscape.cli import app
 from topolandscape.explore import figures, network_figures, write_page
 from topolandscape.explore.jobs import Jobs
+from topolandscape.explore.landscape_figures import landscape
+from topolandscape.explore.landscape_figures import surface as surface_figure
+from topolandscape.explore.layers import chain, names_of
 from topolandscape.explore.live import (
     along_weights,
-    chain,
     descent,
     live,
-    names_of,
     plane,
     point,
     recipe_of,
@@ -184,16 +185,16 @@ def test_many_bars_are_thinned_out_and_the_number_is_said():
 
 def test_a_large_grid_is_thinned_out_and_the_number_is_said():
     samples = rough_grid(0, (350, 230))
-    trace, *_ = figures.landscape(samples)["data"]
+    trace, *_ = landscape(samples)["data"]
     z = np.array(trace["z"])
     assert z.shape == (58, 88)
     np.testing.assert_array_equal(z.T, samples.values.reshape(350, 230)[::4, ::4])
-    assert f"{z.size} of {len(samples)} points drawn" in figures.landscape(samples)["layout"]["xaxis"]["title"]["text"]
+    assert f"{z.size} of {len(samples)} points drawn" in landscape(samples)["layout"]["xaxis"]["title"]["text"]
 
 
 def test_losses_that_are_not_finite_leave_gaps():
     samples = LossSamples([[0, 0], [0, 1], [1, 0], [1, 1]], [1.0, np.nan, np.inf, 2.0], shape=(2, 2))
-    figure = figures.landscape(samples)
+    figure = landscape(samples)
     json.dumps(figure, allow_nan=False)
     assert figure["data"][0]["z"] == [[1.0, None], [None, 2.0]]
     assert sum(figures.histogram({"samples": samples.values})["data"][0]["y"]) == 2
@@ -275,8 +276,8 @@ def test_a_slice_holds_the_losses_of_its_points(network):
     np.testing.assert_array_equal(barcode(merge_tree(grid(found.samples, connectivity="full"))).birth, found.code.birth)
     assert told[-1] == 1.0
     assert told == sorted(told)
-    go.Figure(figures.landscape(found.samples, found.code, points=found.plane.points, lines=found.lines, meta="own"))
-    go.Figure(figures.surface(found.samples, points=found.plane.points, trajectory=found.samples.points[:4]))
+    go.Figure(landscape(found.samples, found.code, points=found.plane.points, lines=found.lines, meta="own"))
+    go.Figure(surface_figure(found.samples, points=found.plane.points, trajectory=found.samples.points[:4]))
 
 
 def test_a_descent_goes_down(network):

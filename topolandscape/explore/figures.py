@@ -1,4 +1,4 @@
-"""Figures of a run's nouns, as plotly's JavaScript takes them: plain mappings and lists, ready for JSON.
+"""Figures of barcodes, merge trees and paths, as plotly's JavaScript takes them: mappings and lists, ready for JSON.
 
 Marks that belong to a bar name it: a trace whose ``meta`` is ``"bars"`` has in ``customdata``, for each point, the row
 of the bar and its length (None: it never ends). On the page shorter ones are hidden and the chosen one is drawn over
@@ -21,11 +21,6 @@ Figure = dict[str, Any]
 
 MOST = 500
 """Most bars that are drawn."""
-LARGEST = 101
-"""Most points of a grid that are drawn along each axis."""
-_MOST_POINTS = 5000  # of scattered samples
-_MOST_MARKED = 100  # bars whose minima and saddles are marked on a landscape
-_SCALE = "Viridis"
 _GREY = "#737373"
 # As in the static pictures: filled where a saddle is known, open where only a path is.
 _MARKS = {"verified saddle": "square", "path maximum": "square-open", "not converged": "x-thin-open"}
@@ -102,8 +97,12 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
         death = np.where(essential, top, code.death[rows])
         label = f"{name}, degree {k}" if several else f"degree {k}"
         style = {"type": "scatter", "hoverinfo": "text"} | ({"legendgroup": label} if len(groups) > 1 else {})
-        keys = _keys(rows, code.persistence[rows])
-        said = [_said(code, row, passes) for row in rows.tolist()]
+
+        def of(chosen: Integers, times: int, code: Barcode = code) -> dict[str, Any]:
+            text = [said_of(code, row, passes) for row in chosen.tolist() for _ in range(times)]
+            links = {} if several else linked(keys_of(chosen, code.persistence[chosen]), times)
+            return {"text": text, **links}
+
         for held, dash in ((~essential, "solid"), (essential, "dash")):
             if not held.any() and dash == "dash":
                 continue
@@ -116,8 +115,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
                     "showlegend": dash == "solid" and len(groups) > 1,
                     "line": {"color": colour, "width": float(np.clip(240 / max(place, 1), 1, 2.5)), "dash": dash},
                     **_lines(x[held], np.column_stack([birth, middle, death])[held]),
-                    **_linked([key for key, kept in zip(keys, held, strict=True) if kept], 4, several),
-                    "text": [text for text, kept in zip(said, held, strict=True) if kept for _ in range(4)],
+                    **of(rows[held], 4),
                 }
             )
         marks: dict[str, Any] = {"color": colour, "size": float(np.clip(300 / max(place, 1), 3, 8))}
@@ -131,8 +129,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
                     "x": x[held].tolist(),
                     "y": y[held].tolist(),
                     "marker": marks | {"symbol": symbol},
-                    **_linked([key for key, kept in zip(keys, held, strict=True) if kept], 1, several),
-                    "text": [text for text, kept in zip(said, held, strict=True) if kept],
+                    **of(rows[held], 1),
                 }
             )
     words = [f"{name} (H{k})" if several and k else name for name, k, _ in groups]
@@ -175,8 +172,8 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
     style = {"type": "scatter", "hoverinfo": "text"}
     line = {"color": COLOURS[0], "width": float(np.clip(120 / max(len(hanging), 1), 0.8, 1.6))}
     keys = {"upright": (branch, 3), "across": (ending, 3), "hanging": (hanging, 1)}
-    linked = {
-        name: _linked(_keys(found.bar[which], found.length[which]), times) for name, (which, times) in keys.items()
+    links = {
+        name: linked(keys_of(found.bar[which], found.length[which]), times) for name, (which, times) in keys.items()
     }
     names = [f"minimum {merge.vertex[leaf]}, {merge.value[leaf]:.6g}" for leaf in range(leaves)]
     marks: dict[str, Any] = {"size": float(np.clip(300 / max(len(hanging), 1), 3, 8))}
@@ -185,7 +182,7 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
         {
             **style,
             **upright,
-            **linked["upright"],
+            **links["upright"],
             "mode": "lines",
             "line": line,
             "showlegend": False,
@@ -195,7 +192,7 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
             **style,
             "x": across["y"],
             "y": across["x"],
-            **linked["across"],
+            **links["across"],
             "mode": "lines",
             "line": line,
             "showlegend": False,
@@ -212,7 +209,7 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
             **style,
             "x": x[hanging].tolist(),
             "y": merge.value[hanging].tolist(),
-            **linked["hanging"],
+            **links["hanging"],
             "mode": "markers",
             "name": "minimum",
             "marker": marks | {"symbol": "triangle-down", "color": COLOURS[0]},
@@ -226,7 +223,7 @@ def tree(merge: MergeTree, found: Branches, *, passes: Sequence[str] | None = No
                 **style,
                 "x": x[joins[held]].tolist(),
                 "y": merge.value[joins[held]].tolist(),
-                **_linked(_keys(found.bar[ending[held]], found.length[ending[held]]), 1),
+                **linked(keys_of(found.bar[ending[held]], found.length[ending[held]]), 1),
                 "mode": "markers",
                 "name": word,
                 "marker": marks | {"symbol": _MARKS.get(word, "square"), "color": COLOURS[1]},
@@ -291,9 +288,9 @@ def diagram(code: Barcode, *, passes: Sequence[str] | None = None, most: int = M
                     "size": 7,
                     "line": {"color": "white", "width": 0.5},
                 },
-                **_linked(_keys(held, code.persistence[held]), 1),
+                **linked(keys_of(held, code.persistence[held]), 1),
                 "hoverinfo": "text",
-                "text": [_said(code, row, passes) for row in held.tolist()],
+                "text": [said_of(code, row, passes) for row in held.tolist()],
             }
         )
     hidden = len(code) - len(rows)
@@ -406,218 +403,6 @@ def _along(distances: Floats, losses: Floats, top: float, highest: float, word: 
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Landscapes
-# --------------------------------------------------------------------------------------------------------------
-
-
-def landscape(
-    samples: LossSamples,
-    code: Barcode | None = None,
-    *,
-    ways: Mapping[int, Integers] | None = None,
-    points: Mapping[str, Floats] | None = None,
-    trajectory: Floats | None = None,
-    lines: Sequence[Floats] = (),
-    meta: str = "bars",
-) -> Figure | None:
-    """Draw losses over one or two coordinates.
-
-    Parameters
-    ----------
-    samples
-        A grid of one or two coordinates, or scattered points of two.
-    code
-        Its barcode, whose minima and saddles are marked.
-    ways
-        Rows of samples along the way of some bars.
-    points
-        Coordinates of points with names, (d,).
-    trajectory
-        Coordinates of points one after the other, (q, d).
-    lines
-        Separatrices: coordinates along each, (q, d).
-    meta
-        Of the marks of bars: ``"own"`` where they are no bars of the run, so that none is chosen with one of these.
-
-    Returns
-    -------
-    dict or None
-        Grids of more than 101 points along an axis are drawn by every so-manieth point, scattered samples by 5000 of
-        them, and the title says so; of the bars the 100 longest are marked. None: there are more than two coordinates.
-    """
-    d = samples.points.shape[1]
-    if d > 2:
-        return None
-    if d == 1:
-        order = np.argsort(samples.points[:, 0], kind="stable")
-        order = order[:: max(1, len(order) // _MOST_POINTS)]
-        line = {"color": COLOURS[0], "width": 1.5}
-        curve = {"x": samples.points[order, 0].tolist(), "y": numbers(samples.values[order]), "line": line}
-        traces: list[dict[str, Any]] = [{"type": "scatter", "mode": "lines", "showlegend": False, **curve}]
-        title, axis = f"coordinate ({len(order)} of {len(samples)} points drawn)", "loss"
-    else:
-        field, said = _field(samples)
-        traces, title, axis = [field], f"first coordinate{said}", "second coordinate"
-    if len(lines):
-        broken = np.concatenate([np.vstack([line, np.full((1, 2), np.nan)]) for line in lines])
-        traces.append(_track(broken, "separatrix", {"color": "rgba(255,255,255,0.75)", "width": 1}))
-        traces[-1]["showlegend"] = False  # white on white
-
-    def at(rows: Integers) -> dict[str, Any]:
-        y = samples.values if d == 1 else samples.points[:, 1]
-        return {"x": samples.points[rows, 0].tolist(), "y": numbers(y[rows])}
-
-    if ways:
-        keys = [(bar, None) for bar, rows in ways.items() for _ in range(len(rows) + 1)]
-        places = [at(rows) for rows in ways.values()]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "meta": "ways",
-                "customdata": keys,
-                "showlegend": False,
-                "hoverinfo": "skip",
-                "x": [value for place in places for value in (*place["x"], None)],
-                "y": [value for place in places for value in (*place["y"], None)],
-                "line": {"color": "white", "width": 2},
-            }
-        )
-    if code is not None:
-        rows = longest(code, _MOST_MARKED)
-        for vertices, symbol, name in (
-            (code.birth_vertex, "triangle-down", "minimum"),
-            (code.death_vertex, "square", "saddle"),
-        ):
-            held = rows[(vertices[rows] >= 0) & ((code.dim[rows] == 0) | (name == "saddle"))]
-            marker = {"symbol": symbol, "size": 8, "color": "white", "line": {"color": "black", "width": 1}}
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": name,
-                    **at(vertices[held]),
-                    "marker": marker,
-                    **_linked(_keys(held, code.persistence[held]), 1),
-                    "meta": meta,
-                    "hoverinfo": "text",
-                    "text": [_said(code, row, None) for row in held.tolist()],
-                }
-            )
-    if trajectory is not None and d == 2:
-        traces.append(_track(trajectory, "descent", {"color": COLOURS[1], "width": 2}))
-    for name, point in (points or {}).items():
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "name": name,
-                "text": [name],
-                "textposition": "top center",
-                "textfont": {"color": "white", "size": 11},
-                "showlegend": False,
-                "x": [float(point[0])],
-                "y": [float(point[1]) if d == 2 else None],
-                "marker": {"symbol": "circle-open", "size": 10, "color": "white", "line": {"width": 2}},
-                "hoverinfo": "name",
-            }
-        )
-    low, high = samples.points.min(axis=0), samples.points.max(axis=0)
-    ranges = {name: {"range": [float(low[k]), float(high[k])]} for k, name in enumerate(("xaxis", "yaxis")) if d == 2}
-    return {"data": traces, "layout": layout(title, axis, **ranges)}
-
-
-def surface(
-    samples: LossSamples, *, points: Mapping[str, Floats] | None = None, trajectory: Floats | None = None
-) -> Figure:
-    """Draw the losses of a grid of two coordinates as a surface in space.
-
-    Parameters
-    ----------
-    samples
-        The grid.
-    points, trajectory
-        As for `landscape`; they stand on the nearest sample.
-
-    Returns
-    -------
-    dict
-    """
-    x, y, z, logarithmic = _grid(samples)
-    heights = np.where(np.isfinite(z), np.log10(z) if logarithmic else z, np.nan)
-    name = "log10 of the loss" if logarithmic else "loss"
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "surface",
-            "x": x.tolist(),
-            "y": y.tolist(),
-            "z": numbers(heights.T),
-            "colorscale": _SCALE,
-            "colorbar": {"title": {"text": name, "side": "right"}, "thickness": 12},
-            "contours": {"z": {"show": True, "color": "rgba(255,255,255,0.4)", "width": 1}},
-        }
-    ]
-
-    def standing(places: Floats) -> dict[str, Any]:
-        i = np.abs(x[:, None] - places[:, 0]).argmin(axis=0)
-        j = np.abs(y[:, None] - places[:, 1]).argmin(axis=0)
-        return {"x": places[:, 0].tolist(), "y": places[:, 1].tolist(), "z": numbers(heights[i, j])}
-
-    style = {"type": "scatter3d", "showlegend": False}
-    if trajectory is not None:
-        line = {"color": COLOURS[1], "width": 5}
-        traces.append({**style, "mode": "lines", "line": line, **standing(trajectory)})
-    if points:
-        marker = {"color": COLOURS[1], "size": 4}
-        where = standing(np.array(list(points.values())))
-        traces.append({**style, "mode": "markers+text", "marker": marker, "text": list(points), **where})
-    axes = {"xaxis": {"title": {"text": "first"}}, "yaxis": {"title": {"text": "second"}}}
-    scene = {**axes, "zaxis": {"title": {"text": name}}, "aspectmode": "cube"}
-    margin = {"l": 0, "r": 0, "t": 0, "b": 0}
-    return {"data": traces, "layout": layout("", "", scene=scene, margin=margin, showlegend=False)}
-
-
-def _grid(samples: LossSamples) -> tuple[Floats, Floats, Floats, bool]:
-    """Return both axes of a grid, its losses, every so-manieth of each, and whether their logarithms are drawn."""
-    assert samples.shape is not None
-    step = max(-(-side // LARGEST) for side in samples.shape)
-    z = samples.values.reshape(samples.shape)[::step, ::step]
-    points = samples.points.reshape(*samples.shape, 2)
-    known = z[np.isfinite(z)]
-    logarithmic = len(known) > 0 and float(known.min()) > 0 and float(known.max()) > 100 * float(known.min())
-    return points[::step, 0, 0], points[0, ::step, 1], z, logarithmic
-
-
-def _field(samples: LossSamples) -> tuple[dict[str, Any], str]:
-    """Return the trace that colours a plane by its losses, and how many of them are drawn where not all are."""
-    bar: dict[str, Any] = {"thickness": 12, "title": {"text": "loss", "side": "right"}}
-    if samples.shape is not None:
-        x, y, z, logarithmic = _grid(samples)
-        said = "" if z.size == len(samples) else f" ({z.size} of {len(samples)} points drawn)"
-        if logarithmic:
-            bar["title"] = {"text": "log10 of the loss", "side": "right"}
-        heights = np.where(np.isfinite(z), np.log10(np.where(z > 0, z, 1.0)) if logarithmic else z, np.nan)
-        # Of a grid that is thinned out level lines would be wrong, and slow.
-        shown: dict[str, Any] = {"type": "heatmap"}
-        if not said:
-            lines = {"width": 0.4, "color": "#303030"}
-            shown = {"type": "contour", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": lines}
-        where = {"x": x.tolist(), "y": y.tolist(), "z": numbers(heights.T), "customdata": numbers(z.T)}
-        hover = {"hovertemplate": "loss %{customdata:.6g}<extra></extra>"}
-        return {"colorscale": _SCALE, "colorbar": bar, **shown, **where, **hover}, said
-    rows = np.arange(len(samples))[:: max(1, -(-len(samples) // _MOST_POINTS))]
-    said = "" if len(rows) == len(samples) else f" ({len(rows)} of {len(samples)} points drawn)"
-    marker = {"color": numbers(samples.values[rows]), "colorscale": _SCALE, "size": 4, "colorbar": bar}
-    where = {"x": samples.points[rows, 0].tolist(), "y": samples.points[rows, 1].tolist()}
-    return {"type": "scatter", "mode": "markers", "showlegend": False, "marker": marker, **where}, said
-
-
-def _track(points: Floats, name: str, line: Mapping[str, Any]) -> dict[str, Any]:
-    where = {"x": numbers(points[:, 0]), "y": numbers(points[:, 1]), "line": dict(line)}
-    return {"type": "scatter", "mode": "lines", "name": name, "hoverinfo": "skip", **where}
-
-
-# --------------------------------------------------------------------------------------------------------------
 # Marks and what they say
 # --------------------------------------------------------------------------------------------------------------
 
@@ -628,13 +413,14 @@ def _lines(x: Floats, y: Floats) -> dict[str, Any]:
     return {"x": np.repeat(x, ends.shape[1]).tolist(), "y": numbers(ends.reshape(-1))}
 
 
-def _keys(rows: Integers, lengths: Floats) -> list[tuple[int, float | None]]:
+def keys_of(rows: Integers, lengths: Floats) -> list[tuple[int, float | None]]:
+    """Return what names bars on the page: their rows and lengths, None for those that never end."""
     return list(zip(rows.tolist(), numbers(lengths), strict=True))
 
 
-def _linked(keys: list[tuple[int, float | None]], times: int, several: bool = False) -> dict[str, Any]:
-    """Return what links the points of a trace to bars, each key for so many points; nothing beside other runs."""
-    return {} if several else {"meta": "bars", "customdata": [key for key in keys for _ in range(times)]}
+def linked(keys: list[tuple[int, float | None]], times: int) -> dict[str, Any]:
+    """Return what links the points of a trace to bars, each key for so many points."""
+    return {"meta": "bars", "customdata": [key for key in keys for _ in range(times)]}
 
 
 def _marks(
@@ -652,7 +438,7 @@ def _marks(
     return [mark for mark in marks if mark[0].any()]
 
 
-def _said(code: Barcode, row: int, passes: Sequence[str] | None) -> str:
+def said_of(code: Barcode, row: int, passes: Sequence[str] | None) -> str:
     """Return what a mark of a bar says when the mouse is over it."""
     ends = "never ends" if code.essential[row] else f"to {code.death[row]:.6g}, length {code.persistence[row]:.4g}"
     edge = int(code.death_simplex[row])

@@ -17,7 +17,7 @@ import numpy as np
 from topolandscape.explore.jobs import Report
 from topolandscape.explore.model import Explored, bars_of, way_of, ways_down
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, Floats, Integers, LossSamples, Subspace
+from topolandscape.structures import Barcode, Floats, LossSamples, Subspace
 from topolandscape.study.problem import Problem, problem
 from topolandscape.study.recipe import Recipe
 
@@ -490,55 +490,3 @@ def along_weights(at: Live, where: Floats, reach: float) -> tuple[Floats, Floats
     points = np.repeat(where[None], p * _ALONG, axis=0)
     points[np.arange(p * _ALONG), np.repeat(np.arange(p), _ALONG)] += np.tile(steps, p)
     return steps, losses_at(at, points).reshape(p, _ALONG)
-
-
-class Layer(NamedTuple):
-    """A linear layer by the numbers of its parameters.
-
-    Parameters
-    ----------
-    weights
-        From each input, a column, to each output, a row: numbers of parameters, (outputs, inputs).
-    biases
-        Numbers of the biases, (outputs,); empty where there are none.
-    """
-
-    weights: Integers
-    biases: Integers
-
-
-def chain(landscape: Landscape) -> list[Layer] | None:
-    """Return the layers of a network that is a chain of linear layers, as far as its parameters tell; else None.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from topolandscape.landscape.loss import Landscape
-    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.Tanh(), torch.nn.Linear(2, 1))
-    >>> landscape = Landscape.from_module(
-    ...     module, torch.zeros(1, 1), torch.zeros(1, 1), loss=torch.nn.functional.mse_loss
-    ... )
-    >>> [layer.weights.tolist() for layer in chain(landscape)]
-    [[[0], [1]], [[4, 5]]]
-    """
-    layers: list[Layer] = []
-    for block in landscape.blocks:
-        numbers = np.arange(landscape.dimension)[block.entries].reshape(block.shape)
-        if len(block.shape) == 2:
-            if layers and len(layers[-1].weights) != block.shape[1]:
-                return None
-            layers.append(Layer(numbers, np.empty(0, np.int64)))
-        elif len(block.shape) == 1 and layers and len(layers[-1].weights) == block.shape[0]:
-            if len(layers[-1].biases):
-                return None
-            layers[-1] = layers[-1]._replace(biases=numbers)
-        else:
-            return None
-    return layers or None
-
-
-def names_of(landscape: Landscape) -> list[str]:
-    """Return the name of every parameter: that of its block, and its place in it."""
-    return [
-        f"{block.name}[{', '.join(map(str, place))}]" for block in landscape.blocks for place in np.ndindex(block.shape)
-    ]

@@ -9,14 +9,13 @@ import numpy as np
 
 from topolandscape.explore import network_figures as drawn
 from topolandscape.explore.figures import Figure
+from topolandscape.explore.layers import chain, names_of
 from topolandscape.explore.live import (
     SMALL,
     Live,
     accuracy_at,
     along_weights,
-    chain,
     losses_at,
-    names_of,
     outputs_at,
     point,
 )

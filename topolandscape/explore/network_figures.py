@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topolandscape.explore.figures import Figure, layout, numbers
-from topolandscape.explore.live import Layer
+from topolandscape.explore.layers import Layer
 from topolandscape.plot.ink import COLOURS
 from topolandscape.structures import Floats
 

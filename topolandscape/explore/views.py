@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from topolandscape.explore import figures
+from topolandscape.explore.landscape_figures import landscape
 from topolandscape.explore.model import Explored, branches, way_on_grid, ways_down
 from topolandscape.plot.ink import count
 from topolandscape.structures import Integers
@@ -57,8 +58,8 @@ def views(run: Explored, *, most: int = figures.MOST) -> dict[str, Any]:
                 ways[row] = on_way
                 paths[row] = figures.way(run.samples, on_way)
         lines = ways_down(run.samples)
-        if (landscape := figures.landscape(run.samples, code, ways=ways, lines=lines)) is not None:
-            drawn["landscape"] = landscape
+        if (plane := landscape(run.samples, code, ways=ways, lines=lines)) is not None:
+            drawn["landscape"] = plane
     ending = code.persistence[~code.essential]
     return {
         "name": run.name,
