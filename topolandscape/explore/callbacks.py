@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topolandscape.explore.figures import Figure
-from topolandscape.explore.jobs import Job, Jobs
+from topolandscape.explore.jobs import Jobs
 from topolandscape.explore.landscape_figures import landscape, surface
 from topolandscape.explore.layers import names_of
 from topolandscape.explore.live import Slice, Way, descent, point, slice_of
@@ -99,7 +99,7 @@ def register(app: Any, explorer: Explorer) -> None:
     client(
         "address",
         Output("address", "data"),
-        *(Input(name, "value") for name in ("run",)),
+        Input("run", "value"),
         Input("bar", "data"),
         *(Input(name, "value") for name in ("shortest", "place")),
         Input("base", "data"),
@@ -142,8 +142,10 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("descend", "disabled"),
         Input("loading", "n_intervals"),
         State("run", "value"),
+        prevent_initial_call=True,
     )
-    def tell_status(_: int | None, number: int) -> Any:
+    def tell_status(_: int, number: int) -> Any:
+        # Not before the first tick: what is there already is drawn before the network is loaded.
         job = explorer.load(_number(number, 0, max(len(explorer.runs) - 1, 0), "run"))
         if not job.over:
             return no_update, False, "the model is loading ...", no_update, True, True
@@ -160,7 +162,6 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("said-here", "children"),
         Output("network-view", "className"),
         Output("weights-view", "className"),
-        Output("prediction-view", "className"),
         Output("wrong", "children"),
         Input("base", "data"),
         Input("moved", "data"),
@@ -171,16 +172,17 @@ def register(app: Any, explorer: Explorer) -> None:
     )
     def look_here(base: Any, moved: Any, picked: Any, reach: Any, status: Any, number: int) -> Any:
         if base is None or (status or {}).get("state") != "ready":
-            return (no_update,) * 8
+            return (no_update,) * 7
         try:
             chosen = None if picked is None else _number(picked, 0, 10**9, "weight")
             reach = _real(reach, "by how much weights are moved")
             seen = look(explorer.live(number), {**base, "moved": moved}, picked=chosen, reach=reach)
         except _WRONG as error:
-            return *(no_update,) * 7, _said(error)
-        hidden = ["view tall wide" if seen.network else "hidden", "view tall" if seen.weights else "hidden"]
+            return *(no_update,) * 6, _said(error)
         empty: Figure = {"data": [], "layout": {}}
-        return seen.prediction, seen.network or empty, seen.weights or empty, seen.said, *hidden, "view tall", ""
+        drawn = (seen.prediction, seen.network or empty, seen.weights or empty)
+        classes = ("view tall wide" if seen.network else "hidden", "view tall" if seen.weights else "hidden")
+        return *drawn, seen.said, *classes, ""
 
     @app.callback(
         Output("weight", "value"),
@@ -250,7 +252,7 @@ def register(app: Any, explorer: Explorer) -> None:
             at = explorer.live(number)
             here = {**base, "moved": moved} if moved else dict(base)
             if before is not None:
-                _stop(explorer.jobs, before["number"])
+                explorer.jobs.stop(before["number"])
             if ctx.triggered_id == "descend":
                 count = _number(steps, 1, 10**6, "steps")
                 job = explorer.jobs.start(lambda report: descent(at, here, count, _RATE, report))
@@ -271,7 +273,7 @@ def register(app: Any, explorer: Explorer) -> None:
     )
     def stop(_: Any, job: Any) -> Any:
         if job is not None:
-            _stop(explorer.jobs, job["number"])
+            explorer.jobs.stop(job["number"])
         return "stopping ..."
 
     @app.callback(
@@ -287,12 +289,11 @@ def register(app: Any, explorer: Explorer) -> None:
         prevent_initial_call=True,
     )
     def tell_progress(_: Any, said: Any) -> Any:
-        if said is None:
+        job = None if said is None else explorer.jobs.job(said["number"])
+        if job is None:
             return "0", "", True, True, no_update, no_update, no_update
-        job = _job(explorer.jobs, said["number"])
-        if job is None or not job.over:
-            share = 0.0 if job is None else job.share
-            return str(share), f"{100 * share:.0f}%", job is None, job is None, no_update, no_update, no_update
+        if not job.over:
+            return str(job.share), f"{100 * job.share:.0f}%", False, False, no_update, no_update, no_update
         told = str(1.0 if job.state == "done" else 0.0)
         if job.state != "done":
             words = "stopped" if job.state == "stopped" else "failed"
@@ -346,19 +347,7 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _job(jobs: Jobs, number: int) -> Job | None:
-    try:
-        return jobs.job(number)
-    except KeyError:
-        return None
-
-
-def _stop(jobs: Jobs, number: int) -> None:
-    if (job := _job(jobs, number)) is not None:
-        job.stop.set()
-
-
 def _result(jobs: Jobs, said: Mapping[str, Any] | None, kind: type[Any]) -> Any:
     """Return the result of a job by its number, None where it is not kept or is something else."""
-    job = None if said is None else _job(jobs, said["job"])
+    job = None if said is None else jobs.job(said["job"])
     return job.result if job is not None and isinstance(job.result, kind) else None

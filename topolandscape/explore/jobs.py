@@ -76,16 +76,10 @@ class Jobs:
                     del self._jobs[old]
         return number
 
-    def job(self, number: int) -> Job:
-        """Return a job by its number.
-
-        Raises
-        ------
-        KeyError
-            There is none, or its result is not kept any more.
-        """
+    def job(self, number: int) -> Job | None:
+        """Return a job by its number; None where there is none, or its result is not kept any more."""
         with self._lock:
-            return self._jobs[number][0]
+            return self._jobs[number][0] if number in self._jobs else None
 
     def wait(self, number: int) -> Job:
         """Return a job once it is over."""
@@ -96,7 +90,8 @@ class Jobs:
 
     def stop(self, number: int) -> None:
         """Stop a job at its next report; one that is over stays as it is."""
-        self.job(number).stop.set()
+        if (job := self.job(number)) is not None:
+            job.stop.set()
 
 
 def _run(job: Job, work: Callable[[Report], Any]) -> None:

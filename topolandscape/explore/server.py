@@ -62,7 +62,9 @@ class Explorer:
         """Begin to load the network of a run, once; return how far that is."""
         with self._lock:
             if number not in self._loads:
-                self._loads[number] = self.jobs.job(self.jobs.start(lambda report: self._live(number)))
+                job = self.jobs.job(self.jobs.start(lambda report: self._live(number)))
+                assert job is not None
+                self._loads[number] = job
             return self._loads[number]
 
     def live(self, number: int) -> Live:
@@ -151,7 +153,6 @@ def application(explorer: Explorer) -> Any:
     app.layout = page(explorer.names, compared=compared)
     _guard(app.server)
     register(app, explorer)
-    explorer.load(0)
     return app
 
 

@@ -26,7 +26,8 @@
         const show = (id, yes) => document.getElementById(id).classList.toggle("hidden", !yes);
         show("kept", views);
         show("shortest-label", views);
-        if (!views) return [...names.map(none), none(), "", "", "", true];
+        // Without the bar that is chosen in a moment all would be drawn twice.
+        if (!views || (bar === null && linked.first(views) !== null)) return Array(names.length + 5).fill(none());
         show("landscape-view", views.figures.landscape);
         document.getElementById("histogram-view").classList.toggle("whole", Boolean(views.figures.landscape));
         const state = linked.stateOf(views, bar, Number(slider));
