@@ -112,7 +112,7 @@ def bars(codes: Mapping[str, Barcode], *, passes: Sequence[str] | None = None, m
                     **style,
                     "mode": "lines",
                     "name": label,
-                    "showlegend": dash == "solid" and len(groups) > 1,
+                    "showlegend": dash == "solid" and len(groups) > 1 and not several,
                     "line": {"color": colour, "width": float(np.clip(240 / max(place, 1), 1, 2.5)), "dash": dash},
                     **_lines(x[held], np.column_stack([birth, middle, death])[held]),
                     **of(rows[held], 4),
