@@ -25,6 +25,7 @@ from .compare import summary as summary
 from .compare import to_score as to_score
 from .compare import total_persistence as total_persistence
 from .compare import wasserstein as wasserstein
+from .explore import write_page as write_page
 from .files import Run as Run
 from .files import export as export
 from .files import load as load

@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from topolandscape.files import SURFACES, Run
+from topolandscape.files import export as export_bars
 from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
 from topolandscape.study import (
     MEASURES,
@@ -326,6 +327,75 @@ def plot(
     """Draw the pictures of a run again."""
     opened = Run.open(run)
     _report(opened, pictures(opened, folder=out, format=format, min_persistence=min_persistence), as_json=as_json)
+
+
+@app.command()
+@_one_line_errors
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[Path, typer.Argument(help="page.html, or bars.csv, .pers or .dipha; its ending says which.")],
+) -> None:
+    """Write a run for others: a page in one file, or its bars for another program.
+
+    The page needs no server and no network: barcode, merge tree, diagram, table, paths and landscape, in which a bar
+    that is chosen in one is marked in all. Bars go to a table (.csv), to gudhi (.pers) or to DIPHA (.dipha).
+
+    \b
+    topolandscape export runs/mlp-64-16-10_digits_minima_seed0 page.html
+    """  # noqa: D301
+    opened = Run.open(run)
+    if file.suffix.lower() in (".html", ".htm"):
+        from topolandscape.explore import write_page
+
+        write_page(opened, file)
+    else:
+        export_bars(file, opened.load("barcode", Barcode))
+    typer.echo(f"written: {file}")
+
+
+@app.command()
+@_one_line_errors
+def explore(
+    given: Annotated[
+        list[str], typer.Argument(metavar="RUN ... | MODEL DATA", help="Folders of finished runs; or a model and data.")
+    ],
+    loss: Annotated[str | None, typer.Option(help="Of a model: cross_entropy, mse or file.py:function.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of a model: add this times |theta|^2 to the loss.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of a model: seed of its weights.")] = 0,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0: any that is free.")] = 8050,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Look at runs, or at a network and its data, in a browser.
+
+    Barcode, merge tree, minima, paths and landscape are linked; slices and descents are computed while one looks, and
+    weights are moved by hand. The page is served to this machine alone, until the command is interrupted. Where a run's
+    model is not there any more, what was computed is still shown.
+
+    \b
+    topolandscape explore runs/mlp-64-16-10_digits_minima_seed0
+    topolandscape explore runs/*_seed0
+    topolandscape explore mlp:2-3-1,tanh teacher_student
+    """  # noqa: D301
+    from topolandscape.explore.server import Explorer, serve
+
+    if len(given) == 2 and not any(Path(name).exists() for name in given):
+        explorer = Explorer(
+            recipe=Recipe(model=given[0], data=given[1], loss=loss, weight_decay=weight_decay, seed=seed)
+        )
+    else:
+        explorer = Explorer([Run.open(name) for name in given])
+
+    def ready(address: str) -> None:
+        typer.echo(f"explore: {address} (stop with Ctrl-C)")
+        if browser:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    try:
+        serve(explorer, port=port, ready=ready)
+    except KeyboardInterrupt:
+        typer.echo("")
 
 
 @app.command()

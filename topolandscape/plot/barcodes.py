@@ -282,7 +282,7 @@ def merge_tree(
     'minima'
     """
     ax = ink.axes(ax)
-    layout = _layout(tree, min_persistence)
+    layout = tree_layout(tree, min_persistence)
     x, value, parent = layout.x, tree.value, tree.parent
     shown = np.flatnonzero(~np.isnan(x))
     roots, inner = shown[parent[shown] < 0], shown[parent[shown] >= 0]
@@ -314,16 +314,31 @@ def merge_tree(
     return ax
 
 
-class _Layout(NamedTuple):
-    x: Floats  # NaN: not drawn
-    older: Integers  # the child with the lower minimum, -1 for a leaf
-    younger: Integers  # the other child, -1 when it is not drawn
+class TreeLayout(NamedTuple):
+    """Where the nodes of a merge tree are drawn.
+
+    Parameters
+    ----------
+    x
+        Places from left to right, NaN for nodes that are not drawn, (nodes,).
+    older
+        Of each saddle the child with the lower minimum, -1 for a leaf, (nodes,).
+    younger
+        The other child, -1 where it is not drawn, (nodes,).
+    lowest
+        The lowest minimum at or below each node, (nodes,).
+    """
+
+    x: Floats
+    older: Integers
+    younger: Integers
+    lowest: Integers
 
 
-def _layout(tree: MergeTree, min_persistence: float) -> _Layout:
+def tree_layout(tree: MergeTree, min_persistence: float) -> TreeLayout:
     """Place the leaves one by one from the left, and every saddle midway above its branches."""
     n, value = len(tree), tree.value.tolist()
-    x, older, younger, lowest = [math.nan] * n, [-1] * n, [-1] * n, list(range(n))  # lowest: the lowest leaf below
+    x, older, younger, lowest = [math.nan] * n, [-1] * n, [-1] * n, list(range(n))
     roots = np.flatnonzero(tree.parent < 0)
     children = np.argsort(tree.parent, kind="stable")[len(roots) :].reshape(-1, 2)
     saddles = tree.parent[children[:, 0]]
@@ -349,7 +364,7 @@ def _layout(tree: MergeTree, min_persistence: float) -> _Layout:
         for node in reversed(downwards):
             x[node] = (x[older[node]] + x[younger[node] if younger[node] >= 0 else older[node]]) / 2
         place += 1  # a gap between components
-    return _Layout(np.array(x), np.array(older), np.array(younger))
+    return TreeLayout(np.array(x), np.array(older), np.array(younger), np.array(lowest))
 
 
 def landscape_profile(
@@ -397,7 +412,7 @@ def landscape_profile(
     from matplotlib.patches import Patch
 
     ax = ink.axes(ax)
-    layout = _layout(tree, min_persistence)
+    layout = tree_layout(tree, min_persistence)
     top, total = ink.above(tree.value), max(float(tree.size[tree.parent < 0].sum()), 1.0)
     roots = sorted(np.flatnonzero(tree.parent < 0).tolist(), key=lambda root: layout.x[root])
     left: dict[int, float] = {}

@@ -59,7 +59,7 @@ def _of_minima(run: Run, min_persistence: float | None) -> _Drawings:
     shortest = 0.0 if min_persistence is None else min_persistence
     drawings: _Drawings = {
         "bars": lambda ax: plot.bars(
-            {_name(run): code}, ax=ax, passes={_name(run): network.passes}, min_persistence=shortest
+            {name_of(run): code}, ax=ax, passes={name_of(run): network.passes}, min_persistence=shortest
         ),
         "tree": lambda ax: plot.merge_tree(tree, ax=ax, passes=network.passes, min_persistence=shortest),
     }
@@ -83,7 +83,7 @@ def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
             ax.plot(*(way @ samples.subspace.directions.T).T, color="white", linewidth=1.2)
 
     drawings: _Drawings = {
-        "bars": lambda ax: plot.bars({_name(run): code}, ax=ax, min_persistence=shortest),
+        "bars": lambda ax: plot.bars({name_of(run): code}, ax=ax, min_persistence=shortest),
         "tree": lambda ax: plot.merge_tree(tree, ax=ax, min_persistence=shortest),
         "diagram": lambda ax: plot.diagram(code, ax=ax),
     }
@@ -97,7 +97,8 @@ def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
     return drawings
 
 
-def _name(run: Run) -> str:
+def name_of(run: Run) -> str:
+    """Return what a run is called in pictures: its model, or the surface that it is of."""
     if "surface" in run.settings:
         return Path(run.settings["surface"]).stem
     return str(run.settings.get("model", "barcode"))
