@@ -44,7 +44,7 @@ def network(kind: str, channels: int) -> nn.Sequential:
 
 
 def example(quick: bool) -> Outcome:
-    channels, seeds, steps, evaluations = (CHANNELS[:1], 2, 10, 50) if quick else (CHANNELS, SEEDS, 400, 1500)
+    channels, seeds, steps, evaluations = (CHANNELS[:1], 2, 10, 50) if quick else (CHANNELS, SEEDS, 200, 500)
     speckled, clean = images()
     bars: dict[tuple[str, int], list[tl.Barcode]] = {}
     errors: dict[tuple[str, int], np.ndarray] = {}
