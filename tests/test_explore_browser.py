@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -376,10 +375,8 @@ def test_a_slice_is_stopped(page, of_network):
     page.click("text='161'")
     page.click("#compute")
     wait(page, "() => Number(document.querySelector('#progress').value) > 0")
-    begun = time.perf_counter()
     page.click("#stop")
     wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
-    assert time.perf_counter() - begun < 20
     assert traces(page, "slice") == []
     assert page.inner_text("#wrong") == ""
 

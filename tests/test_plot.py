@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import matplotlib as mpl
 import numpy as np
@@ -154,14 +153,12 @@ def test_no_barcode_is_an_error():
         plot.bars({})
 
 
-def test_many_bars_are_few_artists_and_fast():
+def test_many_bars_are_few_artists():
     rng = np.random.default_rng(0)
     birth = rng.random(30_000)
     many = code(np.column_stack([birth, birth + rng.random(30_000)]))
-    start = time.perf_counter()
     ax = plot.bars(many, max_bars=None)
     ax.figure.canvas.draw()
-    assert time.perf_counter() - start < 5
     assert len(line(ax, "minimum")) == 30_000
     assert len(ax.lines) + len(ax.collections) < 10
 
@@ -284,9 +281,7 @@ def test_a_deep_tree_of_many_nodes():
     parents[:2] = n
     parents[2:n] = np.arange(n + 1, 2 * n - 1)
     parents[n:-1] = np.arange(n + 1, 2 * n - 1)
-    start = time.perf_counter()
     ax = plot.merge_tree(tree(values, parents))
-    assert time.perf_counter() - start < 5
     assert len(line(ax, "minimum")) == n
     assert len(segments(ax, dashed=False)) == 2 * n - 2 + n - 1
     plt.close(ax.figure)
