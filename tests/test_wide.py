@@ -985,7 +985,7 @@ def test_accuracy_is_refused_where_there_are_no_classes():
     for module, targets in ((mlp(), draw(ROWS)), (Written(lambda s, x: s.mlp(x)[:, 0], mlp=mlp()), classes())):
         plain = Plain(module, loss_of_all)
         wide = Wide(plain.model, loss_of_all, loss_of_all, plain.at)
-        with pytest.raises(NotWide, match="accuracy"):
+        with pytest.raises(ValueError, match="accuracy"):
             wide.accuracies(plain.near(), (ROW, targets))
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from topolandscape.files.lock import LOCK
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
-from topolandscape.files.whole import read, remove_partial, write
+from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace
 
 _MANIFEST = "manifest.json"
@@ -93,16 +93,29 @@ class Run:
                 )
             remove_partial(path)
             return run
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file; a run needs a folder. Choose another name.")
-        if path.exists():
-            remove_partial(path)
-        if path.exists() and any(entry.name != LOCK for entry in path.iterdir()):
-            raise ValueError(f"{path} holds files that are no run. Choose another folder.")
+        cls.refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
         run = cls(path, {"format": "topolandscape run", "schema": SCHEMA, "settings": plain, "files": {}})
         run._write_manifest()
         return run
+
+    @staticmethod
+    def refuse_others(path: str | os.PathLike[str]) -> None:
+        """Raise where a run cannot be, and leave everything as it is.
+
+        Raises
+        ------
+        ValueError
+            There is a file of that name, or a folder with files that are no run.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file; a run needs a folder. Choose another name.")
+        if not path.exists() or (path / _MANIFEST).exists():
+            return
+        if any(entry.name != LOCK and not entry.match(PARTIAL) for entry in path.iterdir()):
+            raise ValueError(f"{path} holds files that are no run. Choose another folder.")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:

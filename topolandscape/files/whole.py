@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PARTIAL = ".*.partial"
+"""Names of files that are being written."""
+
 
 def read(path: Path) -> bytes:
     """Return the contents of a file."""
@@ -36,5 +39,5 @@ def write(path: Path, data: bytes) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Remove what is left of files that were being written when the process was killed."""
-    for partial in folder.rglob(".*.partial"):
+    for partial in folder.rglob(PARTIAL):
         partial.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topolandscape.files import Run, bytes_in_file, locked, read_surface
-from topolandscape.structures import Barcode, Connectivity
+from topolandscape.structures import Barcode, Connectivity, Floats
 from topolandscape.study.minima_route import by_minima
-from topolandscape.study.problem import Problem, problem, trained_points
+from topolandscape.study.problem import problem, trained_points
 from topolandscape.study.recipe import Nonfinite, Recipe, Route
 from topolandscape.study.sample_route import by_samples
 
@@ -74,15 +74,6 @@ def run(
     True
     """
     given = problem(recipe)
-    with locked(folder):
-        return _run(given, folder, plans, progress)
-
-
-def _run(
-    given: Problem, folder: str | Path, plans: Mapping[str, Mapping[str, Any]] | None, progress: bool | None
-) -> Run:
-    """Do what `run` does, in a folder in which nobody else computes."""
-    recipe = given.recipe
     landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
     starts = trained_points(landscape, recipe) if recipe.checkpoints else None
     settings = recipe.settings() | {
@@ -91,10 +82,26 @@ def _run(
     }
     if held_out is not None:
         settings["held_out"] = held_out.description["data"]
-    result = Run.create(folder, settings)
+    Run.refuse_others(folder)
+    with locked(folder):
+        result = Run.create(folder, settings)
+        _compute(result, recipe, landscape, held_out, starts, plans, progress)
+    return result
+
+
+def _compute(
+    result: Run,
+    recipe: Recipe,
+    landscape: Landscape,
+    held_out: Landscape | None,
+    starts: Floats | None,
+    plans: Mapping[str, Mapping[str, Any]] | None,
+    progress: bool | None,
+) -> None:
+    """Add to a run what is still missing of it."""
     asked, key = recipe.asked_anew(), _ASKED[recipe.route]
     if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
-        return result
+        return
     # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
     plans = result.once("plans", lambda: plans or _plans(landscape, recipe.route))
     landscape = landscape.planned(plans)
@@ -105,7 +112,6 @@ def _run(
         tree, code = by_samples(landscape, recipe, result, progress)
     result.save("tree", tree)
     result.save("barcode", replace(code, provenance={**code.provenance, key: asked}))
-    return result
 
 
 def is_done(recipe: Recipe, folder: str | Path) -> bool:
@@ -170,6 +176,7 @@ def run_surface(
     complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
     tree = merge_tree(complex)
     code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
+    Run.refuse_others(folder)
     with locked(folder):
         result = Run.create(
             folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}}
