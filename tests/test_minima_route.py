@@ -153,7 +153,10 @@ def stopping(monkeypatch, name, times):
     monkeypatch.setattr(Run, "save", stop)
 
 
-@pytest.mark.parametrize(("name", "times"), [("descents", 3), ("minima", 1), ("network", 1)])
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("descents", 3), pytest.param("minima", 1, marks=pytest.mark.slow), ("network", 1)],
+)
 def test_a_stopped_run_ends_as_if_it_had_not_been(name, times, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(minima_route, "_KEEP_AFTER", 0.0)
@@ -170,6 +173,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(name, times, whole, tmp_path, 
     assert_same_result(run(Recipe(**SMALL), tmp_path, progress=False), whole)
 
 
+@pytest.mark.slow
 def test_mini_batches_and_trajectories_go_on(tmp_path, monkeypatch):
     recipe = Recipe(**SMALL | {"batch": 50, "method": "sgd", "record_every": 7})
     undisturbed = run(recipe, tmp_path / "undisturbed", progress=False)
