@@ -4,7 +4,7 @@
 # make check   format, lint, types, import contracts
 # make bench   the benchmarks, into benchmarks/results
 # make study   four architectures on digits, five seeds each: a report in runs/study
-# make gallery the examples of docs/gallery.md in full, at most half an hour
+# make gallery the examples of docs/gallery.md in full
 # make proofs  the experiments with passes and claims, which take more than an hour
 # make clean   remove what the others made
 
