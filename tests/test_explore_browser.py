@@ -342,7 +342,7 @@ def test_a_path_is_bent_between_two_points(page, of_minima, minima):
     compute(page)
     page.click("#connect")
     wait(page, "() => document.querySelector('#said-between').textContent.startsWith('at most')")
-    wait(page, "() => (document.querySelector('#between .js-plotly-plot') || {data: []}).data.length === 4")
+    wait(page, "() => document.querySelector('#between .js-plotly-plot')?.data?.length === 4")
     assert page.inner_text("#wrong") == ""
     barrier, straight = map(float, re.findall(r"\d[\d.e-]*", page.inner_text("#said-between")))
     assert barrier <= straight
@@ -412,6 +412,20 @@ def test_a_slice_is_stopped(page, of_network):
     page.click("#stop")
     wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
     assert traces(page, "slice") == []
+    assert page.inner_text("#wrong") == ""
+
+
+def test_a_path_that_is_stopped_is_drawn(page, of_network):
+    ready(page, of_network)
+    page.evaluate("dash_clientside.set_props('moved', {data: {'0': 4, '4': -3}})")
+    page.evaluate("dash_clientside.set_props('second', {value: '{\"start\": 0}'})")
+    wait(page, "() => location.hash.includes('moved')")
+    page.click("#connect")
+    page.click("#stop")  # once there is something to stop
+    wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
+    wait(page, "() => document.querySelector('#between .js-plotly-plot')?.data?.length === 4")
+    _, _, top, segment = traces(page, "between")
+    assert top["y"][0] <= max(segment["y"])
     assert page.inner_text("#wrong") == ""
 
 

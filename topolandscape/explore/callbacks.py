@@ -274,16 +274,11 @@ def register(app: Any, explorer: Explorer) -> None:
             return no_update, True, _said(error)
         return {"kind": "slice", "number": job, "plane": plane}, False, ""
 
-    @app.callback(
-        Output("said-job", "children", allow_duplicate=True),
-        Input("stop", "n_clicks"),
-        State("job", "data"),
-        prevent_initial_call=True,
-    )
-    def stop(_: Any, job: Any) -> Any:
+    @app.callback(Input("stop", "n_clicks"), State("job", "data"), prevent_initial_call=True)
+    def stop(_: Any, job: Any) -> None:
+        # What is said of it is for `tell_progress` alone, whose last answer may come before this one.
         if job is not None:
             explorer.jobs.stop(job["number"])
-        return "stopping ..."
 
     @app.callback(
         Output("progress", "value"),
@@ -304,7 +299,8 @@ def register(app: Any, explorer: Explorer) -> None:
         if job is None:
             return "0", "", True, True, *as_before, no_update
         if not job.over:
-            return str(job.share), f"{100 * job.share:.0f}%", False, False, *as_before, no_update
+            words = "stopping ..." if job.stop.is_set() else f"{100 * job.share:.0f}%"
+            return str(job.share), words, False, False, *as_before, no_update
         told = str(1.0 if job.state == "done" else 0.0)
         if job.result is None:
             return told, job.state, True, True, *as_before, job.message
@@ -330,11 +326,11 @@ def register(app: Any, explorer: Explorer) -> None:
         way = _result(explorer.jobs, way_said, Way)
         path = _result(explorer.jobs, path_said, Connection)
         subspace = found.plane.subspace
-        drawn_ways = {"descent": way, "path": path}
+        known = {"descent": way, "path": path}
         tracks = {
-            name: (drawn.points - subspace.origin) @ subspace.directions.T
-            for name, drawn in drawn_ways.items()
-            if drawn is not None
+            name: (track.points - subspace.origin) @ subspace.directions.T
+            for name, track in known.items()
+            if track is not None
         }
         words = ""
         if way is not None:

@@ -28,9 +28,9 @@ class Connection(NamedTuple):
     points
         The path, (k, p).
     path, straight
-        Along it and along the segment between its ends: distances, losses, and the distance of the highest point.
+        The losses along it, and along the segment between its ends.
     converged
-        Whether the highest loss had stopped falling; no where it was stopped before.
+        Whether the highest loss had stopped falling; False where the work was stopped before.
     """
 
     ends: tuple[str, str]

@@ -19,6 +19,7 @@ from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamp
 
 Figure = dict[str, Any]
 Profile = tuple[Floats, Floats, float]
+"""Distances along a path, (q,), losses there, (q,), and the distance of the highest point, one of them."""
 
 MOST = 500
 """Most bars that are drawn."""
@@ -394,7 +395,7 @@ def between(path: Profile, straight: Profile, *, ends: tuple[str, str], converge
     Parameters
     ----------
     path, straight
-        Distances, losses there, and the distance of the highest point.
+        The losses along each.
     ends
         What the points are called.
     converged
