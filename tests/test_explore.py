@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 import topolandscape as tl
 from topolandscape.cli import app
 from topolandscape.explore import figures, network_figures, write_page
-from topolandscape.explore.jobs import Jobs
+from topolandscape.explore.connecting import connection
+from topolandscape.explore.jobs import Jobs, Stopped
 from topolandscape.explore.landscape_figures import landscape
 from topolandscape.explore.landscape_figures import surface as surface_figure
 from topolandscape.explore.layers import chain, names_of
 from topolandscape.explore.live import (
+    Live,
     along_weights,
     descent,
     live,
@@ -27,7 +29,7 @@ from topolandscape.explore.live import (
     slice_of,
 )
 from topolandscape.explore.looks import look
-from topolandscape.explore.model import branches, explored, way_of, way_on_grid
+from topolandscape.explore.model import Explored, branches, explored, way_of, way_on_grid
 from topolandscape.explore.page import points_and_directions
 from topolandscape.explore.server import Explorer, application, is_own
 from topolandscape.explore.views import views
@@ -277,7 +279,7 @@ def test_a_slice_holds_the_losses_of_its_points(network):
     assert told[-1] == 1.0
     assert told == sorted(told)
     go.Figure(landscape(found.samples, found.code, points=found.plane.points, lines=found.lines, meta="own"))
-    go.Figure(surface_figure(found.samples, points=found.plane.points, trajectory=found.samples.points[:4]))
+    go.Figure(surface_figure(found.samples, points=found.plane.points, tracks={"path": found.samples.points[:4]}))
 
 
 def test_a_descent_goes_down(network):
@@ -285,6 +287,63 @@ def test_a_descent_goes_down(network):
     np.testing.assert_array_equal(way.points[0], point(network, {"start": 0}))
     np.testing.assert_allclose(way.losses, network.landscape.values(way.points), rtol=1e-9)
     assert way.losses[-1] < way.losses[0]
+
+
+def test_a_path_is_bent_below_the_segment_and_keeps_its_ends(network):
+    first, second = {"minimum": 0}, {"minimum": 2}
+    found = connection(network, first, second, silent)
+    np.testing.assert_array_equal(found.points[[0, -1]], [point(network, first), point(network, second)])
+    segment = tl.landscape.passes.straight_paths(found.points[:1], found.points[-1:], 401)[0]
+    barrier, straight = found.barriers
+    base = network.landscape.values(found.points[[0, -1]]).max()
+    assert straight == pytest.approx(network.landscape.values(segment).max() - base, rel=1e-3)
+    assert 0 < barrier < straight / 10
+    between = tl.landscape.passes.refined(found.points[None], 801)[0]
+    assert network.landscape.values(between).max() - base == pytest.approx(barrier, rel=1e-2)
+    distances, losses, top = found.path
+    assert losses[distances == top] == pytest.approx(base + barrier, rel=1e-3)
+    assert found.ends == ("minimum 0", "minimum 2")
+    drawn = figures.between(found.path, found.straight, ends=found.ends, converged=found.converged)
+    assert [trace["name"] for trace in go.Figure(drawn).data[1:]] == ["end", "path maximum", "straight"]
+
+
+def test_a_path_finds_the_way_around_a_hill():
+    # Along the unit circle the loss rises to 0.1, on the segment over the hill to 10.
+    landscape = tl.Landscape.from_function(lambda x: 10 * (x.norm(dim=1) - 1) ** 2 + 0.1 * (1 - x[:, 0] ** 2), 2)
+    samples = LossSamples([[-1.0, 0.0], [0.96, 0.28]], [0.0, 0.1 * 0.28**2])
+    code = Barcode.from_pairs([(0.0, np.inf)])
+    at = Live(landscape, None, Explored("circle", code, merge_tree(grid(rough_grid(0))), None, {}, samples))
+    found = connection(at, {"minimum": 0}, {"minimum": 1}, silent)
+    assert found.barriers[0] == pytest.approx(0.1 * 0.96**2, rel=1e-2)
+    assert found.barriers[1] > 7
+    np.testing.assert_allclose(np.linalg.norm(found.points, axis=1), 1, atol=0.05)
+
+
+@pytest.mark.parametrize("parts", [0, 1, 3])
+def test_a_path_that_is_stopped_is_kept_as_far_as_it_was_bent(network, parts):
+    told = []
+
+    def report(share):
+        if len(told) == parts:
+            raise Stopped
+        told.append(share)
+
+    first, second = {"minimum": 0}, {"minimum": 2}
+    found = connection(network, first, second, report)
+    barrier, straight = found.barriers
+    assert not found.converged
+    assert barrier == straight if parts == 0 else barrier < straight
+    assert barrier >= connection(network, first, second, silent).barriers[0]
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [({"random": 1}, "random is a direction; choose points"), ({"minimum": 0}, "are the same"), (None, "no point")],
+)
+def test_what_is_no_end_of_a_path_is_refused(network, second, message):
+    with pytest.raises(ValueError, match=message):
+        connection(network, {"minimum": 0}, second, silent)
 
 
 @pytest.mark.parametrize(
@@ -430,6 +489,27 @@ def test_a_job_is_stopped_and_the_next_one_runs():
     assert jobs.wait(first).state == "stopped"
     assert jobs.wait(second).result == "done"
     assert jobs.job(99) is None
+
+
+def test_what_a_stopped_job_had_is_kept():
+    jobs, begun = Jobs(), threading.Event()
+
+    def counting(report):
+        count = 0
+        try:
+            while True:
+                report(0.5)
+                count += 1
+                begun.set()
+        except Stopped:
+            return count
+
+    number = jobs.start(counting)
+    assert begun.wait(10)
+    jobs.stop(number)
+    job = jobs.wait(number)
+    assert job.state == "stopped"
+    assert job.result > 0
 
 
 def test_a_job_that_fails_says_why():

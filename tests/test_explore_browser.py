@@ -329,6 +329,40 @@ def test_a_slice_goes_through_what_belongs_to_a_bar(page, of_minima, minima):
     assert len(names) == 3
 
 
+def test_a_path_is_bent_between_two_points(page, of_minima, minima):
+    at = live(recipe_of(minima), minima, explored(minima))
+    ready(page, of_minima)
+    assert page.locator("#between").is_hidden()
+    page.click("#connect")
+    wait(page, "() => document.querySelector('#wrong').textContent.includes('random is a direction; choose points')")
+    assert page.locator("#between").is_hidden()
+    (bar,) = np.flatnonzero(~at.run.code.essential)[:1].tolist()
+    choose(page, bar)
+    page.click("#of-bar")
+    compute(page)
+    page.click("#connect")
+    wait(page, "() => document.querySelector('#said-between').textContent.startsWith('at most')")
+    wait(page, "() => document.querySelector('#between .js-plotly-plot')?.data?.length === 4")
+    assert page.inner_text("#wrong") == ""
+    barrier, straight = map(float, re.findall(r"\d[\d.e-]*", page.inner_text("#said-between")))
+    assert barrier <= straight
+    _, ends, top, segment = traces(page, "between")
+    first, second = at.landscape.values(
+        [point(at, {"minimum": int(at.run.code.birth_vertex[bar])}), point(at, {"pass": bar})]
+    )
+    assert ends["y"] == [pytest.approx(first), pytest.approx(second)]
+    assert top["y"][0] - max(ends["y"]) == pytest.approx(barrier, abs=1e-4)
+    assert max(segment["y"]) - max(ends["y"]) == pytest.approx(straight, abs=1e-4)
+
+    # Its shadow on the slice joins the two marks.
+    wait(page, "() => document.querySelector('#slice .js-plotly-plot').data.some(trace => trace.name === 'path')")
+    drawn = {trace.get("name"): trace for trace in traces(page, "slice")}
+    for name, place in ((f"minimum {at.run.code.birth_vertex[bar]}", 0), (f"pass of bar {bar}", -1)):
+        for axis in ("x", "y"):
+            assert drawn["path"][axis][place] == pytest.approx(drawn[name][axis][0], abs=1e-6)
+    assert save(page, "between", "csv").startswith(b"trace,x,y")
+
+
 def test_what_cannot_be_computed_is_said(page, of_minima):
     ready(page, of_minima)
     page.fill("#reach", "1000")
@@ -378,6 +412,20 @@ def test_a_slice_is_stopped(page, of_network):
     page.click("#stop")
     wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
     assert traces(page, "slice") == []
+    assert page.inner_text("#wrong") == ""
+
+
+def test_a_path_that_is_stopped_is_drawn(page, of_network):
+    ready(page, of_network)
+    page.evaluate("dash_clientside.set_props('moved', {data: {'0': 4, '4': -3}})")
+    page.evaluate("dash_clientside.set_props('second', {value: '{\"start\": 0}'})")
+    wait(page, "() => location.hash.includes('moved')")
+    page.click("#connect")
+    page.click("#stop")  # once there is something to stop
+    wait(page, "() => document.querySelector('#said-job').textContent === 'stopped'")
+    wait(page, "() => document.querySelector('#between .js-plotly-plot')?.data?.length === 4")
+    _, _, top, segment = traces(page, "between")
+    assert top["y"][0] <= max(segment["y"])
     assert page.inner_text("#wrong") == ""
 
 

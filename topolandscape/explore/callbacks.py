@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.explore.figures import Figure
+from topolandscape.explore.connecting import Connection, connection
+from topolandscape.explore.figures import Figure, between
 from topolandscape.explore.jobs import Jobs
 from topolandscape.explore.landscape_figures import landscape, surface
 from topolandscape.explore.layers import names_of
@@ -116,13 +117,14 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("loading", "disabled", allow_duplicate=True),
         Output("sliced", "data", allow_duplicate=True),
         Output("descent", "data", allow_duplicate=True),
+        Output("connected", "data", allow_duplicate=True),
         Input("run", "value"),
         prevent_initial_call="initial_duplicate",
     )
     def open_run(number: int) -> Any:
         if not explorer.runs:
             points, others = points_and_directions([])
-            return None, points, others, others, {"state": "loading"}, False, None, None
+            return None, points, others, others, {"state": "loading"}, False, None, None, None
         run = explorer.runs[_number(number, 0, len(explorer.runs) - 1, "run")]
         shown = views(run)
         rows = [entry["bar"] for entry in shown["table"]["rows"] if run.code.dim[entry["bar"]] == 0]
@@ -131,7 +133,7 @@ def register(app: Any, explorer: Explorer) -> None:
             for row in rows
         ]
         points, others = points_and_directions(known)
-        return shown, points, others, others, {"state": "loading"}, False, None, None
+        return shown, points, others, others, {"state": "loading"}, False, None, None, None
 
     @app.callback(
         Output("status", "data"),
@@ -140,6 +142,7 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("live", "className"),
         Output("compute", "disabled"),
         Output("descend", "disabled"),
+        Output("connect", "disabled"),
         Input("loading", "n_intervals"),
         State("run", "value"),
         prevent_initial_call=True,
@@ -148,12 +151,12 @@ def register(app: Any, explorer: Explorer) -> None:
         # Not before the first tick: what is there already is drawn before the network is loaded.
         job = explorer.load(_number(number, 0, max(len(explorer.runs) - 1, 0), "run"))
         if not job.over:
-            return no_update, False, "the model is loading ...", no_update, True, True
+            return no_update, False, "the model is loading ...", no_update, True, True, True
         if job.state == "done":
             said = repr(job.result.landscape)
-            return {"state": "ready"}, True, said, "views", False, False
+            return {"state": "ready"}, True, said, "views", False, False, False
         said = f"nothing new can be computed: {job.message}"
-        return {"state": "missing"}, True, said, "views hidden", True, True
+        return {"state": "missing"}, True, said, "views hidden", True, True, True
 
     @app.callback(
         Output("prediction-graph", "figure"),
@@ -220,6 +223,7 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("wrong", "children", allow_duplicate=True),
         Input("compute", "n_clicks"),
         Input("descend", "n_clicks"),
+        Input("connect", "n_clicks"),
         State("first", "value"),
         State("second", "value"),
         State("third", "value"),
@@ -235,6 +239,7 @@ def register(app: Any, explorer: Explorer) -> None:
     def begin(
         _: Any,
         __: Any,
+        ___: Any,
         first: str,
         second: str,
         third: str,
@@ -258,23 +263,22 @@ def register(app: Any, explorer: Explorer) -> None:
                 job = explorer.jobs.start(lambda report: descent(at, here, count, _RATE, report))
                 return {"kind": "descent", "number": job}, False, ""
             said = [json.loads(text) for text in (first, second, third)]
-            plane = {"through": [here if part == "here" else part for part in said], "reach": _real(reach, "reach")}
+            through = [here if part == "here" else part for part in said]
+            if ctx.triggered_id == "connect":
+                job = explorer.jobs.start(lambda report: connection(at, through[0], through[1], report))
+                return {"kind": "path", "number": job}, False, ""
+            plane = {"through": through, "reach": _real(reach, "reach")}
             size = _number(side, 2, 10**6, "points")
             job = explorer.jobs.start(lambda report: slice_of(at, plane, size, report))
         except _WRONG as error:
             return no_update, True, _said(error)
         return {"kind": "slice", "number": job, "plane": plane}, False, ""
 
-    @app.callback(
-        Output("said-job", "children", allow_duplicate=True),
-        Input("stop", "n_clicks"),
-        State("job", "data"),
-        prevent_initial_call=True,
-    )
-    def stop(_: Any, job: Any) -> Any:
+    @app.callback(Input("stop", "n_clicks"), State("job", "data"), prevent_initial_call=True)
+    def stop(_: Any, job: Any) -> None:
+        # What is said of it is for `tell_progress` alone, whose last answer may come before this one.
         if job is not None:
             explorer.jobs.stop(job["number"])
-        return "stopping ..."
 
     @app.callback(
         Output("progress", "value"),
@@ -283,6 +287,7 @@ def register(app: Any, explorer: Explorer) -> None:
         Output("working", "disabled", allow_duplicate=True),
         Output("sliced", "data"),
         Output("descent", "data"),
+        Output("connected", "data"),
         Output("wrong", "children", allow_duplicate=True),
         Input("working", "n_intervals"),
         State("job", "data"),
@@ -290,43 +295,68 @@ def register(app: Any, explorer: Explorer) -> None:
     )
     def tell_progress(_: Any, said: Any) -> Any:
         job = None if said is None else explorer.jobs.job(said["number"])
+        as_before = (no_update,) * 3
         if job is None:
-            return "0", "", True, True, no_update, no_update, no_update
+            return "0", "", True, True, *as_before, no_update
         if not job.over:
-            return str(job.share), f"{100 * job.share:.0f}%", False, False, no_update, no_update, no_update
+            words = "stopping ..." if job.stop.is_set() else f"{100 * job.share:.0f}%"
+            return str(job.share), words, False, False, *as_before, no_update
         told = str(1.0 if job.state == "done" else 0.0)
-        if job.state != "done":
-            words = "stopped" if job.state == "stopped" else "failed"
-            return told, words, True, True, no_update, no_update, job.message
-        if said["kind"] == "descent":
-            return told, "done", True, True, no_update, {"job": said["number"]}, ""
-        return told, "done", True, True, {"job": said["number"], "plane": said["plane"]}, None, ""
+        if job.result is None:
+            return told, job.state, True, True, *as_before, job.message
+        new = {"job": said["number"]}
+        if said["kind"] == "slice":
+            return told, job.state, True, True, {**new, "plane": said["plane"]}, None, no_update, ""
+        found = (no_update, new, no_update) if said["kind"] == "descent" else (no_update, no_update, new)
+        return told, job.state, True, True, *found, ""
 
     @app.callback(
         Output("slice-figure", "data"),
         Output("said-descent", "children"),
         Input("sliced", "data"),
         Input("descent", "data"),
+        Input("connected", "data"),
         Input("base", "data"),
         Input("mode", "value"),
     )
-    def draw_slice(said: Any, way_said: Any, base: Any, mode: str) -> Any:
+    def draw_slice(said: Any, way_said: Any, path_said: Any, base: Any, mode: str) -> Any:
         found = _result(explorer.jobs, said, Slice)
         if found is None:
             return None, ""
         way = _result(explorer.jobs, way_said, Way)
+        path = _result(explorer.jobs, path_said, Connection)
         subspace = found.plane.subspace
-        words, track = "", None
+        known = {"descent": way, "path": path}
+        tracks = {
+            name: (track.points - subspace.origin) @ subspace.directions.T
+            for name, track in known.items()
+            if track is not None
+        }
+        words = ""
         if way is not None:
-            track = (way.points - subspace.origin) @ subspace.directions.T
             words = f"down from {way.losses[0]:.5g} to {way.losses[-1]:.5g}; its shadow on the slice is drawn"
         points = dict(found.plane.points)
         if isinstance(base, dict) and base.get("plane") == said["plane"]:
             points["here"] = np.array(base["xy"], dtype=np.float64)
         if mode == "surface":
-            return surface(found.samples, points=points, trajectory=track), words
-        drawn = landscape(found.samples, found.code, points=points, trajectory=track, lines=found.lines, meta="own")
+            return surface(found.samples, points=points, tracks=tracks), words
+        drawn = landscape(found.samples, found.code, points=points, tracks=tracks, lines=found.lines, meta="own")
         return drawn, words
+
+    @app.callback(
+        Output("between-graph", "figure"),
+        Output("said-between", "children"),
+        Output("between-view", "className"),
+        Input("connected", "data"),
+    )
+    def draw_path(said: Any) -> Any:
+        found = _result(explorer.jobs, said, Connection)
+        if found is None:
+            return no_update, "", "hidden"
+        drawn = between(found.path, found.straight, ends=found.ends, converged=found.converged)
+        low, high = found.barriers
+        words = f"at most {low:.5g} above the higher end, an upper bound of the lowest pass; straight {high:.5g}"
+        return drawn, words, "view whole"
 
 
 def _number(value: Any, low: int, high: int, name: str) -> int:

@@ -18,6 +18,8 @@ from topolandscape.plot.ink import COLOURS, above, count, loss_label
 from topolandscape.structures import PASSES, Barcode, Floats, Integers, LossSamples, MergeTree, PathProfile
 
 Figure = dict[str, Any]
+Profile = tuple[Floats, Floats, float]
+"""Distances along a path, (q,), losses there, (q,), and the distance of the highest point, one of them."""
 
 MOST = 500
 """Most bars that are drawn."""
@@ -387,10 +389,40 @@ def way(samples: LossSamples, rows: Integers) -> Figure:
     return _along(distances, losses, float(distances[top]), float(losses[top]), "saddle", title)
 
 
-def _along(distances: Floats, losses: Floats, top: float, highest: float, word: str, title: str) -> Figure:
+def between(path: Profile, straight: Profile, *, ends: tuple[str, str], converged: bool) -> Figure:
+    """Draw the loss along a bent path between two points, and along the segment between them.
+
+    Parameters
+    ----------
+    path, straight
+        The losses along each.
+    ends
+        What the points are called.
+    converged
+        Whether the path's highest loss had stopped falling.
+
+    Returns
+    -------
+    dict
+        Over shares of either length.
+    """
+    distances, losses, top = path
+    highest = float(losses[np.searchsorted(distances, top)])
+    word = "path maximum" if converged else "not converged"
+    title = f"share of the way from {ends[0]} to {ends[1]}"
+    length = distances[-1]
+    figure = _along(distances / length, losses, top / length, highest, word, title, end="end")
+    segment = {"type": "scatter", "mode": "lines", "name": "straight", "line": {"color": _GREY, "dash": "dash"}}
+    figure["data"].append({**segment, "x": (straight[0] / straight[0][-1]).tolist(), "y": numbers(straight[1])})
+    return figure
+
+
+def _along(
+    distances: Floats, losses: Floats, top: float, highest: float, word: str, title: str, *, end: str = "minimum"
+) -> Figure:
     style = {"type": "scatter", "hovertemplate": "loss %{y:.6g} at %{x:.4g}"}
     curve = {"mode": "lines", "x": distances.tolist(), "y": numbers(losses), "line": {"color": COLOURS[0], "width": 2}}
-    ends = {"mode": "markers", "name": "minimum", "x": distances[[0, -1]].tolist(), "y": numbers(losses[[0, -1]])}
+    ends = {"mode": "markers", "name": end, "x": distances[[0, -1]].tolist(), "y": numbers(losses[[0, -1]])}
     peak = {"mode": "markers", "name": word, "x": [top], "y": [highest]}
     return {
         "data": [

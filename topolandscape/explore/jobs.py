@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Report = Callable[[float], None]
-"""Called by work with the share that is done; raises `Stopped` where nobody waits for it any more."""
+"""Called by work with the share that is done; raises `Stopped` where nobody waits for the rest any more."""
 
 _KEPT = 32  # finished jobs whose results are kept
 
@@ -30,7 +30,7 @@ class Job:
     state
         ``"waiting"``, ``"running"``, ``"done"``, ``"stopped"`` or ``"failed"``.
     result
-        What it returned.
+        What it returned; of work that was stopped what it had by then, None where that is nothing.
     message
         Why it failed, in a line.
     """
@@ -104,7 +104,7 @@ def _run(job: Job, work: Callable[[Report], Any]) -> None:
         report(0.0)
         job.state = "running"
         job.result = work(report)
-        job.state = "done"
+        job.state = "stopped" if job.stop.is_set() else "done"
     except Stopped:
         job.state = "stopped"
     except Exception as error:  # whatever the user's model raises is said on the page

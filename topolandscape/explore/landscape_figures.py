@@ -14,6 +14,7 @@ from topolandscape.structures import Barcode, Floats, Integers, LossSamples
 LARGEST = 101
 """Most points of a grid that are drawn along each axis."""
 _SCALE = "Viridis"
+_TRACKS = {"descent": COLOURS[1], "path": COLOURS[3]}
 _MOST_POINTS = 5000  # of scattered samples
 _MOST_MARKED = 100  # bars whose minima and saddles are marked
 
@@ -24,7 +25,7 @@ def landscape(
     *,
     ways: Mapping[int, Integers] | None = None,
     points: Mapping[str, Floats] | None = None,
-    trajectory: Floats | None = None,
+    tracks: Mapping[str, Floats] | None = None,
     lines: Sequence[Floats] = (),
     meta: str = "bars",
 ) -> Figure | None:
@@ -40,8 +41,8 @@ def landscape(
         Rows of samples along the way of some bars.
     points
         Coordinates of points with names, (d,).
-    trajectory
-        Coordinates of points one after the other, (q, d).
+    tracks
+        Coordinates along a ``"descent"`` and a ``"path"``, (q, d).
     lines
         Separatrices: coordinates along each, (q, d).
     meta
@@ -112,8 +113,8 @@ def landscape(
                     "text": [said_of(code, row, None) for row in held.tolist()],
                 }
             )
-    if trajectory is not None and d == 2:
-        traces.append(_track(trajectory, "descent", {"color": COLOURS[1], "width": 2}))
+    if d == 2:
+        traces += [_track(way, name, {"color": _TRACKS[name], "width": 2}) for name, way in (tracks or {}).items()]
     for name, point in (points or {}).items():
         traces.append(
             {
@@ -136,7 +137,7 @@ def landscape(
 
 
 def surface(
-    samples: LossSamples, *, points: Mapping[str, Floats] | None = None, trajectory: Floats | None = None
+    samples: LossSamples, *, points: Mapping[str, Floats] | None = None, tracks: Mapping[str, Floats] | None = None
 ) -> Figure:
     """Draw the losses of a grid of two coordinates as a surface in space.
 
@@ -144,7 +145,7 @@ def surface(
     ----------
     samples
         The grid.
-    points, trajectory
+    points, tracks
         As for `landscape`; they stand on the nearest sample.
 
     Returns
@@ -172,9 +173,9 @@ def surface(
         return {"x": places[:, 0].tolist(), "y": places[:, 1].tolist(), "z": numbers(heights[i, j])}
 
     style = {"type": "scatter3d", "showlegend": False}
-    if trajectory is not None:
-        line = {"color": COLOURS[1], "width": 5}
-        traces.append({**style, "mode": "lines", "line": line, **standing(trajectory)})
+    for name, way in (tracks or {}).items():
+        line = {"color": _TRACKS[name], "width": 5}
+        traces.append({**style, "mode": "lines", "name": name, "line": line, **standing(way)})
     if points:
         marker = {"color": COLOURS[1], "size": 4}
         where = standing(np.array(list(points.values())))

@@ -280,15 +280,16 @@ def plane(at: Live, said: Mapping[str, Any], *, depth: int = 0) -> Plane:
     low, high = places.min(axis=0), places.max(axis=0)
     border = _MARGIN * (high - low)
     named = {
-        _name(part): (other - first) @ directions.T
+        name_of(part): (other - first) @ directions.T
         for part, other in zip(through, corners, strict=True)
-        if _direction_of(part) is None
+        if direction_of(part) is None
     }
     at.planes[key] = Plane(Subspace(first, directions), low - border, high + border, named)
     return at.planes[key]
 
 
-def _direction_of(said: Mapping[str, Any]) -> str | None:
+def direction_of(said: Mapping[str, Any]) -> str | None:
+    """Return which direction is said, None where it is a point."""
     return next((name for name in ("random", "gradient", "lowest", "highest") if name in said), None)
 
 
@@ -297,7 +298,7 @@ def _direction(at: Live, origin: Floats, said: Mapping[str, Any]) -> Floats | No
     from topolandscape.landscape.curvature import highest_curvatures, lowest_curvatures
     from topolandscape.landscape.directions import random_directions
 
-    name = _direction_of(said) if isinstance(said, Mapping) else None
+    name = direction_of(said) if isinstance(said, Mapping) else None
     if name is None:
         return None
     number = _row(said[name])
@@ -313,7 +314,7 @@ def _direction(at: Live, origin: Floats, said: Mapping[str, Any]) -> Floats | No
         return found.vectors[0, number]
 
 
-def _name(said: Mapping[str, Any]) -> str:
+def name_of(said: Mapping[str, Any]) -> str:
     """Return what a point is called in a figure."""
     if said.get("moved") or "plane" in said or "path" in said:
         return "here"

@@ -13,6 +13,7 @@ from topolandscape.explore.live import LARGEST_STEPS
 LIVE_TITLES = {
     "slice": "Slice",
     "prediction": "The network here",
+    "between": "Loss along the path from the first point to the second",
     "network": "Weights: click an edge or a neuron, then move it",
     "weights": "Loss along each weight",
 }
@@ -36,7 +37,19 @@ def page(names: Sequence[str], *, compared: Figure | None) -> Any:
     """
     from dash import dcc, html
 
-    empty = ("views", "bar", "base", "picked", "sliced", "descent", "slice-figure", "weight-at", "job", "address")
+    empty = (
+        "views",
+        "bar",
+        "base",
+        "picked",
+        "sliced",
+        "descent",
+        "connected",
+        "slice-figure",
+        "weight-at",
+        "job",
+        "address",
+    )
     stores: dict[str, Any] = {"moved": {}, "status": {"state": "loading"}, **dict.fromkeys(empty)}
     runs = [{"label": name, "value": i} for i, name in enumerate(names)]
     header = html.Header(
@@ -64,6 +77,7 @@ def page(names: Sequence[str], *, compared: Figure | None) -> Any:
             [
                 _view("slice", LIVE_TITLES["slice"], controls=_slice_controls(), kind="view tall wide"),
                 _view("prediction", LIVE_TITLES["prediction"], controls=[html.Span(id="said-here")], kind="view tall"),
+                _view("between", LIVE_TITLES["between"], controls=[html.Span(id="said-between")], kind="hidden"),
                 _view("network", LIVE_TITLES["network"], controls=_weight_controls(), kind="view tall wide"),
                 _view(
                     "weights",
@@ -131,6 +145,7 @@ def _slice_controls() -> list[Any]:
         html.Label(["reach", _number("reach", 0.5, 0.01)]),
         html.Label(["points", dcc.Dropdown(list(SIDES), 41, id="side", clearable=False, style={"width": "76px"})]),
         html.Button("compute", id="compute", disabled=True),
+        html.Button("path", id="connect", disabled=True, title="a low path from the first point to the second"),
         html.Button("stop", id="stop", disabled=True),
         html.Progress(id="progress", value="0", max="1"),
         html.Span(id="said-job", role="status"),

@@ -272,22 +272,22 @@ def _alone(minimum: Minima) -> MinimaNetwork:
 def profiles(landscape: Landscape, network: MinimaNetwork) -> Iterator[PathProfile]:
     """Yield the loss along each path of a network, that over the lowest pass first."""
     for row in np.argsort(network.barriers, kind="stable"):
-        path, top = network.paths[row], network.tops[row]
-        steps = np.diff(path, axis=0)
-        lengths = np.linalg.norm(steps, axis=1)
-        # Places count segments: 2.5 is the middle of the third.
-        shares = np.clip(((top - path[:-1]) * steps).sum(1) / np.maximum(lengths**2, np.finfo(float).tiny), 0.0, 1.0)
-        nearest = int(np.linalg.norm(path[:-1] + shares[:, None] * steps - top, axis=1).argmin())
-        highest = nearest + shares[nearest]
-        cuts = -(-_PLACES // len(steps))
-        places = np.unique(np.append(np.linspace(0, len(steps), len(steps) * cuts + 1), highest))
-        before = np.minimum(places.astype(np.int64), len(steps) - 1)
-        beyond = places - before
-        distances = np.append(0.0, np.cumsum(lengths))[before] + beyond * lengths[before]
-        yield PathProfile(
-            ends=tuple(network.ends[row].tolist()),
-            distances=distances,
-            losses=landscape.values(path[before] + beyond[:, None] * steps[before], progress=False),
-            top=float(distances[np.searchsorted(places, highest)]),
-            word=network.passes[row],
-        )
+        distances, losses, top = losses_along(landscape, network.paths[row], network.tops[row])
+        yield PathProfile(tuple(network.ends[row].tolist()), distances, losses, top, network.passes[row])
+
+
+def losses_along(landscape: Landscape, path: Floats, top: Floats) -> tuple[Floats, Floats, float]:
+    """Return distances along a path (k, p), the losses there, and which distance is that of its highest point (p,)."""
+    steps = np.diff(path, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    # Places count segments: 2.5 is the middle of the third.
+    shares = np.clip(((top - path[:-1]) * steps).sum(1) / np.maximum(lengths**2, np.finfo(float).tiny), 0.0, 1.0)
+    nearest = int(np.linalg.norm(path[:-1] + shares[:, None] * steps - top, axis=1).argmin())
+    highest = nearest + shares[nearest]
+    cuts = -(-_PLACES // len(steps))
+    places = np.unique(np.append(np.linspace(0, len(steps), len(steps) * cuts + 1), highest))
+    before = np.minimum(places.astype(np.int64), len(steps) - 1)
+    beyond = places - before
+    distances = np.append(0.0, np.cumsum(lengths))[before] + beyond * lengths[before]
+    losses = landscape.values(path[before] + beyond[:, None] * steps[before], progress=False)
+    return distances, losses, float(distances[np.searchsorted(places, highest)])
