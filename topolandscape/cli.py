@@ -18,7 +18,7 @@ import typer
 
 from topolandscape.files import SURFACES, Run
 from topolandscape.files import export as export_bars
-from topolandscape.structures import PASSES, Barcode, LossSamples, Minima, MinimaNetwork
+from topolandscape.structures import PASSES, Barcode, LossSamples, Minima
 from topolandscape.study import (
     MEASURES,
     REGIONS,
@@ -36,6 +36,7 @@ from topolandscape.study import (
     write_report,
 )
 from topolandscape.study import run as run_recipe
+from topolandscape.study.minima_route import networks_of
 
 app = typer.Typer(
     name="topolandscape",
@@ -495,8 +496,8 @@ def _lines_of_samples(run: Run) -> Iterator[str]:
 
 
 def _json_of_minima(run: Run) -> dict[str, Any]:
-    network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    reduced, known = network.reduced(lower=run.settings.get("lower", "any")), network.minima
+    (network, reduced), code = networks_of(run), run.load("barcode", Barcode)
+    known = network.minima
     words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
     return {
         "minima": [
@@ -524,11 +525,8 @@ def _json_of_minima(run: Run) -> dict[str, Any]:
 
 
 def _lines_of_minima(run: Run) -> Iterator[str]:
-    network, code = run.load("network", MinimaNetwork), run.load("barcode", Barcode)
-    reduced, trained = (
-        network.reduced(lower=run.settings.get("lower", "any")),
-        network.minima.rows(slice(network.trained)),
-    )
+    (network, reduced), code = networks_of(run), run.load("barcode", Barcode)
+    trained = network.minima.rows(slice(network.trained))
     yield repr(network)
     yield reduced.table(code)
     if without := len(trained) - int((code.birth_vertex < len(trained)).sum()):

@@ -52,6 +52,11 @@ def layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def thinned(n: int, most: int) -> Integers:
+    """Return which of n rows are drawn, all or every so-manieth, so many at most."""
+    return np.arange(n)[:: max(1, -(-n // most))]
+
+
 def numbers(values: Any) -> list[Any]:
     """Return an array as lists, None where it is not finite, which JSON has no number for."""
     array = np.asarray(values, dtype=np.float64)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from topolandscape.explore.figures import Figure, keys_of, layout, linked, longest, numbers, said_of
+from topolandscape.explore.figures import Figure, keys_of, layout, linked, longest, numbers, said_of, thinned
 from topolandscape.plot.ink import COLOURS
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
 
@@ -214,7 +214,7 @@ def _field(samples: LossSamples) -> tuple[dict[str, Any], str]:
         where = {"x": x.tolist(), "y": y.tolist(), "z": numbers(heights.T), "customdata": numbers(z.T)}
         hover = {"hovertemplate": "loss %{customdata:.6g}<extra></extra>"}
         return {"colorscale": _SCALE, "colorbar": bar, **shown, **where, **hover}, said
-    rows = np.arange(len(samples))[:: max(1, -(-len(samples) // _MOST_POINTS))]
+    rows = thinned(len(samples), _MOST_POINTS)
     said = "" if len(rows) == len(samples) else f" ({len(rows)} of {len(samples)} points drawn)"
     marker = {"color": numbers(samples.values[rows]), "colorscale": _SCALE, "size": 4, "colorbar": bar}
     where = {"x": samples.points[rows, 0].tolist(), "y": samples.points[rows, 1].tolist()}

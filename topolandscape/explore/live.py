@@ -17,7 +17,7 @@ import numpy as np
 from topolandscape.explore.jobs import Report
 from topolandscape.explore.model import Explored, bars_of, way_of, ways_down
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, Floats, LossSamples, Subspace
+from topolandscape.structures import Barcode, Floats, Integers, LossSamples, Subspace
 from topolandscape.study.problem import Problem, problem
 from topolandscape.study.recipe import Recipe
 
@@ -54,6 +54,8 @@ class Live:
         Held while the landscape is evaluated.
     planes
         Those that were found, by what says them.
+    ways
+        Those that were found of a run of samples, by their bars.
     """
 
     landscape: Landscape
@@ -61,6 +63,7 @@ class Live:
     run: Explored | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     planes: dict[str, Plane] = field(default_factory=dict)
+    ways: dict[int, Integers] = field(default_factory=dict)
 
 
 class Plane(NamedTuple):
@@ -198,7 +201,9 @@ def _point(at: Live, said: Mapping[str, Any], depth: int) -> Floats:
     if share is None:
         return _sample(run, _row(int(run.code.death_vertex[bar])))
     assert run.samples is not None
-    rows = way_of(run, bar)
+    if bar not in at.ways:
+        at.ways[bar] = way_of(run, bar)
+    rows = at.ways[bar]
     if len(rows) < 2:
         raise ValueError(f"there is no path of bar {bar}.")
     # Lengths are those of the coordinates, as in the figure.

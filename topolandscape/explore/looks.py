@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topolandscape.explore import network_figures as drawn
-from topolandscape.explore.figures import Figure
+from topolandscape.explore.figures import Figure, thinned
 from topolandscape.explore.layers import chain, names_of
 from topolandscape.explore.live import (
     SMALL,
@@ -81,7 +81,7 @@ def prediction(at: Live, where: Floats) -> Figure:
     import torch
 
     inputs, targets = (np.asarray(torch.as_tensor(part).detach().cpu()) for part in at.given.data)
-    rows = np.arange(len(inputs))[:: max(1, -(-len(inputs) // _ROWS))]
+    rows = thinned(len(inputs), _ROWS)
     inputs, targets = inputs[rows], targets[rows]
     of_classes = not np.issubdtype(targets.dtype, np.floating) and targets.ndim == 1
     if inputs.ndim == 2 and inputs.shape[1] == 1:

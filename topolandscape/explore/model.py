@@ -19,6 +19,7 @@ from topolandscape.structures import (
     MinimaNetwork,
     PathProfile,
 )
+from topolandscape.study.minima_route import networks_of, profiles_of
 from topolandscape.study.pictures import name_of
 
 # Grids on which the ways between minima are looked for: a search over all points below a saddle, for each bar.
@@ -78,9 +79,8 @@ def explored(run: Run) -> Explored:
     network = samples = None
     profiles: dict[tuple[int, int], PathProfile] = {}
     if "network" in run:
-        network = run.load("network", MinimaNetwork).reduced(lower=run.settings.get("lower", "any"))
-        read = (run.load(f"profiles/{number:04d}", PathProfile) for number in range(len(network.ends)))
-        profiles = {profile.ends: profile for profile in read}
+        _, network = networks_of(run)
+        profiles = {profile.ends: profile for profile in profiles_of(run, network)}
     else:
         samples = run.load("samples", LossSamples)
     return Explored(name_of(run), run.load("barcode", Barcode), run.load("tree", MergeTree), network, profiles, samples)
@@ -196,9 +196,8 @@ def way_on_grid(samples: LossSamples, code: Barcode, bar: int, lower: int) -> In
         lengths.append(np.full(joined.sum(), np.linalg.norm(offset)))
     edges = (np.concatenate(lengths), (np.concatenate(starts), np.concatenate(ends)))
     saddle = int(code.death_vertex[bar])
-    before = dijkstra(coo_array(edges, shape=(n, n)).tocsr(), directed=False, indices=saddle, return_predecessors=True)[
-        1
-    ]
+    steps = coo_array(edges, shape=(n, n)).tocsr()
+    _, before = dijkstra(steps, directed=False, indices=saddle, return_predecessors=True)
     halves = []
     for row in (int(code.birth_vertex[bar]), lower):
         way = [row]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topolandscape.explore.figures import Figure, layout, numbers
+from topolandscape.explore.figures import Figure, layout, numbers, thinned
 from topolandscape.explore.layers import Layer
 from topolandscape.plot.ink import COLOURS
 from topolandscape.structures import Floats
@@ -188,7 +188,7 @@ def curve(inputs: Floats, targets: Floats, places: Floats, outputs: Floats) -> F
     -------
     dict
     """
-    rows = _some(len(inputs))
+    rows = thinned(len(inputs), _MOST_ROWS)
     traces = []
     for k in range(outputs.shape[1]):
         name = f" {k}" if outputs.shape[1] > 1 else ""
@@ -220,7 +220,7 @@ def field(inputs: Floats, targets: NDArray[Any], x: Floats, y: Floats, outputs: 
     -------
     dict
     """
-    rows = _some(len(inputs))
+    rows = thinned(len(inputs), _MOST_ROWS)
     z: Floats
     scale: Any
     bounds: dict[str, float]
@@ -295,7 +295,7 @@ def confusion(targets: NDArray[Any], outputs: Floats) -> Figure:
 
 def against_targets(targets: Floats, outputs: Floats) -> Figure:
     """Draw predictions over the numbers that they should be, (n, outputs) both."""
-    rows = _some(len(targets))
+    rows = thinned(len(targets), _MOST_ROWS)
     low, high = float(targets[rows].min()), float(targets[rows].max())
     line = {"x": [low, high], "y": [low, high], "line": {"color": "#737373", "width": 1}, "showlegend": False}
     traces: list[dict[str, Any]] = [{"type": "scatter", "mode": "lines", "hoverinfo": "skip", **line}]
@@ -304,8 +304,3 @@ def against_targets(targets: Floats, outputs: Floats) -> Figure:
         data = {"x": numbers(targets[rows, k]), "y": numbers(outputs[rows, k]), "marker": marker}
         traces.append({"type": "scatter", "mode": "markers", "name": f"output {k}", **data})
     return {"data": traces, "layout": layout("target", "prediction", showlegend=targets.shape[1] > 1)}
-
-
-def _some(n: int) -> NDArray[np.int64]:
-    """Return the rows of the data that are drawn, all or every so-manieth."""
-    return np.arange(n)[:: max(1, -(-n // _MOST_ROWS))]

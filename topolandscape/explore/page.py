@@ -1,4 +1,4 @@
-"""The live page: what stands on it. Built of Dash's components; what they do is in `server`."""
+"""The live page: what stands on it. Built of Dash's components; what they do is in `callbacks`."""
 
 from __future__ import annotations
 

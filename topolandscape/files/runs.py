@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from topolandscape.files.lock import LOCK
+from topolandscape.files.lock import LOCK, locked
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
 from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace
@@ -93,23 +94,32 @@ class Run:
                 )
             remove_partial(path)
             return run
-        cls.refuse_others(path)
+        cls._refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
         remove_partial(path)
         run = cls(path, {"format": "topolandscape run", "schema": SCHEMA, "settings": plain, "files": {}})
         run._write_manifest()
         return run
 
-    @staticmethod
-    def refuse_others(path: str | os.PathLike[str]) -> None:
-        """Raise where a run cannot be, and leave everything as it is.
+    @classmethod
+    @contextmanager
+    def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Iterator[Run]:
+        """Begin a run or go on with it, as `create` does, and keep other processes out of it for as long as this lasts.
+
+        Where a run cannot be, everything is left as it is.
 
         Raises
         ------
-        ValueError
-            There is a file of that name, or a folder with files that are no run.
+        BlockingIOError
+            Another process computes in the folder.
         """
-        path = Path(path)
+        cls._refuse_others(Path(path))
+        with locked(path):
+            yield cls.create(path, settings)
+
+    @staticmethod
+    def _refuse_others(path: Path) -> None:
+        """Raise where there is a file of that name, or a folder with files that are no run."""
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file; a run needs a folder. Choose another name.")
         if not path.exists() or (path / _MANIFEST).exists():

@@ -359,7 +359,7 @@ class Engine:
                 key = (request.kind, rows)
                 plan = self._planned(request, blocks, rows, chunk, form)
                 searched = time.perf_counter()
-                if self._uncut is not None and plan.rows > key[1]:
+                if self._uncut is not None and plan.rows > rows:
                     blocks = list(self._uncut())
                 self._share_out(request, plan, blocks, decay, bar, form)
                 spent = time.perf_counter() - searched

@@ -276,6 +276,17 @@ def profiles(landscape: Landscape, network: MinimaNetwork) -> Iterator[PathProfi
         yield PathProfile(tuple(network.ends[row].tolist()), distances, losses, top, network.passes[row])
 
 
+def networks_of(run: Run) -> tuple[MinimaNetwork, MinimaNetwork]:
+    """Return the network that a run found, and the reduced one, of which its bars and profiles are."""
+    network = run.load("network", MinimaNetwork)
+    return network, network.reduced(lower=run.settings.get("lower", "any"))
+
+
+def profiles_of(run: Run, reduced: MinimaNetwork) -> list[PathProfile]:
+    """Return the loss along each path of the reduced network of a run, as it was kept."""
+    return [run.load(f"profiles/{number:04d}", PathProfile) for number in range(len(reduced.ends))]
+
+
 def losses_along(landscape: Landscape, path: Floats, top: Floats) -> tuple[Floats, Floats, float]:
     """Return distances along a path (k, p), the losses there, and which distance is that of its highest point (p,)."""
     steps = np.diff(path, axis=0)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, LossSamples, MergeTree, MinimaNetwork, PathProfile
+from topolandscape.structures import Barcode, LossSamples, MergeTree
+from topolandscape.study.minima_route import networks_of, profiles_of
 
 _Drawings = dict[str, Callable[[Any], Any]]
 
@@ -53,9 +54,9 @@ def pictures(
 def _of_minima(run: Run, min_persistence: float | None) -> _Drawings:
     from topolandscape import plot
 
-    network = run.load("network", MinimaNetwork).reduced(lower=run.settings.get("lower", "any"))
+    _, network = networks_of(run)
     tree, code = run.load("tree", MergeTree), run.load("barcode", Barcode)
-    profiles = [run.load(f"profiles/{number:04d}", PathProfile) for number in range(len(network.ends))]
+    profiles = profiles_of(run, network)
     shortest = 0.0 if min_persistence is None else min_persistence
     drawings: _Drawings = {
         "bars": lambda ax: plot.bars(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.files import Run, bytes_in_file, locked, read_surface
+from topolandscape.files import Run, bytes_in_file, read_surface
 from topolandscape.structures import Barcode, Connectivity, Floats
 from topolandscape.study.minima_route import by_minima
 from topolandscape.study.problem import problem, trained_points
@@ -82,9 +82,7 @@ def run(
     }
     if held_out is not None:
         settings["held_out"] = held_out.description["data"]
-    Run.refuse_others(folder)
-    with locked(folder):
-        result = Run.create(folder, settings)
+    with Run.alone(folder, settings) as result:
         _compute(result, recipe, landscape, held_out, starts, plans, progress)
     return result
 
@@ -176,11 +174,8 @@ def run_surface(
     complex = grid(samples, connectivity=connectivity, nonfinite=nonfinite)
     tree = merge_tree(complex)
     code = barcode(complex, max_dim=max_dim) if max_dim else barcode(tree)
-    Run.refuse_others(folder)
-    with locked(folder):
-        result = Run.create(
-            folder, {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}}
-        )
+    settings = {"surface": str(path), "sources": {str(path): samples.provenance["source"]["sha256"]}}
+    with Run.alone(folder, settings) as result:
         asked = {"connectivity": connectivity, "nonfinite": nonfinite, "max_dim": max_dim}
         result.save("samples", samples)
         result.save("tree", tree)

@@ -26,13 +26,17 @@
     byId("place").disabled = !figure;
   }
 
+  function remember() {
+    linked.toAddress({bar: state.bar, shortest: state.shortest || null, place: state.place || null});
+  }
+
   function drawAll() {
     const chosen = linked.stateOf(views, state.bar, state.shortest);
     for (const [id, figure] of Object.entries(views.figures)) draw(id, linked.shown(figure, chosen));
     drawPath();
     linked.drawTable(byId("table"), views, state.bar, state.shortest, choose);
     byId("said-shortest").textContent = linked.saidOfThreshold(views, state.shortest);
-    linked.toAddress({bar: state.bar, shortest: state.shortest || null, place: state.place || null});
+    remember();
   }
 
   function choose(bar) {
@@ -47,7 +51,7 @@
   byId("place").addEventListener("input", event => {
     state.place = Number(event.target.value);
     drawPath();
-    linked.toAddress({bar: state.bar, shortest: state.shortest || null, place: state.place || null});
+    remember();
   });
   document.addEventListener("keydown", event => {
     const step = linked.stepOfKey(event);
