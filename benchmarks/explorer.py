@@ -11,11 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,18 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from chromium import CHROMIUM, DIGITS, RUN, VIEWPORT, launched, served
 from environment import environment
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from topolandscape.explore import write_page
 from topolandscape.files import Run
-from topolandscape.study import Recipe, run, run_surface
+from topolandscape.study import run, run_surface
 
 RESULTS = Path(__file__).parent / "results"
-FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DIGITS = Recipe(model="mlp:64-16-10,tanh", data="digits", weight_decay=1e-3, minima=16, evaluations=150_000)
-RUN = Path("runs") / "explorer_digits"  # made once, as for the pictures of docs/screenshots.py
 FIRST, SLICE, CHOICE = 3.0, 2.0, 1.0  # seconds that are wanted
 ALL_DRAWN = "() => ['bars', 'tree', 'diagram', 'path'].every(id => document.querySelector(`#${id} .main-svg .trace`))"
 
@@ -69,15 +62,13 @@ def million(folder: Path) -> Run:
 def measured(digits: Run, points: Run, folder: Path, repeat: int) -> list[dict[str, Any]]:
     """Return one row for each wait, in seconds."""
     waits: dict[tuple[str, float | None], list[float]] = {}
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         for _ in range(repeat):
             for name, seconds, target in (
                 *waits_of_digits(browser, digits),
                 *waits_of_million(browser, points, folder),
             ):
                 waits.setdefault((name, target), []).append(seconds)
-        browser.close()
     return [
         {"wait": name, "seconds": statistics.median(seconds), "target": target, "all": seconds}
         for (name, target), seconds in waits.items()
@@ -87,7 +78,7 @@ def measured(digits: Run, points: Run, folder: Path, repeat: int) -> list[dict[s
 def waits_of_digits(browser: Any, digits: Run) -> Iterator[tuple[str, float, float | None]]:
     """Yield the waits of a run of 16 minima of 64-16-10 on digits."""
     begun = time.perf_counter()
-    with served(digits) as address, closing(browser.new_page(viewport={"width": 1280, "height": 800})) as page:
+    with served(digits.path) as address, closing(browser.new_page(viewport=VIEWPORT)) as page:
         yield "the command, until the page can be asked for", time.perf_counter() - begun, None
         begun = time.perf_counter()
         page.goto(address)
@@ -116,7 +107,7 @@ def waits_of_million(browser: Any, points: Run, folder: Path) -> Iterator[tuple[
     begun = time.perf_counter()
     page_file = write_page(points, folder / "page.html")
     yield "1,000,000 points: a page is written", time.perf_counter() - begun, None
-    with closing(browser.new_page(viewport={"width": 1280, "height": 800})) as page:
+    with closing(browser.new_page(viewport=VIEWPORT)) as page:
         begun = time.perf_counter()
         page.goto(f"file://{page_file}")
         page.wait_for_function(ALL_DRAWN.replace(", 'path'", ""))
@@ -125,22 +116,6 @@ def waits_of_million(browser: Any, points: Run, folder: Path) -> Iterator[tuple[
         page.click("tr[data-bar='5']")
         page.wait_for_function("() => document.querySelector('tr[aria-selected=true]').dataset.bar == 5")
         yield "1,000,000 points: a bar is chosen, until it is marked in all", time.perf_counter() - begun, CHOICE
-
-
-@contextmanager
-def served(run: Run) -> Iterator[str]:
-    """Serve a run by the command line; give the address of its page."""
-    code = "from topolandscape.cli import main; main()"
-    command = [sys.executable, "-c", code, "explore", str(run.path), "--no-browser", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
-        assert found is not None
-        yield found.group()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager

@@ -1,49 +1,37 @@
 """Make the pictures of the explorer, in headless Chromium: python docs/screenshots.py."""
 
-import os
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from chromium import DIGITS, RUN, VIEWPORT, launched, served
+from playwright.sync_api import Page
 
 from topolandscape.study import Recipe, run
 
 IMAGES = Path(__file__).parent / "images"
-RUNS = Path("runs")
-FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-DIGITS = Recipe(model="mlp:64-16-10,tanh", data="digits", weight_decay=1e-3, minima=16, evaluations=150_000, seed=0)
 PLANE = Recipe(model="mlp:1-2-1,tanh", data="sine_regression", route="sample")
 
 
 def main() -> None:
     """Draw a run of minima, a slice between them, and a small network by hand."""
-    digits = run(DIGITS, RUNS / "explorer_digits")
-    plane = run(PLANE, RUNS / "explorer_plane")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+    digits = run(DIGITS, RUN)
+    plane = run(PLANE, RUN.with_name("explorer_plane"))
+    with launched() as browser:
+        page = browser.new_page(viewport=VIEWPORT)
         page.set_default_timeout(120_000)
         with_page(page, [digits.path], minima)
         with_page(page, [plane.path, digits.path], by_hand)
-        browser.close()
 
 
 def with_page(page: Page, runs: list[Path], draw) -> None:
     """Serve runs, open their page, and draw."""
-    code = "from topolandscape.cli import main; main()"
-    command = [sys.executable, "-c", code, "explore", *map(str, runs), "--no-browser", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-    page.goto(re.search(r"http://\S+", process.stdout.readline()).group())
-    page.wait_for_function(
-        "() => document.querySelector('#said-here') && document.querySelector('#said-here').textContent"
-    )
-    draw(page)
-    process.terminate()
-    process.wait()
+    with served(*runs) as address:
+        page.goto(address)
+        page.wait_for_function(
+            "() => document.querySelector('#said-here') && document.querySelector('#said-here').textContent"
+        )
+        draw(page)
 
 
 def minima(page: Page) -> None:

@@ -1,12 +1,10 @@
 """The explorer in a real browser: kept and live pages, what is chosen, computed, stopped and saved."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
+from contextlib import ExitStack
 
+import chromium as browsers
 import numpy as np
 import pytest
 from explored_runs import minima_run, plane_run, surface_run
@@ -15,13 +13,12 @@ from topolandscape.explore import write_page
 from topolandscape.explore.live import live, point, recipe_of
 from topolandscape.explore.model import explored
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("dash", reason="Dash is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(browsers.CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 RUN_VIEWS = ("bars", "tree", "diagram", "path", "histogram")
 
@@ -49,17 +46,14 @@ def surface(folder):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with playwright.sync_playwright() as driver:
-        flags = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with browsers.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(chromium):
     """Open a page on which nothing may go wrong, and which may ask no other host."""
-    opened = chromium.new_page(viewport={"width": 1280, "height": 800})
+    opened = chromium.new_page(viewport=browsers.VIEWPORT)
     opened.set_default_timeout(60_000)
     wrong = []
     opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -75,23 +69,11 @@ def is_near(url):
 
 
 @pytest.fixture(scope="module")
-def served(request):
+def served():
     """Start the command line's own server for some arguments; return the address of its page."""
-    processes = []
-
-    def start(*arguments):
-        code = "from topolandscape.cli import main; main()"
-        command = [sys.executable, "-c", code, "explore", *map(str, arguments), "--no-browser", "--port", "0"]
-        environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        processes.append(process)
-        return re.search(r"http://\S+", process.stdout.readline()).group()
-
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
+    with ExitStack() as servers:
+        one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+        yield lambda *arguments: servers.enter_context(browsers.served(*arguments, **one_thread))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ way round. Speckle is drawn: each pixel is multiplied by a gamma variable of mea
 """
 
 import numpy as np
-from gallery import Claim, Outcome, are_lower, compared, in_words, main, mean_bar
+from gallery import Claim, Outcome, are_lower, bars_of_seeds, compared, in_words, main, mean_bar
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import nn
@@ -58,12 +58,9 @@ def example(quick: bool) -> Outcome:
                 )
                 for part, decay in ((slice(IMAGES), 1e-5), (slice(IMAGES, None), 0.0))
             )
-            # All seeds at once: many points are evaluated faster together.
-            starts = np.concatenate([tl.initial_points(train, MINIMA, seed=seed) for seed in range(seeds)])
-            minima = tl.minima(train, starts, seed=0, steps=steps, max_evaluations=steps, merge=None)
-            parts = [minima.rows(range(MINIMA * seed, MINIMA * (seed + 1))) for seed in range(seeds)]
-            networks = [tl.minima_network(train, part, steps=steps, evaluations=evaluations) for part in parts]
-            bars[kind, width] = [tl.barcode(network.reduced()) for network in networks]
+            minima, bars[kind, width] = bars_of_seeds(
+                train, seeds, MINIMA, steps=steps, path_steps=steps, evaluations=evaluations
+            )
             errors[kind, width] = test.values(minima.points).reshape(seeds, MINIMA).mean(axis=1)
             rows.append(
                 {

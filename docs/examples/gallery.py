@@ -123,6 +123,21 @@ def with_intervals(result: tl.StudyResult, group: str, names: Sequence[str]) -> 
     }
 
 
+def bars_of_seeds(
+    landscape: tl.Landscape, seeds: int, minima: int, *, steps: int, evaluations: int, path_steps: int = 400
+) -> tuple[tl.Minima, list[tl.Barcode]]:
+    """Return so many minima of each seed, seed by seed, and the barcode of each seed.
+
+    `steps` bound the training and the polishing, `path_steps` and `evaluations` the search for passes.
+    """
+    # All seeds at once: many points are evaluated faster together.
+    starts = np.concatenate([tl.initial_points(landscape, minima, seed=seed) for seed in range(seeds)])
+    found = tl.minima(landscape, starts, seed=0, steps=steps, max_evaluations=steps, merge=None)
+    parts = [found.rows(range(minima * seed, minima * (seed + 1))) for seed in range(seeds)]
+    networks = [tl.minima_network(landscape, part, steps=path_steps, evaluations=evaluations) for part in parts]
+    return found, [tl.barcode(network.reduced()) for network in networks]
+
+
 def mean_bar(code: tl.Barcode, minima: int) -> float:
     """Return how far a trained minimum is climbed out of, 0 for one that is left without climbing."""
     return float(code.persistence[~code.essential].sum() / (minima - 1))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from gallery import Claim, Outcome, are_lower, compared, in_words, is_lower, main, mean_bar
+from gallery import Claim, Outcome, are_lower, bars_of_seeds, compared, in_words, is_lower, main, mean_bar
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -83,13 +83,8 @@ def example(quick: bool) -> Outcome:
     for order in orders:
         for kind, name in NETWORKS.items():
             landscape = sobolev(name, order, x, weight_decay=WEIGHT_DECAY)
-            # All seeds at once: many points are evaluated faster together.
-            starts = np.concatenate([tl.initial_points(landscape, MINIMA, seed=seed) for seed in range(seeds)])
-            minima = tl.minima(landscape, starts, seed=0, steps=steps, max_evaluations=steps, merge=None)
+            minima, bars[kind, order] = bars_of_seeds(landscape, seeds, MINIMA, steps=steps, evaluations=evaluations)
             held_out = sobolev(name, order, between).values(minima.points).reshape(seeds, MINIMA)
-            parts = [minima.rows(range(MINIMA * seed, MINIMA * (seed + 1))) for seed in range(seeds)]
-            networks = [tl.minima_network(landscape, part, evaluations=evaluations) for part in parts]
-            bars[kind, order] = [tl.barcode(network.reduced()) for network in networks]
             errors[kind, order] = held_out.mean(axis=1)
             rows.append(
                 {
