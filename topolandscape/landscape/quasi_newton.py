@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from topolandscape.landscape.workers import Rows, run_together
+from topolandscape.landscape.workers import in_parts
 from topolandscape.structures import Floats, Integers
-
-# Numbers of all points above which torch's threads share them out.
-_MANY = 2**16
 
 
 class History:
@@ -74,14 +70,11 @@ class History:
     def times(self, rows: Integers, gradients: Floats) -> Floats:
         """Return the inverse Hessians of some points times gradients (n, p)."""
         result = gradients.copy()
-        workers = torch.get_num_threads() if result.size > _MANY else 1
-        slices = Rows(len(rows), max(1, len(rows) // (4 * workers)))
 
-        def work(_: int) -> None:
-            while (part := slices.take()) is not None:
-                _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
+        def work(part: slice) -> None:
+            _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
 
-        run_together(work, workers, slices)
+        in_parts(len(rows), work, numbers=result.size)
         return result
 
 
