@@ -2,9 +2,9 @@
 
     python benchmarks/graphs.py [--seeds 3]
 
-The landscape is a sum of double wells, one a coordinate, whose barcode is known in any dimension. Distances are bottleneck
-distances, as a share of the height of the pass between two wells: 1 is as wrong as no answer. Prints a table and keeps it
-in benchmarks/results/graphs.md; numbers and environment go to graphs.json beside it.
+The landscape is a sum of double wells, one a coordinate, whose barcode is known in any dimension. Distances are
+bottleneck distances, as a share of the height of the pass between two wells: 1 is as wrong as no answer. Prints a table
+and keeps it in benchmarks/results/graphs.md; numbers and environment go to graphs.json beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ MOST_TRIANGULATED = 3  # dimensions
 def measured(samples: tl.LossSamples, landscape: tl.Landscape, k: int) -> tl.FilteredComplex:
     """Join nearest neighbours, with the highest of three losses on each edge."""
     joined = tl.nearest_neighbours(samples, k=k, connect=True)
-    return tl.with_measured_edges(joined, lambda edges: tl.segment_maxima(landscape, samples, edges, q=3, progress=False))
+    return tl.with_measured_edges(
+        joined, lambda edges: tl.segment_maxima(landscape, samples, edges, q=3, progress=False)
+    )
 
 
 def graphs(d: int, landscape: tl.Landscape) -> dict[str, Callable[[tl.LossSamples], tl.FilteredComplex]]:
@@ -79,8 +81,8 @@ def main() -> None:
     arguments = parser.parse_args()
     found = [row for d in arguments.dimensions for row in rows(d, arguments.seeds)]
     text = (
-        "Sum of double wells on a box. Bottleneck distance from the known barcode in heights of the pass between two wells; "
-        f"medians over {arguments.seeds} draws of uniform points, and grids of about as many.\n\n{table(found)}\n"
+        "Sum of double wells on a box. Bottleneck distance from the known barcode in heights of the pass between two "
+        f"wells; medians over {arguments.seeds} draws of uniform points, and grids of about as many.\n\n{table(found)}\n"
     )
     print(text)
     arguments.results.mkdir(parents=True, exist_ok=True)

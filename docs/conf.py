@@ -40,7 +40,9 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 # Where letters have no case, `Barcode` and `barcode` are one file.
 autosummary_filename_map = {
-    f"topolandscape.{name}": f"topolandscape.{name}-class" for name in PUBLIC if name[0].isupper() and name.lower() in PUBLIC
+    f"topolandscape.{name}": f"topolandscape.{name}-class"
+    for name in PUBLIC
+    if name[0].isupper() and name.lower() in PUBLIC
 }
 
 nitpicky = True

@@ -1,4 +1,4 @@
-"""Directives of the documentation: claims from the results of the examples, and what the command line says of itself."""
+"""Directives of the documentation: claims with what was measured of them, and what the command line says of itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class Claims(SphinxDirective):
 def claims_of(source: str, files: list[Path]) -> list[str]:
     """Return the rows of a table of the claims whose source begins so, with its heads; nothing where there are none."""
     rows = [
-        f"| {claim['says']} | {claim['measured']} | **{claim['verdict']}** | `{file.stem}` |".replace("|Kendall|", r"\|Kendall\|")
+        f"| {claim['says']} | {claim['measured']} | **{claim['verdict']}** | `{file.stem}` |".replace(
+            "|Kendall|", r"\|Kendall\|"
+        )
         for file in files
         for claim in json.loads(file.read_text())["claims"]
         if any(part.startswith(source) for part in claim["source"].split("; "))

@@ -30,7 +30,9 @@ PUBLIC = {
 
 # What stands in reference.md under its module has no public name, but a page.
 _LISTED = re.findall(
-    r"^   ((?:landscape|topology|compare|structures|study)\.\S+)$", Path(__file__).with_name("reference.md").read_text(), re.M
+    r"^   ((?:landscape|topology|compare|structures|study)\.\S+)$",
+    Path(__file__).with_name("reference.md").read_text(),
+    re.M,
 )
 OTHERS = {line.rpartition(".")[2]: f"topolandscape.{line}" for line in _LISTED}
 _FOREIGN = {"Axes", "Axes3D", "DataFrame", "Fraction", "PathLike", "_NounType"}  # of others, or of type checkers alone
@@ -102,4 +104,3 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", _as_written)
     app.connect("missing-reference", _resolved)
     return {"parallel_read_safe": True}
-
