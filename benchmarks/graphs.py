@@ -82,7 +82,7 @@ def main() -> None:
     found = [row for d in arguments.dimensions for row in rows(d, arguments.seeds)]
     text = (
         "Sum of double wells on a box. Bottleneck distance from the known barcode in heights of the pass between two "
-        f"wells; medians over {arguments.seeds} draws of uniform points, and grids of about as many.\n\n{table(found)}\n"
+        f"wells; medians over {arguments.seeds} draws of uniform points, grids of about as many.\n\n{table(found)}\n"
     )
     print(text)
     arguments.results.mkdir(parents=True, exist_ok=True)

@@ -114,12 +114,10 @@ def mountain_pass() -> Figure:
     landscape = digits(weight_decay=1e-3)
     found = tl.minima(landscape, 2, seed=0, steps=500, progress=False)
     ends = found.points[None, :2]
-    paths = {"straight": tl.straight_paths(ends, 65), "bent": tl.lower_paths(landscape, ends, progress=False).points}
+    paths = {"straight": ends, "bent": tl.lower_paths(landscape, ends, progress=False).points}
     figure, (ax,) = row(1, 3.0)
     for (name, path), colour in zip(paths.items(), COLOURS, strict=False):
-        fine = np.concatenate(
-            [np.linspace(a, b, 8, endpoint=False) for a, b in zip(path[0], path[0, 1:], strict=False)]
-        )
+        fine = finely(path[0], 400 // len(path[0]))
         along = np.linspace(0, 1, len(fine))
         loss = landscape.values(fine)
         ax.plot(along, loss, color=colour, label=name)
@@ -159,27 +157,22 @@ def graphs() -> Figure:
 
 
 def distance() -> Figure:
-    """Draw the barcode of all data beside that of half of it, and how far each bar may be moved."""
-    landscape = digits()
-    trained = tl.descend(landscape, tl.initial_points(landscape, 3, seed=0), steps=300, progress=False).ends
-    samples = tl.sample_plane(landscape, trained, shape=(41, 41), progress=False)
-    half = tl.values_on_subsets(landscape, samples, seed=0)[0]
-    codes = {
-        "all rows": tl.barcode(tl.grid(samples, connectivity="full")),
-        "half of the rows": tl.barcode(tl.grid(half.reshape(41, 41), connectivity="full")),
-    }
+    """Draw the barcode of many samples beside that of few, and how far each bar may be moved."""
+    schwefel = tl.zoo.functions["schwefel_1d"]
+    codes = {f"{n} samples": tl.barcode(tl.grid(schwefel.on_grid((n,)))) for n in (1001, 25)}
     far = tl.bottleneck(*codes.values())
-    figure, (ax,) = row(1, 3.4)
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    ax = figure.subplots()
     for (name, code), colour, mark in zip(codes.items(), COLOURS, ("o", "x"), strict=False):
         ending = ~code.essential
         ax.plot(code.birth[ending], code.death[ending], mark, color=colour, label=name)
         if mark == "o":
             for birth, death in zip(code.birth[ending], code.death[ending], strict=True):
                 ax.add_patch(_square(birth, death, far, colour))
-    low, high = ax.get_xlim()
-    ax.plot([low, high], [low, high], color="0.5", linewidth=0.8)
-    ax.set(xlabel="birth", ylabel="death", title=f"bottleneck distance {far:.3f}")
-    ax.legend(frameon=False, loc="center right")
+    ends = np.array([ax.get_xlim()[0], ax.get_ylim()[1]])
+    ax.plot(ends, ends, color="0.5", linewidth=0.8)
+    ax.set(xlabel="birth", ylabel="death", title=f"bottleneck distance {far:.3g}", aspect="equal")
+    ax.legend(frameon=False, loc="lower right")
     return figure
 
 

@@ -41,10 +41,11 @@ def blocks(page, language):
 
 
 def commands(page):
-    """Return the lines of a page that begin with `topolandscape`, `python` or `make`, in blocks of any kind."""
-    for line in page.read_text().splitlines():
-        if found := re.match(r"(?:    )?((topolandscape|python|make) [^#]*)", line):
-            yield shlex.split(found[1])
+    """Return what can be given to a shell on a page: indented lines, and those of blocks of bash."""
+    indented = re.findall(r"^    ((?:topolandscape|python|make) [^#\n]*)", page.read_text(), re.MULTILINE)
+    for line in indented + "".join(blocks(page, "bash")).splitlines():
+        if not re.search(r"\b(MODEL|SURFACE|STUDY|RUN|NAME)\b", line):  # what the design says of commands
+            yield shlex.split(line)
 
 
 def with_code(language):
@@ -114,14 +115,17 @@ def test_every_command_can_be_given():
             elif program == "make":
                 assert arguments[0] in targets, f"{page.name}: make {arguments[0]}"
             elif arguments[0] != "-m":
-                assert (ROOT / arguments[0].replace("NAME", "sobolev")).exists(), f"{page.name}: {arguments[0]}"
+                assert (ROOT / arguments[0]).exists(), f"{page.name}: {arguments[0]}"
     assert min(known.values()) > 5
 
 
-def test_studies_of_pages_are_studies():
-    for page in PAGES:
-        for block in blocks(page, "toml"):
-            topolandscape.Study(tomllib.loads(block))
+def test_studies_of_pages_can_be_read(tmp_path):
+    found = [block for page in PAGES for block in blocks(page, "toml")]
+    assert found
+    for block in found:
+        file = tmp_path / "study.toml"
+        file.write_text(block)
+        assert len(topolandscape.read_study(file).recipes()) > 1
 
 
 def public_names():
