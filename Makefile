@@ -2,6 +2,7 @@
 # make test    the tests
 # make slow    the tests that take longer
 # make check   format, lint, types, import contracts
+# make docs    the documentation, into build/docs
 # make bench   the benchmarks, into benchmarks/results
 # make study   four architectures on digits, five seeds each: a report in runs/study
 # make gallery the examples of docs/gallery.md in full
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo study test slow check bench gallery proofs wheel clean
+.PHONY: demo study test slow check docs bench gallery proofs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -32,11 +33,16 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed-docs
+	rm -rf build/docs docs/reference
+	$(BIN)/python -m sphinx -b html -W --keep-going docs build/docs
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/merge.py --max-size 1e7
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/morse.py
 	$(BIN)/python benchmarks/refine.py
+	$(BIN)/python benchmarks/graphs.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/explorer.py
 
@@ -52,7 +58,7 @@ wheel: $(VENV)/installed-dev
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build runs
+	rm -rf $(VENV) dist build runs docs/reference
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -63,4 +69,8 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[docs]"
 	touch $@ $(VENV)/installed

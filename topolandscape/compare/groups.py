@@ -126,7 +126,7 @@ def holm(p_values: ArrayLike) -> Floats:
     float64 array
         Where those of at most 0.05 are called different, the probability that any of these is not is at most 0.05,
         however the tests depend on each other, shape (k,). For a bound on the share of false ones among those, take
-        `scipy.stats.false_discovery_control`.
+        ``scipy.stats.false_discovery_control``.
 
     Raises
     ------

@@ -85,7 +85,7 @@ def bar_lengths(barcode: Barcode, m: int) -> Floats:
     barcode
         Of a network of minima, or of samples.
     m
-        How many minima, or samples, there are: `len(network)`.
+        How many minima, or samples, there are: ``len(network)``.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def constant_predictor_ceiling(
         shape (n, ...), of which each of a row has a constant of its own.
     loss
         ``"cross_entropy"`` or ``"mse"``, or torch's function of that kind (`torch.nn.functional.cross_entropy` or
-        `mse_loss`), which average over rows, and the squared error also over the numbers of a row.
+        ``mse_loss``), which average over rows, and the squared error also over the numbers of a row.
     weights
         What each row counts, shape (n,); None: all the same.
 

@@ -239,7 +239,7 @@ class Engine:
         Returns
         -------
         dict
-            For each kind in use: the fields of its `Plan`, and ``peak``, the share of the speed of a large matrix
+            For each kind in use: the fields of its ``Plan``, and ``peak``, the share of the speed of a large matrix
             product (measured at the first call: a second) that the layers' own products reached; NaN where torch
             counts no products.
 

@@ -77,11 +77,11 @@ def critical_points(
 
     Notes
     -----
-    Points: see `topolandscape.landscape.stationary.stationary_points`. Flow lines lead from points of index 1 both ways
-    down and to those of the highest index from the points below both ways up; in three dimensions from index 2 to index
-    1, and in four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those
-    between middle indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far
-    as its Lipschitz constant is right.
+    Points: see `stationary_points`. Flow lines lead from points of index 1 both ways down and to those of the highest
+    index from the points below both ways up; in three dimensions from index 2 to index 1, and in four from index 3 to
+    2, they are found by shooting around a circle. In five and more dimensions those between middle indices are not
+    looked for. A ball is the end of a line when the Hessian stays positive in it, as far as its Lipschitz constant is
+    right.
 
     References
     ----------

@@ -239,7 +239,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequenc
     folders
         Of the runs.
     measures
-        Of the trained minima: names of `topolandscape.study.MEASURES`. What a run holds already is shown anyway.
+        Of the trained minima: names of ``topolandscape.study.MEASURES``. What a run holds already is shown anyway.
 
     Returns
     -------

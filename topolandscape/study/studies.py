@@ -34,7 +34,7 @@ class Study:
         By the names of the fields of a `Recipe`: a value, or a list of values that are varied. ``model`` and ``data``
         are needed. Runs that differ only in ``seed`` form a group, and groups are compared.
     measures
-        Of the trained minima, beside the scores of the barcode: names of `topolandscape.study.MEASURES`. Not given:
+        Of the trained minima, beside the scores of the barcode: names of ``topolandscape.study.MEASURES``. Not given:
         the cheap ones on the route ``minima``, none on the route ``sample``.
     load, temperature
         Names of varied settings that become the axes of a phase plot: one like a load (the size of the network, the

@@ -48,7 +48,7 @@ def brought_together(landscape: Landscape, minima: Minima, *, seed: Seed) -> Min
     which is given the first block of the data, and left out where activations cannot be seen. Each minimum is aligned
     with the lowest only, and by no means that are certain to find the best copy, so that barriers between the results
     are upper bounds of those modulo symmetry. Copies of one minimum come to lie on each other, but for the precision of
-    their gradients; `merged` makes them one.
+    their gradients; ``merged`` makes them one.
 
     Examples
     --------
