@@ -29,6 +29,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Processes are forked after everything was compiled or loaded, which threads would not survive.
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
+
 import numpy as np
 from environment import environment
 
@@ -72,12 +75,15 @@ COMMAND = [
 ]
 
 
-def prepare() -> None:
-    """Let runs keep everything they do, in small parts, and evaluate in the same way each time."""
+def prepare(tasks: list[Callable[[Path], Any]]) -> None:
+    """Let runs keep everything they do, in small parts, and evaluate in the same way each time; do all once."""
     kept._KEEP_AFTER, kept._KEEP_SHARE = 0.0, float("inf")
     runs._SHARD_WORK = 2e5
     measures._PART = 1e6
     cli.pictures = lambda *_, **__: []  # which take longer than all else
+    with tempfile.TemporaryDirectory() as folder:
+        for number, task in enumerate(tasks):
+            task(Path(folder) / str(number))
     kinds = ("values", "gradients", "products")
     study_runs._plans = lambda landscape, route: {
         kind: {"form": "wide", "chunk": 16, "rows": landscape.rows} for kind in kinds
@@ -485,7 +491,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for faults.json and faults.md")
     arguments = parser.parse_args()
-    prepare()
+    tasks = list(TASKS)[: arguments.tasks]
+    prepare([TASKS[name] for name in tasks])
     begin, draw, rows = time.monotonic(), random.Random(arguments.seed), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
@@ -494,7 +501,6 @@ def main() -> None:
         assert end.code == 0, end.stderr
         wanted, operations = contents(whole), end.operations
         size = sum(path.stat().st_size for path in whole.rglob("*"))
-        tasks = list(TASKS)[: arguments.tasks]
         faults = (
             *(kills(folder, name, -(-arguments.kills // len(tasks)), draw) for name in tasks),
             full_disks(folder, wanted, size, arguments.times, draw),

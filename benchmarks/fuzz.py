@@ -11,6 +11,7 @@ it in benchmarks/results/fuzz.md; numbers and environment go to fuzz.json beside
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import inspect
 import io
@@ -172,6 +173,7 @@ class Target(NamedTuple):
 def real_runs() -> tuple[Run, ...]:
     """Return a run of each kind."""
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     np.save(folder / "surface.npy", np.add.outer(np.cos(np.arange(12.0)), np.sin(np.arange(9.0))))
     sample = Recipe(model="mlp:2-2-1,tanh", data="teacher_student", route="sample", steps=5, resolution=9)
     return (
