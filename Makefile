@@ -7,13 +7,15 @@
 # make study   four architectures on digits, five seeds each: a report in runs/study
 # make gallery the examples of docs/gallery.md in full
 # make proofs  the experiments with passes and claims, which take more than an hour
+# make torture  runs that are killed, on full disks, with damaged files: a quarter of an hour
+# make fuzz    readers and the command line, given what nobody meant to write: ten minutes
 # make clean   remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo study test slow check docs bench gallery proofs wheel clean
+.PHONY: demo study test slow check docs bench gallery proofs torture fuzz wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -52,6 +54,14 @@ gallery: $(VENV)/installed-dev
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/claims.py
+
+torture: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/faults.py
+
+# Without a wheel of atheris for this Python the inputs are found by Hypothesis.
+fuzz: $(VENV)/installed-dev
+	-$(BIN)/python -m pip install --only-binary :all: "atheris>=3.0"
+	$(BIN)/python benchmarks/fuzz.py
 
 wheel: $(VENV)/installed-dev
 	rm -rf dist

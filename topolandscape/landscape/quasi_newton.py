@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -58,6 +60,11 @@ class History:
             self._scale,
             self._next,
         )
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All that is remembered: arrays that change as steps are added."""
+        return self._steps, self._changes, self._weight, self._scale, self._next
 
     def forget(self, rows: Integers) -> None:
         """Start anew with some points."""
