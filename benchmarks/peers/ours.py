@@ -41,9 +41,15 @@ def _samples(landscape: tl.Landscape, steps: Array) -> tl.LossSamples:
 
 
 def plane(network: Array, directions: Array, steps: Array, distance: Array, **state: Array) -> Run:
-    """Make the landscape and sample the plane, the choice of a way to evaluate included."""
+    """Make a landscape and sample the plane, the trials included by which the fastest way to evaluate is found."""
     make = _landscape(network, state)
     return lambda: {"losses": _samples(make(), steps).values.reshape(41, 41)}
+
+
+def plane_in_use(network: Array, directions: Array, steps: Array, distance: Array, **state: Array) -> Run:
+    """Sample the plane of a landscape that was used before, so that its way to evaluate is chosen."""
+    landscape = _landscape(network, state)()
+    return lambda: {"losses": _samples(landscape, steps).values.reshape(41, 41)}
 
 
 def plane_and_tree(network: Array, directions: Array, steps: Array, distance: Array, **state: Array) -> Run:

@@ -1,7 +1,6 @@
 """Minima and saddles of functions by topsearch and pele, and their disconnectivity graphs of networks of minima.
 
-Both are given the plain function, whose gradients they take by their own differences; lengths that their examples give
-in units of the box are in units of the box here.
+Both are given the function and its gradient. Lengths are in units of the box, as in the examples of topsearch.
 """
 
 from __future__ import annotations
@@ -43,6 +42,9 @@ def topsearch(function: Array) -> Run:
         class Function(Potential):
             def function(self, position: Array) -> float:
                 return counted.at(position)
+
+            def gradient(self, position: Array, displacement: float = 0.0) -> Array:
+                return counted.gradient_at(position)
 
         potential = Function()
         coordinates = StandardCoordinates(known.dimension, list(zip(known.low, known.high, strict=True)))
@@ -123,7 +125,7 @@ def pele(function: Array) -> Run:
                 return counted.at(coords)
 
             def getEnergyGradient(self, coords: Array) -> tuple[float, Array]:
-                return self.getEnergy(coords), self.NumericalDerivative(coords, 1e-6)
+                return counted.at(coords), counted.gradient_at(coords)
 
         class System(BaseSystem):
             def get_potential(self) -> Any:

@@ -138,7 +138,7 @@ class _Links(NamedTuple):
 def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> _Basins:
     stops = np.flatnonzero(stop)
     stops = stops[_ascending(values[stops])]
-    number = _numbers(len(values), stops)
+    number = _numbers(len(values), stops, descent.dtype.type(0))
     stop_of = _settle_down(descent, number)
     return _Basins(stops, stop_of, stop_of[descent[stops]])
 
@@ -228,6 +228,9 @@ def neighbour_offsets(dimension: int, connectivity: Connectivity) -> Integers:
 # Compiled kernels
 # --------------------------------------------------------------------------------------------------------------
 
+# Columns of a line that are looked at together for a basin beside theirs.
+_COLUMNS = 64
+
 
 @njit(cache=True)
 def _descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyped-def]
@@ -236,31 +239,42 @@ def _descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-unty
     `zero` carries the integer type of the result.
     """
     n, width = len(values), shape[-1]
-    axes = len(shape)
+    axes, earlier = len(shape), len(offsets) // 2  # offsets ascend, and the first half leads to earlier rows
     descent = np.empty(n, dtype=np.dtype(type(zero)))
+    lowest = np.empty(width)
     for line in range(n // width):
         start = line * width
+        lowest[:] = values[start : start + width]
         descent[start : start + width] = np.arange(start, start + width)
         position = np.empty(axes, dtype=np.int64)
         rest = line
         for axis in range(axes - 2, -1, -1):
             position[axis] = rest % shape[axis]
             rest //= shape[axis]
-        for step in range(len(offsets)):
+        for turn in range(len(offsets)):
+            # From the vertex to ever earlier ones, where of equal values the last counts, then to ever later ones.
+            step = earlier - 1 - turn if turn < earlier else turn
             inside = True
             for axis in range(axes - 1):
                 moved = position[axis] + offsets[step, axis]
                 inside &= (moved >= 0) & (moved < shape[axis])
             if not inside:
                 continue
-            delta = deltas[step]
-            first = start + max(0, -offsets[step, axes - 1])
-            last = start + width - max(0, offsets[step, axes - 1])
-            for vertex in range(first, last):
-                best = descent[vertex]
-                other = vertex + delta
-                if values[other] < values[best] or (values[other] == values[best] and other < best):
-                    descent[vertex] = other
+            first = max(0, -offsets[step, axes - 1])
+            last = width - max(0, offsets[step, axes - 1])
+            there = start + deltas[step]
+            # Slices of the line, and no branch, so that several columns are compared at once.
+            others, best, row = values[there + first : there + last], lowest[first:last], descent[start + first :]
+            if turn < earlier:
+                for column in range(len(others)):
+                    lower = others[column] <= best[column]
+                    best[column] = others[column] if lower else best[column]
+                    row[column] = there + first + column if lower else row[column]
+            else:
+                for column in range(len(others)):
+                    lower = others[column] < best[column]
+                    best[column] = others[column] if lower else best[column]
+                    row[column] = there + first + column if lower else row[column]
     return descent
 
 
@@ -287,32 +301,53 @@ def _link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-unty
             one = np.concatenate((one[:count], np.empty(room - count, dtype=np.int64)))
             other_stop = np.concatenate((other_stop[:count], np.empty(room - count, dtype=np.int64)))
             name = np.concatenate((name[:count], np.empty(room - count, dtype=np.int64)))
-        for column in range(width):
-            vertex = start + column
-            value = values[vertex]
-            if value == np.inf:
+        for left in range(0, width, _COLUMNS):
+            right = min(left + _COLUMNS, width)
+            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width):
                 continue
-            own = stop_of[vertex]
-            before = count
-            for step in range(len(offsets)):
-                moved = column + offsets[step, axes - 1]
-                if not (inside[step] and 0 <= moved < width):
+            for vertex in range(start + left, start + right):
+                value = values[vertex]
+                if value == np.inf:
                     continue
-                neighbour = vertex + deltas[step]
-                there = stop_of[neighbour]
-                if there == own or (count > before and other_stop[count - 1] == there):
-                    continue
-                if values[neighbour] < value or (values[neighbour] == value and neighbour < vertex):
-                    one[count] = own
-                    other_stop[count] = there
-                    name[count] = vertex
-                    count += 1
+                own = stop_of[vertex]
+                before = count
+                for step in range(len(offsets)):
+                    moved = vertex - start + offsets[step, axes - 1]
+                    if not (inside[step] and 0 <= moved < width):
+                        continue
+                    neighbour = vertex + deltas[step]
+                    there = stop_of[neighbour]
+                    if there == own or (count > before and other_stop[count - 1] == there):
+                        continue
+                    if values[neighbour] < value or (values[neighbour] == value and neighbour < vertex):
+                        one[count] = own
+                        other_stop[count] = there
+                        name[count] = vertex
+                        count += 1
         for axis in range(axes - 2, -1, -1):
             position[axis] += 1
             if position[axis] < shape[axis]:
                 break
             position[axis] = 0
     return one[:count].copy(), other_stop[:count].copy(), name[:count].copy()
+
+
+@njit(cache=True)
+def _near_others(stop_of, offsets, deltas, inside, start, left, right, width):  # type: ignore[no-untyped-def]
+    """Tell whether a vertex of these columns of a line has a neighbour in another basin."""
+    for step in range(len(offsets)):
+        if not inside[step]:
+            continue
+        along = offsets[step, offsets.shape[1] - 1]
+        first = start + max(left, -along)
+        last = start + min(right, width - along)
+        own, others = stop_of[first:last], stop_of[first + deltas[step] : last + deltas[step]]
+        differ = 0
+        for column in range(len(own)):
+            differ |= own[column] ^ others[column]
+        if differ != 0:
+            return True
+    return False
 
 
 @njit(cache=True)
@@ -379,9 +414,9 @@ def _link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[n
 
 
 @njit(cache=True)
-def _numbers(n, stops):  # type: ignore[no-untyped-def]
-    """Return the number of each stop at its vertex, -1 elsewhere."""
-    number = np.full(n, -1, dtype=np.int64)
+def _numbers(n, stops, zero):  # type: ignore[no-untyped-def]
+    """Return the number of each stop at its vertex, -1 elsewhere, in the integer type of `zero`."""
+    number = np.full(n, -1, dtype=np.dtype(type(zero)))
     for i in range(len(stops)):
         number[stops[i]] = i
     return number
