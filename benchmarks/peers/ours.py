@@ -218,30 +218,23 @@ def published(size: Array) -> Run:
 
 
 def highest(network: Array, k: Array, **state: Array) -> Run:
-    make = _landscape(network, state)
-
-    def run() -> dict[str, Array]:
-        landscape = make()
-        return {"values": tl.highest_curvatures(landscape, landscape.point[None], int(k), seed=0).values[0]}
-
-    return run
+    return _curvatures(tl.highest_curvatures, _landscape(network, state)(), k)
 
 
 def lowest(network: Array, k: Array, **state: Array) -> Run:
+    return _curvatures(tl.lowest_curvatures, _landscape(network, state)(), k)
+
+
+def highest_anew(network: Array, k: Array, **state: Array) -> Run:
+    """Make a landscape first, with the trials by which the fastest way to evaluate is found."""
     make = _landscape(network, state)
+    return lambda: _curvatures(tl.highest_curvatures, make(), k)()
 
-    def run() -> dict[str, Array]:
-        landscape = make()
-        return {"values": tl.lowest_curvatures(landscape, landscape.point[None], int(k), seed=0).values[0]}
 
-    return run
+def _curvatures(ends: Any, landscape: tl.Landscape, k: Array) -> Run:
+    return lambda: {"values": ends(landscape, landscape.point[None], int(k), seed=0).values[0]}
 
 
 def trace(network: Array, k: Array, **state: Array) -> Run:
-    make = _landscape(network, state)
-
-    def run() -> dict[str, Array]:
-        landscape = make()
-        return {"values": tl.hessian_trace(landscape, landscape.point[None], seed=0)[0]}
-
-    return run
+    landscape = _landscape(network, state)()
+    return lambda: {"values": tl.hessian_trace(landscape, landscape.point[None], seed=0)[0]}

@@ -17,7 +17,7 @@ def _operator(network: Array, state: dict[str, Array]) -> Callable[[], object]:
     from curvlinops import HessianLinearOperator
 
     module, inputs, targets = trained(network, state)
-    parameters = dict(module.named_parameters())
+    parameters = list(module.parameters())
     return lambda: HessianLinearOperator(module, CrossEntropyLoss(), parameters, [(inputs, targets)])
 
 
