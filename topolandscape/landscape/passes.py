@@ -18,7 +18,7 @@ from tqdm import tqdm
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import dot
 from topolandscape.landscape.quasi_newton import History, inner_product
-from topolandscape.landscape.workers import in_parts
+from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -385,7 +385,7 @@ class _Strings:
         inner = self.paths[rows, 1:-1]
         values, force = self._landscape.gradients(inner.reshape(-1, inner.shape[2]), progress=False)
         values, force = values.reshape(inner.shape[:2]), force.reshape(inner.shape)
-        in_parts(len(rows), lambda part: self._move(rows[part], values[part], force[part]), numbers=force.size)
+        by_threads(len(rows), lambda part: self._move(rows[part], values[part], force[part]), numbers=force.size)
         self._begun = True
 
     def _move(self, rows: Integers, values: Floats, force: Floats) -> None:

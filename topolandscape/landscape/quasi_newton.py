@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from topolandscape.landscape.workers import in_parts
+from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
 
@@ -81,7 +81,7 @@ class History:
         def work(part: slice) -> None:
             _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
 
-        in_parts(len(rows), work, numbers=result.size)
+        by_threads(len(rows), work, numbers=result.size)
         return result
 
 

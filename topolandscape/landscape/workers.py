@@ -89,13 +89,13 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
         torch.set_num_threads(threads)
 
 
-def in_parts(n: int, work: Callable[[slice], None], *, numbers: int) -> None:
+def by_threads(n: int, work: Callable[[slice], None], *, numbers: int) -> None:
     """Call `work` with slices that make up n rows, one a thread where there are many numbers in them.
 
     Examples
     --------
     >>> row = list("abc")
-    >>> in_parts(3, lambda part: print(row[part]), numbers=3)
+    >>> by_threads(3, lambda part: print(row[part]), numbers=3)
     ['a', 'b', 'c']
     """
     workers = min(n, torch.get_num_threads()) if numbers > _MANY else 1
