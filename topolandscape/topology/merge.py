@@ -8,6 +8,7 @@ decides which minimum ends. Grids and graphs differ in the first step only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from typing import NamedTuple
 
@@ -24,6 +25,16 @@ from topolandscape.structures import (
     MergeTree,
     MinimaNetwork,
     SimplicialComplex,
+)
+from topolandscape.topology.joining import (
+    Links,
+    ascending_runs,
+    concatenated,
+    count_at_or_below,
+    joined_stops,
+    points_of_nodes,
+    spanning,
+    summed_up,
 )
 
 
@@ -60,25 +71,23 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     """
     if isinstance(complex, MinimaNetwork):
         complex = complex.complex
-    basins, links = _grid_links(complex) if isinstance(complex, GridComplex) else _graph_links(complex)
+    basins, links = (
+        grid_links(complex.grid, complex.connectivity)
+        if isinstance(complex, GridComplex)
+        else graph_links(complex.vertex_values, [_edges(complex)])
+    )
     values = complex.vertex_values
-
-    stop_values = values[basins.stops]
-    merges, swallowed_by = _kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
-    leaf_of_stop, leaves = _leaves(stop_values, swallowed_by, basins.below)
-
-    saddles = links.name[merges[:, 0]]
-    saddle_values = links.value[merges[:, 0]]
-    basin = leaf_of_stop[basins.stop_of]
+    joined = joined_stops(values[basins.stops], links, ascending_runs(links.value), basins.below)
+    basin = joined.leaf[basins.stop_of]
     basin[np.isinf(values)] = -1
-    parent, size = _assemble(len(leaves), leaf_of_stop[merges[:, 1:]], basin, _count_at_or_below(saddle_values, values))
-    minima = basins.stops[leaves]
+    own = points_of_nodes(joined.parent, basin, count_at_or_below(joined.saddle_values, values))
+    minima = basins.stops[joined.leaves]
     return MergeTree(
-        simplex=np.concatenate([minima, saddles]),
-        vertex=np.concatenate([minima, _saddle_vertices(complex, saddles)]),
-        value=np.concatenate([values[minima], saddle_values]),
-        parent=parent,
-        size=size,
+        simplex=np.concatenate([minima, joined.saddles]),
+        vertex=np.concatenate([minima, _saddle_vertices(complex, joined.saddles)]),
+        value=np.concatenate([values[minima], joined.saddle_values]),
+        parent=joined.parent,
+        size=summed_up(joined.parent, own),
         basin=basin,
         provenance=complex.provenance,
     )
@@ -118,7 +127,7 @@ def merge_bars(tree: MergeTree) -> Barcode:
 # --------------------------------------------------------------------------------------------------------------
 
 
-class _Basins(NamedTuple):
+class Basins(NamedTuple):
     """Where descent stops: at local minima and, in graphs, at every vertex of a plateau."""
 
     stops: Integers  # (s,) vertices, by (value, row)
@@ -126,69 +135,62 @@ class _Basins(NamedTuple):
     below: Integers  # (s,) the stop to which a plateau vertex descends further; itself at a local minimum
 
 
-class _Links(NamedTuple):
-    """Edges between two stops, in the order of their names."""
-
-    one: Integers
-    other: Integers
-    value: Floats
-    name: Integers
-
-
-def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> _Basins:
+def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> Basins:
     stops = np.flatnonzero(stop)
-    stops = stops[_ascending(values[stops])]
+    stops = stops[ascending_runs(values[stops])]
     number = _numbers(len(values), stops)
     stop_of = _settle_down(descent, number)
-    return _Basins(stops, stop_of, stop_of[descent[stops]])
+    return Basins(stops, stop_of, stop_of[descent[stops]])
 
 
-def _grid_links(complex: GridComplex) -> tuple[_Basins, _Links]:
-    grid = complex.grid
-    shape = np.array(grid.shape)
-    offsets = neighbour_offsets(grid.ndim, complex.connectivity)
-    strides = np.array(grid.strides) // grid.itemsize
-    values = complex.vertex_values
+def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
+    """Return the basins of steepest descent of a grid."""
+    values, shape, offsets, deltas = _steps(grid, connectivity)
     index = np.int32 if grid.size < 2**31 else np.int64
-    descent = _descend_grid(values, shape, offsets, offsets @ strides, index(0))
-    basins = _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
-    one, other, name = _link_grid(values, shape, offsets, offsets @ strides, basins.stop_of)
-    return basins, _Links(one, other, values[name], name)
+    descent = _descend_grid(values, shape, offsets, deltas, index(0))
+    return _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
 
 
-def _graph_links(complex: SimplicialComplex) -> tuple[_Basins, _Links]:
-    values = complex.vertex_values
-    edges, edge_values = (
-        (complex.simplices[1], complex.values[1])
-        if complex.dimension > 0
-        else (np.empty((0, 2), np.int64), np.empty(0))
-    )
-    descent, plateau = _descend_graph(values, edges, edge_values)
-    basins = _number_stops(values, descent, plateau | (descent == np.arange(len(values))))
-    number = np.where(plateau, basins.stop_of, -1)
-    one, other, name = _link_graph(values, edges, edge_values, basins.stop_of, number)
-    return basins, _Links(one, other, edge_values[name], name)
+def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
+    """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
+    basins = grid_basins(grid, connectivity)
+    values, shape, offsets, deltas = _steps(grid, connectivity)
+    one, other, name = _link_grid(values, shape, offsets, deltas, basins.stop_of)
+    return basins, Links(one, other, values[name], name)
 
 
-def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
-    """Return for each value how many of the (ascending) thresholds it reaches."""
-    if 64 * len(thresholds) < len(values):
-        return np.searchsorted(thresholds, values, side="right")
-    order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
-    counts = np.empty(len(values), dtype=np.int64)
-    counts[order] = np.searchsorted(thresholds, values[order], side="right")
-    return counts
+def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, Integers, Integers]:
+    """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
+    offsets = neighbour_offsets(grid.ndim, connectivity)
+    return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
 
 
-def _ascending(values: Floats) -> Integers:
-    """Return the rows of `values` by (value, row), as `structures.ascending` does.
+def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:
+    """Return the basins of steepest descent of a graph, and the links between them, named by edges.
 
-    Here nearly all values are equal to others (the edges of one vertex), and compiled code settles them faster than a
-    second, stable sort.
+    The edges come in blocks of rows and values, twice; beyond these there are some 40 bytes a vertex.
     """
-    order = np.argsort(values)
-    _sort_runs(values, order)
-    return order
+    n = len(values)
+    descent, plateau = np.arange(n), np.zeros(n, dtype=np.bool_)
+    for edges, edge_values in blocks:
+        _descend_graph(values, edges, edge_values, descent, plateau)
+    basins = _number_stops(values, descent, plateau | (descent == np.arange(n)))
+    number = np.where(plateau, basins.stop_of, -1)
+    joined, linked = np.full(n, -1), np.full(n, -1)
+    links, row = None, 0
+    for edges, edge_values in blocks:
+        one, other, name = _link_graph(values, edges, edge_values, basins.stop_of, number, joined, linked)
+        found = Links(one, other, edge_values[name], row + name)
+        links = found if links is None else spanning(len(basins.stops), concatenated([links, found]))
+        row += len(edges)
+    assert links is not None
+    return basins, links
+
+
+def _edges(complex: SimplicialComplex) -> tuple[Integers, Floats]:
+    if complex.dimension == 0:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    return complex.simplices[1], complex.values[1]
 
 
 def _saddle_vertices(complex: FilteredComplex, saddles: Integers) -> Integers:
@@ -316,15 +318,12 @@ def _link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _descend_graph(values, edges, edge_values):  # type: ignore[no-untyped-def]
-    """Return each vertex's lowest neighbour over edges that enter with the vertex, and who lies on a plateau.
+def _descend_graph(values, edges, edge_values, descent, plateau):  # type: ignore[no-untyped-def]
+    """Find each vertex's lowest neighbour over edges that enter with the vertex, and who lies on a plateau.
 
     On a plateau the order of the edges decides which of them joins what, so its vertices stay apart from their
     basins until union-find.
     """
-    n = len(values)
-    descent = np.arange(n)
-    plateau = np.zeros(n, dtype=np.bool_)
     for row in range(len(edges)):
         low, high = edges[row, 0], edges[row, 1]
         if values[low] > values[high]:
@@ -337,18 +336,16 @@ def _descend_graph(values, edges, edge_values):  # type: ignore[no-untyped-def]
         best = descent[high]
         if values[low] < values[best] or (values[low] == values[best] and low < best):
             descent[high] = low
-    return descent, plateau
 
 
 @njit(cache=True)
-def _link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[no-untyped-def]
+def _link_graph(values, edges, edge_values, stop_of, plateau, joined, linked):  # type: ignore[no-untyped-def]
     """Return (stop, other stop, edge) for every edge that can join two components or settle a plateau.
 
-    A vertex off the plateaus joins the component of its first edge, and can only join others to that one.
-    `plateau` holds the stop of each vertex on a plateau, -1 elsewhere.
+    A vertex off the plateaus joins the component of its first edge, which is kept in `joined`, and can only join others
+    to that one; to which stop last, of which a second link joins nothing, is kept in `linked`. `plateau` holds the stop
+    of each vertex on a plateau, -1 elsewhere.
     """
-    joined = np.full(len(values), -1, dtype=np.int64)
-    linked = np.full(len(values), -1, dtype=np.int64)  # to which stop last: a second link there joins nothing
     room = len(edges)
     one = np.empty(room, dtype=np.int64)
     other = np.empty(room, dtype=np.int64)
@@ -400,117 +397,6 @@ def _settle_down(descent, number):  # type: ignore[no-untyped-def]
             number[end] = stop
             end = descent[end]
     return number
-
-
-@njit(cache=True)
-def _sort_runs(values, order):  # type: ignore[no-untyped-def]
-    """Put the rows of equal values, which stand together in `order`, into their own order."""
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        if end > start + 1:
-            order[start:end] = np.sort(order[start:end])
-        start = end
-
-
-@njit(cache=True)
-def root(parent, node):  # type: ignore[no-untyped-def]
-    """Return the root of a node, and halve the way there."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@njit(cache=True)
-def _kruskal(stop_values, one, other, link_values, order):  # type: ignore[no-untyped-def]
-    """Join stops along links in `order`; stops are numbered by (value, row), so the elder has the lower number.
-
-    Returns the merges as rows (link, younger, elder), and for each stop that is swallowed at its own value the
-    stop that swallows it.
-    """
-    stops = len(stop_values)
-    parent = np.arange(stops)
-    swallowed_by = np.full(stops, -1, dtype=np.int64)
-    merges = np.empty((stops, 3), dtype=np.int64)
-    count = 0
-    for link in order:
-        elder, younger = root(parent, one[link]), root(parent, other[link])
-        if elder == younger:
-            continue
-        if elder > younger:
-            elder, younger = younger, elder
-        parent[younger] = elder
-        if link_values[link] == stop_values[younger]:
-            swallowed_by[younger] = elder
-        else:
-            merges[count, 0] = link
-            merges[count, 1] = younger
-            merges[count, 2] = elder
-            count += 1
-    return merges[:count].copy(), swallowed_by
-
-
-@njit(cache=True)
-def _leaves(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
-    """Return the leaf of each stop (-1: none, its loss is +inf) and the stops that are leaves."""
-    stops = len(stop_values)
-    leaf = np.full(stops, -1, dtype=np.int64)
-    leaves = np.empty(stops, dtype=np.int64)
-    count = 0
-    for stop in range(stops):  # in order, so what lies below has its leaf already
-        if stop_values[stop] == np.inf:
-            continue
-        if swallowed_by[stop] < 0:
-            leaf[stop] = count
-            leaves[count] = stop
-            count += 1
-        else:
-            leaf[stop] = leaf[below[stop]] if below[stop] != stop else leaf[swallowed_by[stop]]
-    return leaf, leaves[:count].copy()
-
-
-@njit(cache=True)
-def _assemble(leaves, merges, basin, enters):  # type: ignore[no-untyped-def]
-    """Return parent and size of every node, replaying the merges (younger leaf, elder leaf) with all points.
-
-    ``enters[v]`` is the number of saddles at or below the value of vertex v: the first merge that counts it.
-    """
-    saddles = len(merges)
-    first = np.zeros(saddles + 2, dtype=np.int64)
-    for event in enters:
-        first[event + 1] += 1
-    for event in range(saddles + 1):
-        first[event + 1] += first[event]
-    leaf_at = np.empty(len(enters), dtype=np.int64)
-    place = first[:-1].copy()
-    for vertex in range(len(enters)):
-        leaf_at[place[enters[vertex]]] = basin[vertex]
-        place[enters[vertex]] += 1
-
-    parent = np.full(leaves + saddles, -1, dtype=np.int64)
-    size = np.zeros(leaves + saddles, dtype=np.int64)
-    component = np.arange(leaves)
-    node = np.arange(leaves)
-    points = np.zeros(leaves, dtype=np.int64)
-    for event in range(saddles + 1):
-        for i in range(first[event], first[event + 1]):
-            if leaf_at[i] >= 0:
-                points[root(component, leaf_at[i])] += 1
-        if event < saddles:
-            younger, elder = root(component, merges[event, 0]), root(component, merges[event, 1])
-            for side in (younger, elder):
-                parent[node[side]] = leaves + event
-                size[node[side]] = points[side]
-            component[younger] = elder
-            points[elder] += points[younger]
-            node[elder] = leaves + event
-    for leaf in range(leaves):
-        if component[leaf] == leaf:
-            size[node[leaf]] = points[leaf]
-    return parent, size
 
 
 @njit(cache=True)
