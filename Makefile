@@ -39,6 +39,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/refine.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/explorer.py
+	$(BIN)/python benchmarks/beyond_memory.py
 
 gallery: $(VENV)/installed-dev
 	for example in $(filter-out %/gallery.py,$(wildcard docs/examples/*.py)); do $(BIN)/python $$example || exit 1; done

@@ -33,6 +33,9 @@ from topolandscape.topology.joining import (
 )
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
 
+# Bytes of a vertex: in a block, on a face that waits, on a face that is being joined to another.
+_BLOCK, _FACE, _ACROSS = 150, 12, 80
+
 Box = tuple[slice, ...]
 
 
@@ -122,6 +125,65 @@ def halved(box: Box, most: int) -> Cut | Box:
     middle = (box[axis].start + box[axis].stop) // 2
     low, high = slice(box[axis].start, middle), slice(middle, box[axis].stop)
     return Cut(axis, *(halved((*box[:axis], half, *box[axis + 1 :]), most) for half in (low, high)))
+
+
+def block_within(shape: tuple[int, ...], memory: float) -> int:
+    """Return the largest block with which `merge_tree_in_blocks` takes at most `memory` bytes for blocks and faces.
+
+    Parameters
+    ----------
+    shape
+        Of the grid.
+    memory
+        Bytes.
+
+    Returns
+    -------
+    int
+        A power of two, 2^22 at most: larger blocks are no faster.
+
+    Raises
+    ------
+    ValueError
+        Faces of the grid take more, however small the blocks.
+
+    Examples
+    --------
+    >>> block_within((1000, 1000, 1000), 2**30)
+    4194304
+    """
+    whole = tuple(slice(0, side) for side in shape)
+    needed = np.inf
+    for block in (2**power for power in range(22, 13, -2)):
+        needed = min(needed, _bytes(halved(whole, block), shape)[0])
+        if needed <= memory:
+            return block
+    raise ValueError(
+        f"a grid of shape {shape} takes {needed / 2**30:.3g} GiB for its blocks and their faces, and "
+        f"{memory / 2**30:.3g} are allowed. Allow more, or take fewer points along the axes."
+    )
+
+
+def _bytes(cut: Cut | Box, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the bytes that the reduction of a box takes at its height, and those of its faces that remain."""
+    box = _box(cut)
+    sides = [side.stop - side.start for side in box]
+    volume = math.prod(sides)
+    open_ends = ((side.start > 0) + (side.stop < n) for side, n in zip(box, shape, strict=True))
+    faces = _FACE * sum(volume / side * ends for side, ends in zip(sides, open_ends, strict=True))
+    if not isinstance(cut, Cut):
+        return _BLOCK * volume + faces, faces
+    (low_height, low), (high_height, high) = _bytes(cut.low, shape), _bytes(cut.high, shape)
+    across = _ACROSS * volume / sides[cut.axis]
+    return max(low_height, low + high_height, low + high + faces + across), faces
+
+
+def _box(cut: Cut | Box) -> Box:
+    """Return the box that is cut."""
+    if not isinstance(cut, Cut):
+        return cut
+    low, high = _box(cut.low), _box(cut.high)
+    return (*low[: cut.axis], slice(low[cut.axis].start, high[cut.axis].stop), *low[cut.axis + 1 :])
 
 
 def merge_tree_of_cut(grid: _Grid, cut: Cut | Box, provenance: Mapping[str, Any]) -> MergeTree:
@@ -255,7 +317,7 @@ def _rejoined(grid: _Grid, axis: int, low: _Reduced, high: _Reduced, found: _Fou
     for end, half in ((0, low.faces), (1, above)):
         if (axis, end) in half:
             faces[axis, end] = half[axis, end]
-    box = (*low.box[:axis], slice(low.box[axis].start, high.box[axis].stop), *low.box[axis + 1 :])
+    box = _box(Cut(axis, low.box, high.box))
     return _contracted(box, np.concatenate([low.stops, high.stops]), links, _by_value_and_name(links), faces, found)
 
 

@@ -15,6 +15,8 @@ from numba import njit
 
 from topolandscape.structures import Floats, Integers
 
+_SHORT_RUN = 32  # rows that are sorted one by one
+
 
 class Links(NamedTuple):
     """Links between two stops."""
@@ -108,7 +110,13 @@ def _sort_runs(values, order):  # type: ignore[no-untyped-def]
         end = start + 1
         while end < len(order) and values[order[end]] == values[order[start]]:
             end += 1
-        if end > start + 1:
+        for place in range(start + 1, min(end, start + _SHORT_RUN)):
+            row = order[place]
+            while place > start and order[place - 1] > row:
+                order[place] = order[place - 1]
+                place -= 1
+            order[place] = row
+        if end > start + _SHORT_RUN:
             order[start:end] = np.sort(order[start:end])
         start = end
 

@@ -8,9 +8,9 @@ decides which minimum ends. Grids and graphs differ in the first step only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -71,25 +71,66 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     """
     if isinstance(complex, MinimaNetwork):
         complex = complex.complex
-    basins, links = (
-        grid_links(complex.grid, complex.connectivity)
-        if isinstance(complex, GridComplex)
-        else graph_links(complex.vertex_values, [_edges(complex)])
-    )
-    values = complex.vertex_values
+    if isinstance(complex, GridComplex):
+        basins, links = grid_links(complex.grid, complex.connectivity)
+        return _tree(complex.vertex_values, basins, links, lambda saddles: saddles, complex.provenance)
+    return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
+
+
+def graph_merge_tree(
+    values: Floats, blocks: Iterable[tuple[Integers, Floats]], provenance: Mapping[str, Any]
+) -> MergeTree:
+    """Return the merge tree of a graph whose edges come in blocks.
+
+    Parameters
+    ----------
+    values
+        Of the vertices, (n,).
+    blocks
+        Edges (m, 2) and their values (m,), in the order of their rows; gone through three times. Beyond a block there
+        are some 60 bytes a vertex, and the links between basins.
+    provenance
+        How the graph was made.
+
+    Returns
+    -------
+    MergeTree
+    """
+
+    def later_ends(saddles: Integers) -> Integers:
+        vertex, first = np.empty_like(saddles), 0
+        for edges, _ in blocks:
+            here = (saddles >= first) & (saddles < first + len(edges))
+            ends = edges[saddles[here] - first]
+            one, other = ends[:, 0], ends[:, 1]
+            vertex[here] = np.where(values[one] > values[other], one, other)  # of equal ones the later row
+            first += len(edges)
+        return vertex
+
+    return _tree(values, *graph_links(values, blocks), later_ends, provenance)
+
+
+def _tree(
+    values: Floats,
+    basins: Basins,
+    links: Links,
+    vertices: Callable[[Integers], Integers],
+    provenance: Mapping[str, Any],
+) -> MergeTree:
+    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
     joined = joined_stops(values[basins.stops], links, ascending_runs(links.value), basins.below)
     basin = joined.leaf[basins.stop_of]
     basin[np.isinf(values)] = -1
-    own = points_of_nodes(joined.parent, basin, count_at_or_below(joined.saddle_values, values))
+    points = points_of_nodes(joined.parent, basin, count_at_or_below(joined.saddle_values, values))
     minima = basins.stops[joined.leaves]
     return MergeTree(
         simplex=np.concatenate([minima, joined.saddles]),
-        vertex=np.concatenate([minima, _saddle_vertices(complex, joined.saddles)]),
+        vertex=np.concatenate([minima, vertices(joined.saddles)]),
         value=np.concatenate([values[minima], joined.saddle_values]),
         parent=joined.parent,
-        size=summed_up(joined.parent, own),
+        size=summed_up(joined.parent, points),
         basin=basin,
-        provenance=complex.provenance,
+        provenance=provenance,
     )
 
 
@@ -191,15 +232,6 @@ def _edges(complex: SimplicialComplex) -> tuple[Integers, Floats]:
     if complex.dimension == 0:
         return np.empty((0, 2), np.int64), np.empty(0)
     return complex.simplices[1], complex.values[1]
-
-
-def _saddle_vertices(complex: FilteredComplex, saddles: Integers) -> Integers:
-    """Return the vertex at which each saddle enters, the later end of its edge."""
-    if isinstance(complex, GridComplex) or complex.dimension == 0:
-        return saddles
-    ends = complex.simplices[1][saddles]
-    values = complex.vertex_values[ends]
-    return np.where(values[:, 0] > values[:, 1], ends[:, 0], ends[:, 1])  # of equal ones the later row
 
 
 def neighbour_offsets(dimension: int, connectivity: Connectivity) -> Integers:
