@@ -102,7 +102,8 @@ def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Searc
     for rows in blocks:
         queries = _read(points, rows) - centre
         themselves = np.arange(rows.start, rows.stop)[:, None]
-        distances, nearest = np.empty((len(queries), 0)), np.empty((len(queries), 0), dtype=np.int64)
+        distances: Floats = np.empty((len(queries), 0))
+        nearest: Integers = np.empty((len(queries), 0), dtype=np.int64)
         for others in blocks:
             reach = min(k + 1, others.stop - others.start)
             found_distances, found = searcher(_read(points, others) - centre, search)(queries, reach)
