@@ -112,7 +112,8 @@ def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Searc
             nearest = np.column_stack([nearest, found])
             if nearest.shape[1] > k:
                 best = np.argpartition(distances, k - 1, axis=1)[:, :k]
-                distances, nearest = (np.take_along_axis(part, best, axis=1) for part in (distances, nearest))
+                distances = np.take_along_axis(distances, best, axis=1)
+                nearest = np.take_along_axis(nearest, best, axis=1)
         table[rows] = nearest
 
 
