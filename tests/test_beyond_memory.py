@@ -16,6 +16,8 @@ from topolandscape.study import Recipe, pictures, run
 
 GRID = {"route": "sample", "region": "grid", "model": "mlp:1-2-1,tanh", "data": "sine_regression", "resolution": 4}
 LITTLE = 3e-3  # GiB
+# What is fastest may change from one run to the next, and with it the last bits.
+PLANS = {kind: {"form": "wide", "chunk": 64, "rows": 1} for kind in ("values", "gradients")}
 # A grid whose points alone would take more than its process may.
 DRIVER = """
 import resource
@@ -47,11 +49,11 @@ def _few_rows(monkeypatch):
 
 
 @pytest.mark.usefixtures("_few_rows")
-@pytest.mark.parametrize("more", [{}, {"axes": ",".join(["-1:2:5", *["-1:1:4"] * 5, "0:1:3"])}, {"dtype": "float64"}])
+@pytest.mark.parametrize("more", [{}, {"axes": ",".join(["-1:2:5", *["-1:1:4"] * 5, "0:1:3"])}])
 def test_in_blocks_is_as_in_memory(more, tmp_path):
     recipe = GRID | more
-    whole = run(Recipe(**recipe), tmp_path / "whole", progress=False)
-    parts = run(Recipe(**recipe, memory=LITTLE), tmp_path / "parts", progress=False)
+    whole = run(Recipe(**recipe), tmp_path / "whole", plans=PLANS, progress=False)
+    parts = run(Recipe(**recipe, memory=LITTLE), tmp_path / "parts", plans=PLANS, progress=False)
     assert "samples" in whole
     assert "samples" not in parts
     for name, kind, columns in (
@@ -71,7 +73,7 @@ def test_in_blocks_is_as_in_memory(more, tmp_path):
 @pytest.mark.usefixtures("_few_rows")
 def test_a_stopped_run_evaluates_only_the_rest(tmp_path, monkeypatch):
     recipe = Recipe(**GRID, memory=LITTLE)
-    whole = run(recipe, tmp_path / "whole", progress=False).load("barcode", Barcode)
+    whole = run(recipe, tmp_path / "whole", plans=PLANS, progress=False).load("barcode", Barcode)
     evaluate, calls = Landscape.values, []
 
     def counted(self, points, *, progress=None):
@@ -82,11 +84,11 @@ def test_a_stopped_run_evaluates_only_the_rest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Landscape, "values", counted)
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "stopped", progress=False, plans={})
+        run(recipe, tmp_path / "stopped", plans=PLANS, progress=False)
     code = run(recipe, tmp_path / "stopped", progress=False).load("barcode", Barcode)
     assert sum(calls[:7]) + sum(calls[8:]) == 4**7
     for column in Barcode.columns:
-        assert np.allclose(getattr(code, column), getattr(whole, column), rtol=1e-6)
+        assert np.array_equal(getattr(code, column), getattr(whole, column)), column
 
 
 def test_from_the_command_line(tmp_path, monkeypatch):
@@ -129,7 +131,7 @@ def test_recipes_that_cannot_be(options, message):
 def test_a_grid_that_is_too_large_for_the_disk_is_refused(tmp_path):
     recipe = Recipe(**GRID | {"model": "mlp:64-16-10", "data": "digits"})
     with pytest.raises(OSError, match=r"points take .* GiB, and .* has room for"):
-        run(recipe, tmp_path, progress=False)
+        run(recipe, tmp_path, plans=PLANS, progress=False)
 
 
 @pytest.mark.parametrize("shape", [(11,), (4, 5), (3, 4, 5)])

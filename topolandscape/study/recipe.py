@@ -288,7 +288,8 @@ class Recipe:
             return self.low, self.high, self.resolution
         try:
             parts = [side.split(":") for side in self.axes.split(",")]
-            return tuple(zip(*((float(low), float(high), int(n)) for low, high, n in parts), strict=True))
+            low, high, n = zip(*((float(low), float(high), int(n)) for low, high, n in parts), strict=True)
+            return low, high, n
         except ValueError:
             raise ValueError(
                 f"axes are {self.axes!r}; give low:high:points of each parameter, with commas between, as "

@@ -11,7 +11,7 @@ which they enter) wherever they were found, so the settled ones, sorted, are tho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -121,10 +121,15 @@ def halved(box: Box, most: int) -> Cut | Box:
     sides = [side.stop - side.start for side in box]
     if math.prod(sides) <= most:
         return box
-    axis = next(k for k, side in enumerate(sides) if side > 1 and 2 * side >= max(sides))
+    axis = _longest(sides)
     middle = (box[axis].start + box[axis].stop) // 2
     low, high = slice(box[axis].start, middle), slice(middle, box[axis].stop)
     return Cut(axis, *(halved((*box[:axis], half, *box[axis + 1 :]), most) for half in (low, high)))
+
+
+def _longest(sides: Sequence[int]) -> int:
+    """Return the first axis that is at least half as long as the longest."""
+    return next(axis for axis, side in enumerate(sides) if side > 1 and 2 * side >= max(sides))
 
 
 def block_within(shape: tuple[int, ...], memory: float) -> int:
@@ -153,13 +158,15 @@ def block_within(shape: tuple[int, ...], memory: float) -> int:
     4194304
     """
     whole = tuple(slice(0, side) for side in shape)
-    needed = np.inf
-    for block in (2**power for power in range(22, 13, -2)):
-        needed = min(needed, _bytes(halved(whole, block), shape)[0])
-        if needed <= memory:
-            return block
+    # What the first cut takes alone, before all others are looked at, of which there may be too many.
+    needed = (2 * _FACE + _ACROSS) * math.prod(map(float, shape)) / shape[_longest(shape)]
+    if needed <= memory:
+        for block in (2**power for power in range(22, 13, -2)):
+            needed = _bytes(halved(whole, block), shape)[0]
+            if needed <= memory:
+                return block
     raise ValueError(
-        f"a grid of shape {shape} takes {needed / 2**30:.3g} GiB for its blocks and their faces, and "
+        f"a grid of shape {shape} takes at least {needed / 2**30:.3g} GiB for its blocks and their faces, and "
         f"{memory / 2**30:.3g} are allowed. Allow more, or take fewer points along the axes."
     )
 
@@ -309,7 +316,10 @@ def _rejoined(grid: _Grid, axis: int, low: _Reduced, high: _Reduced, found: _Fou
     across = _crossing(grid, axis, low.box, low.faces[axis, 1], above[axis, 0])
     links = concatenated([low.links, shifted, *across])
     faces = {
-        key: _Face(*(np.concatenate(pair, axis=axis) for pair in zip(face, above[key], strict=True)))
+        key: _Face(
+            np.concatenate([face.values, above[key].values], axis=axis),
+            np.concatenate([face.node, above[key].node], axis=axis),
+        )
         for key, face in low.faces.items()
         if key[0] != axis
     }
@@ -353,8 +363,9 @@ def _crossing(grid: _Grid, axis: int, box: Box, low: _Face, high: _Face) -> Iter
         sideways = np.where(np.arange(len(box)) == axis, 0, offset)
         here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(sideways, rows.shape, strict=True))
         there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(sideways, rows.shape, strict=True))
-        pairs = (low.values[here], low.node[here], high.values[there], high.node[there], rows[here])
-        yield Links(*_across(*(np.ascontiguousarray(part).reshape(-1) for part in pairs), int(offset @ strides)))
+        parts = (low.values[here], low.node[here], high.values[there], high.node[there], rows[here])
+        values, node, values_there, node_there, names = (np.ascontiguousarray(part).reshape(-1) for part in parts)
+        yield Links(*_across(values, node, values_there, node_there, names, int(offset @ strides)))
 
 
 def _by_value_and_name(links: Links) -> Integers:

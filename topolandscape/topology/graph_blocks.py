@@ -102,7 +102,8 @@ def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Searc
     for rows in blocks:
         queries = _read(points, rows) - centre
         themselves = np.arange(rows.start, rows.stop)[:, None]
-        distances, nearest = np.empty((len(queries), 0)), np.empty((len(queries), 0), dtype=np.int64)
+        distances: Floats = np.empty((len(queries), 0))
+        nearest: Integers = np.empty((len(queries), 0), dtype=np.int64)
         for others in blocks:
             reach = min(k + 1, others.stop - others.start)
             found_distances, found = searcher(_read(points, others) - centre, search)(queries, reach)
@@ -111,7 +112,8 @@ def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Searc
             nearest = np.column_stack([nearest, found])
             if nearest.shape[1] > k:
                 best = np.argpartition(distances, k - 1, axis=1)[:, :k]
-                distances, nearest = (np.take_along_axis(part, best, axis=1) for part in (distances, nearest))
+                distances = np.take_along_axis(distances, best, axis=1)
+                nearest = np.take_along_axis(nearest, best, axis=1)
         table[rows] = nearest
 
 

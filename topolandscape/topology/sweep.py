@@ -7,6 +7,7 @@ from numba import njit
 
 # Columns of a line that are looked at together for a basin beside theirs.
 _COLUMNS = 64
+_LINKS = 2**16  # links for which there is room at first
 
 
 @njit(cache=True)
@@ -57,13 +58,18 @@ def descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin."""
+    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin.
+
+    Of the links between the same two stops only the first to enter matters, so the others are dropped when room is
+    needed, unless there turned out to be few.
+    """
     n, width = len(values), shape[-1]
     axes = len(shape)
-    one = np.empty(1024, dtype=np.int64)
-    other_stop = np.empty(1024, dtype=np.int64)
-    name = np.empty(1024, dtype=np.int64)
+    one = np.empty(_LINKS, dtype=np.int64)
+    other_stop = np.empty(_LINKS, dtype=np.int64)
+    name = np.empty(_LINKS, dtype=np.int64)
     count = 0
+    repeated = True
     position = np.zeros(axes, dtype=np.int64)
     inside = np.empty(len(offsets), dtype=np.bool_)
     for start in range(0, n, width):
@@ -73,7 +79,12 @@ def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyp
                 moved = position[axis] + offsets[step, axis]
                 fits &= (moved >= 0) & (moved < shape[axis])
             inside[step] = fits
-        if count + width * len(offsets) > len(one):
+        full = count + width * len(offsets) > len(one)
+        if full and repeated:
+            kept = _first_of_pairs(values, one, other_stop, name, count)
+            repeated = 8 * kept < 7 * count
+            count = kept
+        if full and 2 * count + width * len(offsets) > len(one):
             room = 2 * len(one) + width * len(offsets)
             one = np.concatenate((one[:count], np.empty(room - count, dtype=np.int64)))
             other_stop = np.concatenate((other_stop[:count], np.empty(room - count, dtype=np.int64)))
@@ -106,7 +117,44 @@ def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyp
             if position[axis] < shape[axis]:
                 break
             position[axis] = 0
+    if repeated:
+        count = _first_of_pairs(values, one, other_stop, name, count)
     return one[:count].copy(), other_stop[:count].copy(), name[:count].copy()
+
+
+@njit(cache=True)
+def _first_of_pairs(values, one, other, name, count):  # type: ignore[no-untyped-def]
+    """Keep of the links between the same two stops the first to enter, in their order; return how many are left."""
+    bits = 10
+    while 1 << bits < 2 * count:
+        bits += 1
+    slots = np.full(1 << bits, -1, dtype=np.int64)
+    kept = np.zeros(count, dtype=np.bool_)
+    for link in range(count):
+        low, high = min(one[link], other[link]), max(one[link], other[link])
+        # Multiplicative hashing (Knuth 1973), by 2^64 over the golden ratio.
+        mixed = (np.uint64(low) << np.uint64(32)) + np.uint64(high)
+        place = np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+        while slots[place] >= 0:
+            known = slots[place]
+            if min(one[known], other[known]) == low and max(one[known], other[known]) == high:
+                break
+            place = (place + 1) & ((1 << bits) - 1)
+        known = slots[place]
+        if known >= 0:
+            if values[name[link]] >= values[name[known]]:
+                continue
+            kept[known] = False
+        slots[place] = link
+        kept[link] = True
+    left = 0
+    for link in range(count):
+        if kept[link]:
+            one[left] = one[link]
+            other[left] = other[link]
+            name[left] = name[link]
+            left += 1
+    return left
 
 
 @njit(cache=True)
