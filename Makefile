@@ -4,16 +4,19 @@
 # make check   format, lint, types, import contracts
 # make docs    the documentation, into build/docs
 # make bench   the benchmarks, into benchmarks/results
+# make race    the same work by ours and by other programs, which are put into build/peers
 # make study   four architectures on digits, five seeds each: a report in runs/study
 # make gallery the examples of docs/gallery.md in full
 # make proofs  the experiments with passes and claims, which take more than an hour
+# make torture  runs that are killed, on full disks, with damaged files: a quarter of an hour
+# make fuzz    readers and the command line, given what nobody meant to write: ten minutes
 # make clean   remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo study test slow check docs bench gallery proofs wheel clean
+.PHONY: demo study test slow check docs bench race gallery proofs torture fuzz wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -46,12 +49,23 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/explorer.py
 
+race: $(VENV)/installed-dev build/peers/installed
+	$(BIN)/python benchmarks/race.py
+
 gallery: $(VENV)/installed-dev
 	for example in $(filter-out %/gallery.py,$(wildcard docs/examples/*.py)); do $(BIN)/python $$example || exit 1; done
 
 proofs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/claims.py
+
+torture: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/faults.py
+
+# Without a wheel of atheris for this Python the inputs are found by Hypothesis.
+fuzz: $(VENV)/installed-dev
+	-$(BIN)/python -m pip install --only-binary :all: "atheris>=3.0"
+	$(BIN)/python benchmarks/fuzz.py
 
 wheel: $(VENV)/installed-dev
 	rm -rf dist
@@ -65,6 +79,10 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	touch $@
+
+build/peers/installed: benchmarks/peers/install.py $(wildcard benchmarks/peers/constraints-*.txt) | $(VENV)/installed-dev
+	$(BIN)/python benchmarks/peers/install.py
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -9,12 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import gudhi
 import numpy as np
-from gudhi.sklearn import CubicalPersistence
-from ripser import ripser
-from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.csgraph import minimum_spanning_tree
+from peers import homology
 
 from topolandscape.structures import FilteredComplex, GridComplex, LossSamples
 from topolandscape.topology.complexes import nearest_neighbours
@@ -47,16 +43,11 @@ class Case:
         return grid_edges(self.complex) if isinstance(self.complex, GridComplex) else self.complex.simplices[1]
 
     @cached_property
-    def edge_values(self) -> np.ndarray:
-        """When each edge enters, (m,)."""
-        return self.complex.vertex_values[self.edges].max(axis=1)
-
-    @cached_property
     def reference(self) -> Pairs:
         """Bars by an engine that is not ours."""
         if isinstance(self.complex, GridComplex):
-            return gudhi_cubical(self)()
-        return (gudhi_simplex_tree if self.n <= LARGEST["gudhi SimplexTree"] else scipy_spanning_tree)(self)()
+            return ENGINES["gudhi CubicalComplex"](self)()
+        return ENGINES["gudhi SimplexTree" if self.n <= LARGEST["gudhi SimplexTree"] else "scipy spanning tree"](self)()
 
 
 def three_hump_camel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -110,124 +101,37 @@ def case(kind: str, landscape: str, size: int) -> Case:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def sorted_pairs(births_and_deaths: np.ndarray) -> Pairs:
-    """Return the bars of positive length by (birth, death)."""
-    pairs = np.asarray(births_and_deaths, dtype=np.float64).reshape(-1, 2)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    return pairs[np.lexsort(pairs.T[::-1])]
-
-
 def merge_sweep(case: Case) -> Callable[[], Pairs]:
     """Our merge sweep: bars with minima, saddles, sizes, and the merge tree with its basins."""
 
     def run() -> Pairs:
         code = barcode(case.complex)
-        return sorted_pairs(np.column_stack([code.birth, code.death]))
+        return homology.sorted_bars(np.column_stack([code.birth, code.death]))
 
     return run
 
 
-def gudhi_simplex_tree(case: Case) -> Callable[[], Pairs]:
-    vertices = np.arange(case.n, dtype=np.int32)[None].copy()
-    edges = case.edges.T.astype(np.int32, order="C")
-    values, edge_values = case.complex.vertex_values.copy(), case.edge_values.copy()
-
-    def run() -> Pairs:
-        tree = gudhi.SimplexTree()
-        tree.insert_batch(vertices, values)
-        tree.insert_batch(edges, edge_values)
-        tree.compute_persistence(homology_coeff_field=2, min_persistence=0)
-        return sorted_pairs(tree.persistence_intervals_in_dimension(0))
-
-    return run
+def on_grid(engine: Callable[[np.ndarray], homology.Run]) -> Callable[[Case], Callable[[], Pairs]]:
+    """Return an engine that takes the grid of a case."""
+    return lambda case: _bars(engine(np.array(case.complex.grid)))
 
 
-def gudhi_cubical(case: Case) -> Callable[[], Pairs]:
-    """Vertices of a cubical complex. It computes bars of all degrees."""
-    grid = np.array(case.complex.grid)
-
-    def run() -> Pairs:
-        cubical = gudhi.CubicalComplex(vertices=grid)
-        cubical.compute_persistence(homology_coeff_field=2, min_persistence=0)
-        return sorted_pairs(cubical.persistence_intervals_in_dimension(0))
-
-    return run
+def on_graph(engine: Callable[[np.ndarray, np.ndarray], homology.Run]) -> Callable[[Case], Callable[[], Pairs]]:
+    """Return an engine that takes the vertices and edges of a case."""
+    return lambda case: _bars(engine(case.complex.vertex_values.copy(), case.edges))
 
 
-def gudhi_fast_2d(case: Case) -> Callable[[], Pairs]:
-    """Births and deaths only, on 2-D grids.
-
-    The fast way takes the values of squares, which meet in corners too. Components of the sublevel sets of vertices
-    that meet along axes are the holes of the superlevel sets of squares around them: so the losses change sign, a
-    border at -inf is laid around them, and bars of degree 1 are read backwards. The lowest minimum is added.
-    """
-    grid = np.array(case.complex.grid)
-    engine = CubicalPersistence(homology_dimensions=1, min_persistence=0.0, n_jobs=1)
-
-    def run() -> Pairs:
-        holes = engine.fit_transform([np.pad(-grid, 1, constant_values=-np.inf)])[0]
-        finite = -np.asarray(holes).reshape(-1, 2)[:, ::-1]
-        return sorted_pairs(np.concatenate([finite[np.isfinite(finite).all(axis=1)], [[grid.min(), np.inf]]]))
-
-    return run
-
-
-def ripser_sparse(case: Case) -> Callable[[], Pairs]:
-    """Sparse matrix with the values of vertices on its diagonal. It works in float32."""
-    diagonal, edges = np.arange(case.n), case.edges
-    rows = np.concatenate([diagonal, edges[:, 0], edges[:, 1]])
-    columns = np.concatenate([diagonal, edges[:, 1], edges[:, 0]])
-    entered = np.concatenate([case.complex.vertex_values, case.edge_values, case.edge_values])
-    order = np.lexsort((columns, rows))
-    matrix = coo_matrix((entered[order].astype(np.float32), (rows[order], columns[order])), shape=(case.n, case.n))
-
-    def run() -> Pairs:
-        return sorted_pairs(ripser(matrix, distance_matrix=True, maxdim=0, coeff=2)["dgms"][0])
-
-    return run
-
-
-def scipy_spanning_tree(case: Case) -> Callable[[], Pairs]:
-    """Minimum spanning forest of the ranks of the edges, then the elder rule over its edges in a Python loop."""
-    values, edges, edge_values = case.complex.vertex_values, case.edges, case.edge_values
-
-    def run() -> Pairs:
-        order = np.argsort(edge_values, kind="stable")
-        rank = np.empty(len(order))
-        rank[order] = np.arange(1, len(order) + 1)  # a zero would be no edge
-        matrix = csr_matrix((rank, (edges[:, 0], edges[:, 1])), shape=(case.n, case.n))
-        kept = np.sort(minimum_spanning_tree(matrix).data).astype(np.int64) - 1
-        rows = order[kept]
-        parent = list(range(case.n))
-        birth = values.tolist()
-        bars = []
-
-        def find(x: int) -> int:
-            while parent[x] != x:
-                parent[x] = parent[parent[x]]
-                x = parent[x]
-            return x
-
-        for (one, other), death in zip(edges[rows].tolist(), edge_values[rows].tolist(), strict=True):
-            elder, younger = find(one), find(other)
-            if birth[elder] > birth[younger]:
-                elder, younger = younger, elder
-            parent[younger] = elder
-            if birth[younger] < death:
-                bars.append((birth[younger], death))
-        bars += [(birth[x], np.inf) for x in range(case.n) if parent[x] == x]
-        return sorted_pairs(np.array(bars))
-
-    return run
+def _bars(run: homology.Run) -> Callable[[], Pairs]:
+    return lambda: run()["bars"]
 
 
 ENGINES: dict[str, Callable[[Case], Callable[[], Pairs]]] = {
     "topolandscape": merge_sweep,
-    "gudhi SimplexTree": gudhi_simplex_tree,
-    "gudhi CubicalComplex": gudhi_cubical,
-    "gudhi CubicalPersistence 2-D": gudhi_fast_2d,
-    "ripser": ripser_sparse,
-    "scipy spanning tree": scipy_spanning_tree,
+    "gudhi SimplexTree": on_graph(homology.gudhi_graph),
+    "gudhi CubicalComplex": on_grid(homology.gudhi_cubical),
+    "gudhi CubicalPersistence 2-D": on_grid(homology.gudhi_fast_2d),
+    "ripser": on_graph(homology.ripser_graph),
+    "scipy spanning tree": on_graph(homology.scipy_graph),
 }
 LARGEST = {"gudhi SimplexTree": 10**6, "ripser": 10**6, "scipy spanning tree": 10**6}  # beyond, memory or patience
 

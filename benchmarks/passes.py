@@ -247,7 +247,10 @@ def plain_string(watch: Stopwatch, minima: tl.Minima, seconds: float, *, momentu
 
 
 def string_steps(landscape: tl.Landscape, paths: Floats, momentum: float, step: float = STEP) -> Iterator[Floats]:
-    """Yield paths (b, k, p) after each step of the string method (E, Ren and Vanden-Eijnden 2002) with momentum."""
+    """Yield paths (b, k, p) after each step of the string method (E, Ren and Vanden-Eijnden 2002) with momentum.
+
+    The steps end where a path leaves all bounds.
+    """
     b, k, p = paths.shape
     velocity = np.zeros((b, k - 2, p))
     while True:
@@ -256,6 +259,9 @@ def string_steps(landscape: tl.Landscape, paths: Floats, momentum: float, step: 
         normal = gradients - (gradients * tangents).sum(axis=2, keepdims=True) * tangents
         velocity = momentum * velocity - step * normal
         moved = np.concatenate([paths[:, :1], paths[:, 1:-1] + velocity, paths[:, -1:]], axis=1)
+        if not np.isfinite(moved).all():
+            yield moved
+            return
         paths = np.stack([resampled(path, k) for path in moved])
         yield paths
 

@@ -16,6 +16,7 @@ from topolandscape.topology.complexes import (
     with_edge_values,
     with_measured_edges,
 )
+from topolandscape.topology.merge import merge_tree
 from topolandscape.topology.persistence import ENGINES, barcode
 
 LEVELS = {
@@ -57,6 +58,30 @@ def grids(draw):
     shape = draw(st.sampled_from([(2,), (9,), (1, 5), (4, 1, 3), (3, 4), (2, 2, 2), (3, 2, 3)]))
     connectivity = draw(st.sampled_from(["axis", "freudenthal", "full"]))
     return GridComplex(np.array(draw(values(int(np.prod(shape))))).reshape(shape), connectivity)
+
+
+@pytest.mark.parametrize("connectivity", ["axis", "freudenthal", "full"])
+@pytest.mark.parametrize("shape", [(400,), (5, 200), (70, 66), (3, 4, 130)])
+@pytest.mark.parametrize("kind", ["smooth", "noise", "ties", "walls"])
+def test_grids_with_long_lines(shape, connectivity, kind):
+    """The sweep looks at many columns of a line at once, and counts few basins otherwise than many."""
+    rng = np.random.default_rng(0)
+    grid = sum(np.cos(0.1 * (k + 1) * axis) for k, axis in enumerate(np.indices(shape)))
+    if kind == "noise":
+        grid = rng.random(shape)
+    elif kind == "ties":
+        grid = np.round(2 * grid)
+    elif kind == "walls":
+        grid = np.where(rng.random(shape) < 0.3, np.inf, grid)
+    complex = GridComplex(grid, connectivity)
+    assert oracles.listed(barcode(complex, engine="merge")) == oracles.listed(barcode(complex, engine="gudhi"))
+    tree = merge_tree(complex)
+    total = tree.size[tree.parent < 0].sum()
+    assert total == np.isfinite(grid).sum()
+    for leaf in np.flatnonzero(tree.is_leaf)[:20]:
+        above = np.inf if tree.parent[leaf] < 0 else tree.value[tree.parent[leaf]]
+        below = np.isfinite(grid.reshape(-1)) & (tree.basin == leaf) & (grid.reshape(-1) < above)
+        assert tree.size[leaf] == below.sum()
 
 
 @given(complexes())

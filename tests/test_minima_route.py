@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import topolandscape as tl
+import topolandscape.study.descents as descents
 import topolandscape.study.minima_route as minima_route
 import topolandscape.study.runs as runs
 from topolandscape.files import Run
@@ -21,6 +22,7 @@ from topolandscape.structures import (
     Minima,
     MinimaNetwork,
     PathProfile,
+    Polishing,
     Trajectories,
 )
 from topolandscape.study import Recipe, pictures, run
@@ -155,18 +157,21 @@ def stopping(monkeypatch, name, times):
 
 @pytest.mark.parametrize(
     ("name", "times"),
-    [("descents", 3), pytest.param("minima", 1, marks=pytest.mark.slow), ("network", 1)],
+    [("descents", 3), ("polishing", 20), pytest.param("minima", 1, marks=pytest.mark.slow), ("network", 1)],
 )
 def test_a_stopped_run_ends_as_if_it_had_not_been(name, times, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(minima_route, "_KEEP_AFTER", 0.0)
-        patch.setattr(minima_route, "_KEEP_SHARE", np.inf)
+        patch.setattr(descents, "_KEEP_AFTER", 0.0)
+        patch.setattr(descents, "_KEEP_SHARE", np.inf)
         stopping(patch, name, times)
         with pytest.raises(Stop):
             run(Recipe(**SMALL), tmp_path, progress=False)
     begun = Run.open(tmp_path)
     if name == "descents":
         assert begun.load("descents", Descent).step == times - 1
+        assert "minima" not in begun
+    elif name == "polishing":
+        assert begun.load("polishing", Polishing).evaluations.max() >= times
         assert "minima" not in begun
     else:
         monkeypatch.setattr("topolandscape.landscape.descent.descending", None)
@@ -178,8 +183,8 @@ def test_mini_batches_and_trajectories_go_on(tmp_path, monkeypatch):
     recipe = Recipe(**SMALL | {"batch": 50, "method": "sgd", "record_every": 7})
     undisturbed = run(recipe, tmp_path / "undisturbed", progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(minima_route, "_KEEP_AFTER", 0.0)
-        patch.setattr(minima_route, "_KEEP_SHARE", np.inf)
+        patch.setattr(descents, "_KEEP_AFTER", 0.0)
+        patch.setattr(descents, "_KEEP_SHARE", np.inf)
         # Between the two files that belong to one step.
         stopping(patch, "trajectories", 16)
         with pytest.raises(Stop):
@@ -221,7 +226,7 @@ def test_a_network_that_is_there_is_gone_on_with(tmp_path, monkeypatch, whole):
         yield last
 
     monkeypatch.setattr(minima_route, "_joining", joining)
-    monkeypatch.setattr(minima_route, "_KEEP_AFTER", 0.0)
+    monkeypatch.setattr(descents, "_KEEP_AFTER", 0.0)
     with pytest.raises(Stop):
         run(Recipe(**SMALL), tmp_path, progress=False)
     assert_same(Run.open(tmp_path).load("network", MinimaNetwork), first)

@@ -131,9 +131,9 @@ def test_every_complex_asks_before_it_takes_a_loss_that_is_not_finite(shape, nei
     points = np.stack(np.meshgrid(np.arange(3.0), np.arange(2.0), indexing="ij"), axis=-1).reshape(-1, 2)
     samples = LossSamples(points, [0.0, 1.0, np.nan, 2.0, 3.0, 4.0], shape=shape)
     asked = Recipe(**SMALL, neighbours=neighbours, nonfinite="infinite")
-    assert np.isinf(complex_of(samples, asked, None, False).vertex_values[2])
+    assert np.isinf(complex_of(samples, asked, None).vertex_values[2])
     with pytest.raises(ValueError, match=r"1 of 6 losses are NaN or infinite \(rows 2\)"):
-        complex_of(samples, Recipe(**SMALL, neighbours=neighbours), None, False)
+        complex_of(samples, Recipe(**SMALL, neighbours=neighbours), None)
 
 
 @pytest.mark.filterwarnings("ignore:the graph has")

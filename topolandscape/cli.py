@@ -62,10 +62,21 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **options)
         except KeyboardInterrupt:
             _fail("stopped; what was computed is kept, and the same command goes on from there.", 130)
-        except (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError) as error:
-            _fail(" ".join(str(error).split()) or type(error).__name__, 1)
+        except (typer.Exit, typer.BadParameter):
+            raise
+        except MemoryError as error:
+            said = _line(error) or "memory ran out"
+            _fail(said if "memory" in said else f"{said}: memory ran out. What was computed is kept; ask for less.", 1)
+        except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+            _fail(_line(error) or type(error).__name__, 1)
+        except Exception as error:  # damaged files of others reach this, or a fault of ours
+            _fail(f"{type(error).__name__}: {_line(error)}. The files given may be damaged.", 1)
 
     return guarded
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -256,6 +267,9 @@ def compare(
     measures: Annotated[
         str | None, typer.Option(help=f"Of runs: measure also {', '.join(MEASURES)}; several with commas between.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Of runs: they are yours; run the Python files that they name, to measure.")
+    ] = False,
     forecast: Annotated[
         bool, typer.Option("--forecast", help="Say what a study will cost, and compute nothing.")
     ] = False,
@@ -291,7 +305,7 @@ def compare(
         if forecast:
             raise typer.BadParameter("--forecast is for a study; runs are computed already.")
         folder = out if out is not None else Path("runs") / "comparison"
-        result = compare_runs(given, measures=measures.split(",") if measures else ())
+        result = compare_runs(given, measures=measures.split(",") if measures else (), trusted=trust)
     written = write_report(result, folder, score=score, against=against)
     if as_json:
         _print_json(json_of(result, score=score, against=against) | {"files": [str(path) for path in written]})
@@ -363,6 +377,9 @@ def explore(
     loss: Annotated[str | None, typer.Option(help="Of a model: cross_entropy, mse or file.py:function.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Of a model: add this times |theta|^2 to the loss.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of a model: seed of its weights.")] = 0,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Of runs: they are yours; run the Python files that they name.")
+    ] = False,
     port: Annotated[int, typer.Option(help="Port on this machine; 0: any that is free.")] = 8050,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
@@ -384,7 +401,7 @@ def explore(
             recipe=Recipe(model=given[0], data=given[1], loss=loss, weight_decay=weight_decay, seed=seed)
         )
     else:
-        explorer = Explorer([Run.open(name) for name in given])
+        explorer = Explorer([Run.open(name) for name in given], trusted=trust)
 
     def ready(address: str) -> None:
         typer.echo(f"explore: {address} (stop with Ctrl-C)")

@@ -67,8 +67,8 @@ def write_page(run: Run, path: str | os.PathLike[str]) -> Path:
             "a page needs plotly, which is not installed; run: pip install 'topolandscape[explore]'"
         ) from None
     shown = views(explored(run))
-    # In a script element only "</" ends the data; as <\/ it is the same text.
-    data = json.dumps(shown, allow_nan=False).replace("</", "<\\/")
+    # In a script element "<" may end the data, or hide its end; as \u003c it is the same text.
+    data = json.dumps(shown, allow_nan=False).replace("<", "\\u003c")
     names = [name for name in TITLES if name in {"table", "path", *shown["figures"]}]
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',

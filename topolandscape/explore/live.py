@@ -18,7 +18,7 @@ from topolandscape.explore.jobs import Report
 from topolandscape.explore.model import Explored, bars_of, way_of, ways_down
 from topolandscape.files import Run
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples, Subspace
-from topolandscape.study.problem import Problem, problem
+from topolandscape.study.problem import Problem, problem, trusted_recipe
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Plane(NamedTuple):
     points: Mapping[str, Floats]
 
 
-def live(recipe: Recipe, run: Run | None = None, read: Explored | None = None) -> Live:
+def live(recipe: Recipe, run: Run | None = None, read: Explored | None = None, *, trusted: bool = False) -> Live:
     """Return the network that a recipe names, ready to be evaluated.
 
     Parameters
@@ -94,6 +94,8 @@ def live(recipe: Recipe, run: Run | None = None, read: Explored | None = None) -
         Model, data and loss.
     run, read
         The run to which it belongs, and what was read of it.
+    trusted
+        Whether Python files that the run names may be run.
 
     Returns
     -------
@@ -101,10 +103,12 @@ def live(recipe: Recipe, run: Run | None = None, read: Explored | None = None) -
 
     Raises
     ------
+    PermissionError
+        The run names a Python file, and is not trusted.
     FileNotFoundError, TypeError, ValueError
         The model or the data are not there, or are not those of the run any more.
     """
-    given = problem(recipe)
+    given = problem(trusted_recipe(recipe, trusted=trusted or run is None))
     landscape = given.landscape()
     if run is not None:
         if json.loads(json.dumps(dict(landscape.description))) != run.settings.get("landscape"):

@@ -32,6 +32,8 @@ _POLICY = (
 class Explorer:
     """What one page shows: runs that were read, or a model alone, and what is computed for it.
 
+    Python files that runs name are run only where these are trusted.
+
     Attributes
     ----------
     runs
@@ -40,8 +42,9 @@ class Explorer:
         What is computed in the background.
     """
 
-    def __init__(self, runs: Sequence[Run] = (), recipe: Recipe | None = None) -> None:
+    def __init__(self, runs: Sequence[Run] = (), recipe: Recipe | None = None, *, trusted: bool = False) -> None:
         self._folders = list(runs)
+        self._trusted = trusted
         self._recipe = recipe
         self._loads: dict[int, Job] = {}
         self._lock = threading.Lock()
@@ -84,7 +87,7 @@ class Explorer:
         if self._recipe is not None:
             return live(self._recipe)
         folder = self._folders[number]
-        return live(recipe_of(folder), folder, self.runs[number])
+        return live(recipe_of(folder), folder, self.runs[number], trusted=self._trusted)
 
 
 def serve(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from topolandscape.files.whole import said_plainly
 
 LOCK = ".lock"
 # A process that ends with the one that began it is given these seconds.
@@ -29,6 +32,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     ------
     BlockingIOError
         Another process computes in it.
+    OSError
+        It cannot be written to, or files cannot be locked there.
 
     Examples
     --------
@@ -39,8 +44,10 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file; a folder is needed. Choose another name.")
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / LOCK).open("a") as stream:
+    with said_plainly(place):
+        place.mkdir(parents=True, exist_ok=True)
+        stream = (place / LOCK).open("a")
+    with stream:
         deadline = time.monotonic() + _PATIENCE
         while not _taken(stream.fileno()):
             if time.monotonic() > deadline:
@@ -62,6 +69,10 @@ def _taken(file: int) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            raise OSError(
+                f"the folder cannot be kept for one process ({error.strerror}); choose one on a disk of this machine."
+            ) from error
         return False
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
@@ -14,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from topolandscape.files.checked import arrays_in, json_in
 from topolandscape.files.whole import read, write
 from topolandscape.structures import (
     BarBands,
@@ -31,6 +31,7 @@ from topolandscape.structures import (
     MinimaNetwork,
     MorseComplex,
     PathProfile,
+    Polishing,
     SimplicialComplex,
     Subspace,
     Trajectories,
@@ -52,6 +53,7 @@ Noun = (
     | MinimaNetwork
     | PathProfile
     | Descent
+    | Polishing
     | Trajectories
 )
 
@@ -72,7 +74,7 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         what was there.
     noun
         Samples, a filtered complex, a merge tree, a gradient field, a Morse complex, a canonical form, a barcode,
-        minima, their network, descents or their trajectories, bands, a distance matrix.
+        minima, their network, descents, their polishing or their trajectories, bands, a distance matrix.
 
     Examples
     --------
@@ -134,17 +136,18 @@ def packed(noun: Noun) -> bytes:
 def unpacked(data: bytes, path: Path) -> Noun:
     """Return the noun whose file, at `path`, has these contents."""
     try:
-        with np.load(BytesIO(data), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(arrays.pop("header").tobytes())
+        arrays = arrays_in(data)
+        header = json_in(arrays.pop("header").tobytes())
         kind, schema, plain = _KINDS[header["kind"]], header["schema"], header["plain"]
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError, EOFError):
+    except (KeyError, ValueError, TypeError):
         raise ValueError(f"{path} is damaged, or was not written by topolandscape.") from None
     if schema != SCHEMA:
         raise ValueError(f"{path} has format {schema}, and this version reads format {SCHEMA}; use the other version.")
-    for array in arrays.values():
-        array.flags.writeable = False
-    return _made(kind, arrays, plain)
+    try:
+        return _made(kind, arrays, plain)
+    except Exception as error:  # parts that do not belong together, in ways that only the nouns know
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged, or was not written by topolandscape ({said}).") from error
 
 
 def _parts(noun: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -184,7 +187,8 @@ def _made(kind: Callable[..., Any], arrays: Mapping[str, Any], plain: Mapping[st
             given[field] = _made(_WITHIN[field], parts, plain.get(field, {}))
         elif field == "complex":
             inner = dict(plain[field])
-            given[field] = _made(_KINDS[inner.pop("kind")], parts, inner)
+            kinds = {kind.__name__: kind for kind in _COMPLEXES}
+            given[field] = _made(kinds[inner.pop("kind")], parts, inner)
         elif field == "basis":
             given[field] = _chains(parts, rational=plain["coefficients"] == 0)
         else:

@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+from topolandscape.files.checked import array_in, json_in
 from topolandscape.files.lock import LOCK, locked
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
 from topolandscape.files.whole import PARTIAL, read, remove_partial, write
@@ -22,6 +23,8 @@ from topolandscape.structures import Floats, Subspace
 _MANIFEST = "manifest.json"
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
+_LARGEST_MANIFEST = 2**26  # bytes
+_KEYS = {"format", "schema", "settings", "files", "found"}
 
 _NounType = TypeVar("_NounType", bound=Noun)
 
@@ -136,24 +139,14 @@ class Run:
         FileNotFoundError
             There is no such folder, or it holds no run.
         ValueError
-            Its manifest is damaged.
+            Its manifest is damaged, or names files outside of the folder.
         """
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"there is no run at {path}.")
-        if not (path / _MANIFEST).is_file():
+        if not (path / _MANIFEST).exists():
             raise FileNotFoundError(f"{path} holds no run: it has no {_MANIFEST}.")
-        try:
-            manifest = json.loads((path / _MANIFEST).read_bytes())
-            known = manifest["format"] == "topolandscape run"
-            _ = manifest["settings"], manifest["files"]
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
-            raise ValueError(f"{path / _MANIFEST} is damaged, or was not written by topolandscape.")
-        if manifest["schema"] != SCHEMA:
-            raise ValueError(f"{path} has format {manifest['schema']}, and this version reads format {SCHEMA}.")
-        return cls(path, manifest)
+        return cls(path, _manifest_in(read(path / _MANIFEST, most=_LARGEST_MANIFEST), path / _MANIFEST))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -200,6 +193,12 @@ class Run:
     def save(self, name: str, noun: Noun) -> None:
         """Write a noun under a name, in place of one that was there."""
         self._add(f"{name}.npz", packed(noun))
+
+    def remove(self, name: str) -> None:
+        """Remove a noun that is not needed any more, if it is there."""
+        if self._manifest["files"].pop(f"{name}.npz", None) is not None:
+            self._write_manifest()
+            self._place(f"{name}.npz").unlink(missing_ok=True)
 
     def load(self, name: str, kind: type[_NounType]) -> _NounType:
         """Read a noun that is of a kind.
@@ -285,7 +284,14 @@ class Run:
         return path
 
     def _holds(self, name: str) -> bool:
-        return name in self._manifest["files"] and (self.path / name).exists()
+        return name in self._manifest["files"] and self._place(name).exists()
+
+    def _place(self, name: str) -> Path:
+        """Return where a file of the run lies, which is nowhere but in its folder."""
+        place = self.path / name
+        if not place.resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{place} leads out of the folder of the run; remove it and run again.")
+        return place
 
     def _add(self, name: str, data: bytes) -> None:
         files, checksum = self._manifest["files"], hashlib.sha256(data).hexdigest()
@@ -293,12 +299,13 @@ class Run:
             # Whoever is killed before the file is listed leaves the one before or the new one, both whole.
             files[name] = {**files[name], "or": [*files[name].get("or", []), checksum]}
             self._write_manifest()
-        write(self.path / name, data)
+        write(self._place(name), data)
         files[name] = {"sha256": checksum, "bytes": len(data)}
         self._write_manifest()
 
     def _checked(self, name: str) -> bytes:
-        data, listed = read(self.path / name), self._manifest["files"][name]
+        listed = self._manifest["files"][name]
+        data = read(self._place(name), most=None if "or" in listed else listed["bytes"])
         if hashlib.sha256(data).hexdigest() not in (listed["sha256"], *listed.get("or", [])):
             raise ValueError(
                 f"{self.path / name} is damaged: its checksum is not that of the manifest. Remove it and run again."
@@ -306,7 +313,43 @@ class Run:
         return data
 
     def _write_manifest(self) -> None:
-        write(self.path / _MANIFEST, json.dumps(self._manifest, indent=1).encode())
+        write(self.path / _MANIFEST, _sealed(self._manifest))
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """Return the contents of the file of a manifest, which end with their own checksum."""
+    text = json.dumps(manifest, indent=1)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    return f'{text[:-2]},\n "sha256": "{checksum}"\n}}'.encode()
+
+
+def _manifest_in(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the manifest in a file, checked."""
+    wrong = f"{path} is damaged, or was not written by topolandscape. Put back a copy of it, or choose another folder."
+    try:
+        manifest = json_in(data)
+        known, schema = manifest["format"] == "topolandscape run", manifest["schema"]
+        checksum = manifest.pop("sha256", None)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(wrong) from None
+    if known and schema != SCHEMA:
+        raise ValueError(f"{path.parent} has format {schema}, and this version reads format {SCHEMA}.")
+    whole = checksum is None or hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest() == checksum
+    types = {"settings": dict, "files": dict, "found": dict}
+    if not (known and whole and manifest.keys() <= _KEYS and _are({"found": {}} | manifest, types)):
+        raise ValueError(wrong)
+    for name, listed in manifest["files"].items():
+        others = listed.get("or", []) if isinstance(listed, dict) else None
+        if not (isinstance(others, list) and _are(listed, {"sha256": str, "bytes": int})):
+            raise ValueError(wrong)
+        if ".." in PurePath(name).parts or any(kind(name).anchor for kind in (PurePosixPath, PureWindowsPath)):
+            raise ValueError(f"{path} names {name!r}, which is not in the folder. Choose another folder.")
+    return manifest
+
+
+def _are(values: Mapping[str, Any], types: Mapping[str, type]) -> bool:
+    """Tell whether values of some names are there and of these types."""
+    return all(type(values.get(name)) is kind for name, kind in types.items())
 
 
 def _differences(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -325,7 +368,10 @@ def _shard_size(landscape: Evaluated) -> int:
 
 
 def _array(data: bytes, path: Path, length: int) -> Floats:
-    array = np.load(BytesIO(data), allow_pickle=False)
+    try:
+        array = array_in(data)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}.") from None
     if array.shape != (length,) or array.dtype != np.float64:
         raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, not {length} losses.")
     return array

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from topolandscape.files.checked import array_in, arrays_in, check_size, unfolded
 from topolandscape.files.users import bytes_in_file
 from topolandscape.structures import Floats, LossSamples
 
+_NPY, _NPZ = b"\x93NUMPY", b"PK"  # what files of numpy begin with
 _NOT_COMPUTED = -1.0  # what loss-landscape writes until it has a loss
 
 
@@ -51,7 +54,8 @@ def read_surface(path: str | os.PathLike[str], *, key: str | None = None) -> Los
     Notes
     -----
     loss-landscape goes through its points along x first, and keeps them in an array of shape (x, y) all the same; they
-    are put in order here. In plain arrays the first axis is the first coordinate. Nothing is unpickled.
+    are put in order here. In plain arrays the first axis is the first coordinate. Nothing is unpickled, no other file
+    is followed, and compressed losses may take at most a hundred times as much memory as their file.
 
     Examples
     --------
@@ -89,8 +93,18 @@ def _read_h5(data: bytes, path: Path, key: str | None) -> _Parts:
         raise ImportError(f"reading {path} needs h5py, which is not installed; run: pip install h5py") from None
     try:
         with h5py.File(BytesIO(data), "r") as file:
-            arrays = {name: np.asarray(item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    except OSError:
+            own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            found = {name: item for name in own if isinstance(item := file[name], h5py.Dataset)}
+            wanted = {"xcoordinates", "ycoordinates", "train_loss" if key is None else key}
+            for name in wanted & found.keys():
+                if found[name].external or found[name].is_virtual:
+                    raise ValueError(f"{path} keeps {name} in another file; save it with its numbers.")
+            with _told_of(path):
+                check_size(sum(found[name].nbytes for name in wanted & found.keys()), unfolded(len(data)))
+            arrays = {name: np.asarray(item) if name in wanted else np.empty(0) for name, item in found.items()}
+    except ValueError:
+        raise
+    except Exception:  # whatever HDF5 makes of damaged files
         raise ValueError(f"{path} is damaged, or no HDF5 file.") from None
     if "xcoordinates" not in arrays:
         raise ValueError(f"{path} has no xcoordinates, as files of loss-landscape do; it has {_names(arrays)}.")
@@ -104,10 +118,12 @@ def _read_h5(data: bytes, path: Path, key: str | None) -> _Parts:
 
 
 def _read_npz(data: bytes, path: Path, key: str | None) -> _Parts:
-    stored = _loaded(data, path)
-    if isinstance(stored, np.ndarray):
+    if data.startswith(_NPY):
         raise ValueError(f"{path} holds a single array, as .npy files do; rename it.")
-    arrays = stored
+    with _told_of(path):
+        arrays = arrays_in(data)
+    if not arrays:
+        raise ValueError(f"{path} holds no array; save the losses with numpy.savez.")
     if key is None and "loss" not in arrays and len(arrays) != 1:
         raise ValueError(f"{path} holds several arrays, {_names(arrays)}; give key, the name of the losses.")
     losses = _named(arrays, key or ("loss" if "loss" in arrays else next(iter(arrays))), path)
@@ -117,29 +133,31 @@ def _read_npz(data: bytes, path: Path, key: str | None) -> _Parts:
 
 
 def _read_npy(data: bytes, path: Path, key: str | None) -> _Parts:
-    stored = _loaded(data, path)
-    if not isinstance(stored, np.ndarray):
+    if data.startswith(_NPZ):
         raise ValueError(f"{path} holds several arrays, as .npz files do; rename it.")
+    with _told_of(path):
+        stored = array_in(data)
     return "npy", _floats(stored, path), None
 
 
 def _read_csv(data: bytes, path: Path, key: str | None) -> _Parts:
     try:
-        return "csv", np.loadtxt(data.decode().splitlines(), delimiter=",", ndmin=2), None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are no losses is said by others
+            return "csv", np.loadtxt(data.decode().splitlines(), delimiter=",", ndmin=2), None
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is no table of numbers ({error}); it needs a line for each row, commas between, and no header."
         ) from None
 
 
-def _loaded(data: bytes, path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
-    """Return the array of a .npy file, or the arrays of a .npz file by name."""
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Put the name of a file before what is wrong with it, and what to do behind."""
     try:
-        stored = np.load(BytesIO(data), allow_pickle=False)
-        return stored if isinstance(stored, np.ndarray) else {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = "holds Python objects, which are never unpickled" if "pickle" in str(error) else "is damaged"
-        raise ValueError(f"{path} {reason}; save the losses as numbers, with numpy.save or numpy.savez.") from None
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} {error}; save the losses as numbers, with numpy.save or numpy.savez.") from None
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], name: str, path: Path) -> Floats:

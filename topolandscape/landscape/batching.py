@@ -28,13 +28,17 @@ from tqdm import tqdm
 from topolandscape.landscape.data import count_rows, leaves, map_tensors, prefetched
 from topolandscape.landscape.forms import Form
 from topolandscape.landscape.machine import (
+    add_from_device,
     bytes_allocated,
+    cudnn_allowed,
     float32_products,
     matrix_product_speed,
     memory_budget,
     operations,
     out_of_memory,
     randomness_kept,
+    stream_of_worker,
+    to_device,
 )
 from topolandscape.landscape.workers import Rows, run_together
 from topolandscape.structures import Floats, Subspace
@@ -44,9 +48,12 @@ Blocks = Callable[[], Iterable[Block]]
 Kind = Literal["values", "accuracies", "gradients", "products"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-LARGEST_CHUNK = 2**16
+# Vectors at once, of networks so small that the memory would hold more. Launching a step costs an accelerator as much
+# as that step for half a million of them.
+LARGEST_CHUNK, LARGEST_THERE = 2**16, 2**20
 # Another form than the first is taken only when it is so many times as fast, and none is tried when the first takes no
-# longer for a vector than so many seconds: timings vary, and two runs on one machine should take the same form.
+# longer for a vector than so many seconds, of a processor: timings vary, and two runs on one machine should take the
+# same form.
 MARGIN, SHORT = 1.5, 2e-5
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
@@ -100,7 +107,7 @@ class Engine:
     count
         Number of blocks.
     dtype, devices
-        Of the vectors given to the forms; one worker a device.
+        Of the vectors given to the forms; a device for each worker.
     decay
         Weight of the squared norm of the vector.
     memory
@@ -115,6 +122,9 @@ class Engine:
         Whether `blocks` reads the data anew, one block at a time; the next one is then read while one is in use.
     tf32
         Whether matrix products on an accelerator may round their factors to 10 bits.
+    cudnn
+        Whether an accelerator may use cuDNN, whose recurrent layers have first derivatives in train mode only, and no
+        second ones.
     uncut
         As `blocks`, the same data in blocks of more rows: a loop tries these too, since to it the caches count less
         and the calls of torch more.
@@ -150,6 +160,7 @@ class Engine:
         dimension: int | None = None,
         streamed: bool = False,
         tf32: bool = False,
+        cudnn: bool = True,
         uncut: Blocks | None = None,
     ) -> None:
         self.blocks = blocks
@@ -165,6 +176,7 @@ class Engine:
         self._dimension = dimension
         self._streamed = streamed
         self._tf32 = tf32
+        self.cudnn = cudnn
         self._uncut = uncut
         self._only: str | None = None
         self._plans: dict[tuple[Kind, int], Plan] = {}
@@ -379,10 +391,14 @@ class Engine:
             warnings.catch_warnings(),
             attention,
             float32_products(self.device, tf32=self._tf32),
+            cudnn_allowed(self.device, allowed=self.cudnn or kind in ("values", "accuracies")),
             randomness_kept(self.device),
         ):
             # That vmap loops over an operation for which it has no batching rule is slow, not wrong.
             warnings.filterwarnings("ignore", message=".*performance drop")
+            # Points are read from arrays that cannot be written, and weights of recurrent layers from those of many.
+            warnings.filterwarnings("ignore", message=".*not writable")
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
             yield
 
     def _groups(self) -> Iterator[tuple[list[Block], int]]:
@@ -406,16 +422,24 @@ class Engine:
         form: str | None,
     ) -> None:
         """Evaluate all points on some blocks, by as many workers as there are chunks for."""
-        workers = min(plan.workers, request.rows)
-        dispenser = Rows(request.rows, min(plan.chunk, math.ceil(request.rows / workers)))
+        # Two workers of one accelerator take turns with its bus: a chunk is not divided among them.
+        apart = plan.workers if self.device.type == "cpu" else len({*self.devices})
+        chunk = min(plan.chunk, math.ceil(request.rows / min(apart, request.rows)))
+        workers = min(plan.workers, math.ceil(request.rows / chunk))
+        dispenser = Rows(request.rows, chunk)
         lock = threading.Lock()
         steps = 1 if self._streamed else self.count
 
         def work(index: int) -> None:
+            with stream_of_worker(self.devices[index], index), torch.inference_mode(False), torch.enable_grad():
+                take_chunks(index)
+
+        def take_chunks(index: int) -> None:
             own = self._moved(blocks, self.devices[index])
             lift = _Lift(request.subspace, self.dtype, self.devices[index])
 
-            def add(rows: slice) -> None:
+            def add(rows: slice) -> bool:
+                """Add the results at some rows; False where they took too much memory: fewer are to be tried then."""
                 try:
                     results = self._attempt(index, request, lift, rows, own, decay, form)
                 except Exception as error:
@@ -424,17 +448,21 @@ class Engine:
                     half = (rows.stop - rows.start) // 2
                     self._relieve(request.kind, plan, half, error)
                     dispenser.chunk = min(dispenser.chunk, half)
-                    for start in range(rows.start, rows.stop, half):
-                        add(slice(start, min(start + half, rows.stop)))
-                    return
+                    return False
                 for total, result in zip(request.outputs, results, strict=True):
-                    total[rows] += result.cpu().numpy()
+                    add_from_device(torch.from_numpy(total[rows]), result)
                 with lock:
                     bar.update((rows.stop - rows.start) * steps)
+                return True
 
-            with torch.inference_mode(False), torch.enable_grad():
-                while (rows := dispenser.take()) is not None:
-                    add(rows)
+            while (rows := dispenser.take()) is not None:
+                start = rows.start
+                while start < rows.stop:
+                    stop = min(start + dispenser.chunk, rows.stop)
+                    if add(slice(start, stop)):
+                        start = stop
+                    elif self.device.type == "cuda":
+                        torch.cuda.empty_cache()  # only now the error is gone, and with it all that its frames held
 
         for index in range(workers):
             self._worker(index)
@@ -503,8 +531,6 @@ class Engine:
         _log.info("memory ran out; going on with %d parameter vectors at once", half)
         known = [key for key, kept in self._plans.items() if key[0] == kind and kept.rows == plan.rows]
         self._plans |= dict.fromkeys(known or [(kind, plan.rows)], replace(plan, chunk=half))
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     # ---------------------------------------------------------------------------------------------- planning
 
@@ -551,7 +577,8 @@ class Engine:
                 self._relieve(request.kind, Plan("", 1, 1, 0), 0, error)
             raise
         sharing = self.devices.count(self.device)
-        return min(LARGEST_CHUNK, max(least, self.memory // sharing // needed))
+        largest = LARGEST_CHUNK if self.device.type == "cpu" else LARGEST_THERE
+        return min(largest, max(least, self.memory // sharing // needed))
 
     def _search(self, request: _Request, block: Block, rows: int) -> Plan:
         """Return the fastest form and chunk, by trials on one block of data."""
@@ -580,7 +607,7 @@ class Engine:
                 chunk *= 2
             assert best is not None
             found.append((best, block))
-            if len(found) == 1 and best.seconds <= SHORT:
+            if len(found) == 1 and best.seconds <= SHORT and self.device.type == "cpu":
                 break
         plan = found[-1][0]
         # With a form that the user chose, the rows are to be the same on all machines.
@@ -678,7 +705,7 @@ class _Lift:
         self._directions = None if subspace is None else self._tensor(subspace.directions)
 
     def _tensor(self, array: Floats) -> Tensor:
-        return torch.tensor(array, dtype=torch.float64, device=self._device)
+        return to_device(array, self._device)
 
     def __call__(self, coordinates: Floats) -> tuple[Tensor, Tensor]:
         """Return the vectors in float64 and in the dtype of the forms."""

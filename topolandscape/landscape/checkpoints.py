@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -52,9 +53,9 @@ def checkpoints(landscape: Landscape, sources: Iterable[Any] | Mapping[str, Any]
 
     Notes
     -----
-    Files are read with ``weights_only=True``: nothing in them is run. Only the parameters that vary are taken. Where
-    other parts of a state, as the running statistics of batch norm, differ from those of the landscape, a warning is
-    logged, since the loss at the point is then not the loss of the checkpoint.
+    Files are read with ``weights_only=True``: nothing in them is run. Compressed archives are refused. Only the
+    parameters that vary are taken. Where other parts of a state, as the running statistics of batch norm, differ from
+    those of the landscape, a warning is logged, since the loss at the point is then not the loss of the checkpoint.
 
     Examples
     --------
@@ -154,6 +155,7 @@ def _unpacked(data: bytes, name: str) -> Any:
             return load(data)
         except Exception as error:
             raise ValueError(f"{name} cannot be read as safetensors ({error}); save it again.") from error
+    _refuse_compressed(data, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other formats of pickles: what cannot be read is said below
@@ -166,6 +168,19 @@ def _unpacked(data: bytes, name: str) -> Any:
     except Exception as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{name} is not a checkpoint, or is damaged ({said}); give a file of torch.save().") from error
+
+
+def _refuse_compressed(data: bytes, name: str) -> None:
+    """Raise for an archive whose parts announce more than it holds: torch takes memory before it reads them."""
+    try:
+        announced = sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(data)).infolist())
+    except Exception:  # no archive, or a damaged one, of which torch says what is wrong
+        return
+    if announced > len(data):
+        raise ValueError(
+            f"{name} announces {announced} bytes and holds {len(data)}; torch.save() compresses nothing: it is "
+            "damaged, or made to fill memory."
+        )
 
 
 def _listed(names: list[Any]) -> str:

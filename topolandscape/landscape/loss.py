@@ -369,6 +369,7 @@ class Landscape:
             dimension=len(point),
             streamed=data.streamed,
             tf32=tf32,
+            cudnn=not any(isinstance(part, nn.RNNBase) for part in model.module.modules()),
             uncut=data.uncut,
         )
         if form is not None:

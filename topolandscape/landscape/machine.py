@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from topolandscape.structures import Floats
+
 # Of all threads together. Far more than the caches hold: how many vectors are best at once is found by trial.
 PROCESSOR_MEMORY = 128 * 2**20
+# Numbers on their way to an accelerator or back at a time: 16 MiB.
+_PINNED = 2**21
 
 
 def memory_budget(device: torch.device) -> int:
@@ -132,6 +136,68 @@ def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
     finally:
         for place, setting in zip(places, before, strict=True):
             setattr(place, name, setting)
+
+
+@contextmanager
+def cudnn_allowed(device: torch.device, *, allowed: bool) -> Iterator[None]:
+    """Let operations on an accelerator be done by cuDNN, or by torch alone; give torch's setting back."""
+    before = torch.backends.cudnn.enabled
+    if device.type != "cuda" or allowed or not before:
+        yield
+        return
+    try:
+        torch.backends.cudnn.enabled = False
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+@functools.cache
+def _stream(device: torch.device, index: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def stream_of_worker(device: torch.device, index: int) -> Iterator[None]:
+    """Let what a worker does on an accelerator go on beside what the others do there; it sees all that was before."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = _stream(device, index)
+    stream.wait_stream(torch.cuda.default_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+
+
+def to_device(array: Floats, device: torch.device) -> Tensor:
+    """Return a copy of numbers on a device; on its way to an accelerator nobody waits for it."""
+    if device.type != "cuda":
+        return torch.tensor(array, dtype=torch.float64, device=device)
+    numbers = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+    there = torch.empty(numbers.shape, dtype=torch.float64, device=device)
+    for part, place in zip(_pieces(numbers), _pieces(there), strict=True):
+        place.copy_(part.pin_memory(), non_blocking=True)
+    return there
+
+
+def add_from_device(total: Tensor, tensor: Tensor) -> None:
+    """Add numbers on a device to a sum on the processor."""
+    if tensor.device.type != "cuda":
+        total.add_(tensor)
+        return
+    for part, place in zip(_pieces(tensor), _pieces(total), strict=True):
+        copied = torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part, non_blocking=True)
+        torch.cuda.current_stream(tensor.device).synchronize()
+        place.add_(copied)
+
+
+def _pieces(tensor: Tensor) -> Sequence[Tensor]:
+    """Return a tensor as rows of numbers that fit the memory pinned at a time.
+
+    An accelerator reads and writes memory that the system cannot move several times as fast, but such memory is dear.
+    """
+    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
+    return torch.split(flat, _PINNED)
 
 
 def operations(function: Callable[[], Any]) -> float:

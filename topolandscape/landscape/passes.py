@@ -18,6 +18,7 @@ from tqdm import tqdm
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import dot
 from topolandscape.landscape.quasi_newton import History, inner_product
+from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -367,7 +368,8 @@ class _Strings:
         self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
         memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
         self._history = History(b, (k - 2) * p, memory, least=1e-6)
-        self._last: tuple[Floats, Floats] | None = None
+        self._last = np.zeros((2, b, k - 2, p))  # points and forces of the step before
+        self._begun = False
         length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
         self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
 
@@ -376,15 +378,20 @@ class _Strings:
         self._landscape = landscape
         self.values[:, [0, -1]] = _values_at_ends(landscape, self.paths)
         self._history.forget(np.arange(len(self.paths)))
-        self._last = None
+        self._begun = False
 
     def step(self, rows: Integers) -> None:
         """Move the inner points of some paths."""
-        b, k, p = self.paths.shape
+        inner = self.paths[rows, 1:-1]
+        values, force = self._landscape.gradients(inner.reshape(-1, inner.shape[2]), progress=False)
+        values, force = values.reshape(inner.shape[:2]), force.reshape(inner.shape)
+        by_threads(len(rows), lambda part: self._move(rows[part], values[part], force[part]), numbers=force.size)
+        self._begun = True
+
+    def _move(self, rows: Integers, values: Floats, force: Floats) -> None:
+        """Move the inner points of some paths, given the losses and gradients there."""
         paths = self.paths[rows]
         here = paths[:, 1:-1].copy()
-        values, force = self._landscape.gradients(here.reshape(-1, p), progress=False)
-        values, force = values.reshape(here.shape[:2]), force.reshape(here.shape)
         # Where the loss is not finite there is no slope; the neighbours pull such a point back.
         lost = ~(np.isfinite(values) & np.isfinite(force).all(2))
         force[lost] = 0.0
@@ -395,14 +402,10 @@ class _Strings:
             before, after = (np.linalg.norm(d, axis=2) for d in _steps(paths))
             stiffness = np.abs(along).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
             force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
-        if self._last is not None:
+        if self._begun:
             steps, changes = here - self._last[0][rows], force - self._last[1][rows]
             self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
-            self._last[0][rows], self._last[1][rows] = here, force
-        else:
-            last = np.zeros((b, k - 2, p))
-            last[rows] = force
-            self._last = (self.paths[:, 1:-1].copy(), last)
+        self._last[0][rows], self._last[1][rows] = here, force
         move = self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
         if self._method == "string":
             _remove(move, tangents)
@@ -415,6 +418,7 @@ class _Strings:
             before, after = _steps(paths)
             move[lost] = ((after - before) / 2)[lost]
         paths[:, 1:-1] += move
+        k = paths.shape[1]
         self.paths[rows] = _spread(paths, self.values[rows], k, self._emphasis) if self._method == "string" else paths
 
     def calm(self, rows: Integers, paths: Floats) -> None:
@@ -422,8 +426,7 @@ class _Strings:
         self.paths[rows] = paths[rows]
         self._radius[rows] /= 2
         self._history.forget(rows)
-        if self._last is not None:
-            self._last[0][rows] = paths[rows, 1:-1]
+        self._last[0][rows] = paths[rows, 1:-1]
 
 
 def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
-from topolandscape.structures import Floats, Integers
+from topolandscape.structures import Floats, Integers, Polishing
 from topolandscape.structures.arrays import frozen, settle
 
 Mask = NDArray[np.bool_]
@@ -87,13 +88,14 @@ class Polished:
 
 def polish(
     landscape: Landscape,
-    points: ArrayLike,
+    points: ArrayLike | Polishing,
     *,
     tolerance: float = 1e-6,
     max_evaluations: int = 5000,
     longest: float | ArrayLike = math.inf,
     trails: bool = False,
     noise: float | None = None,
+    pause: Callable[[Callable[[], Polishing]], None] | None = None,
     progress: bool | None = None,
 ) -> Polished:
     """Go on from points near minima until their gradients vanish.
@@ -103,7 +105,8 @@ def polish(
     landscape
         Any; twice differentiable for the second part.
     points
-        Shape (m, dimension).
+        Shape (m, dimension); or a state that `pause` was given, with the same other arguments and no trails: then the
+        points end in the same place, bit by bit, as without the interruption.
     tolerance
         Gradient norm to be reached.
     max_evaluations
@@ -115,6 +118,8 @@ def polish(
     noise
         By how much losses differ by rounding; None: it is measured at each point, which takes several evaluations in
         forms that are slow.
+    pause
+        Called again and again on the way with a function that returns the state, so that it can be kept.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -143,18 +148,27 @@ def polish(
     >>> polished.ended, polished.points.round(6).tolist()
     (('converged',), [[1.0, 1.0, 1.0, 1.0]])
     """
-    at = point_rows(points, landscape.dimension, "points")
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
     whole_number(max_evaluations, "max_evaluations")
-    values, gradients = landscape.gradients(at, progress=False)
+    if isinstance(points, Polishing):
+        at = point_rows(points.points, landscape.dimension, "points of the state")
+        values, gradients = points.values.copy(), points.gradients.copy()
+    else:
+        at = point_rows(points, landscape.dimension, "points")
+        values, gradients = landscape.gradients(at, progress=False)
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
         most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
-        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, bar)
-        task.noise = noise_at(landscape, at, values, noise)
-        task.end("not finite", ~_finite(values, gradients))
-        _quasi_newton(task, (max_evaluations + 1) // 2)
+        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, pause, bar)
+        if isinstance(points, Polishing):
+            task.go_on(points)
+        else:
+            task.noise = noise_at(landscape, at, values, noise)
+            task.end("not finite", ~_finite(values, gradients))
+        if task.method == "quasi-newton":
+            _quasi_newton(task, (max_evaluations + 1) // 2)
+            task.method, task.memory = "newton", ()
         _newton(task)
     return Polished(
         points=task.points,
@@ -187,6 +201,7 @@ class _Task:
         allowed: int,
         longest: Floats,
         trails: bool,
+        pause: Callable[[Callable[[], Polishing]], None] | None,
         bar: tqdm,
     ) -> None:
         self.landscape = landscape
@@ -197,7 +212,43 @@ class _Task:
         self.spent = np.ones(len(points), dtype=np.int64)
         self.ended = [""] * len(points)
         self.going = np.ones(len(points), dtype=bool)
-        self._bar = bar
+        # What a method remembers, in arrays that it changes.
+        self.method: str = "quasi-newton"
+        self.memory: tuple[NDArray[Any], ...] = ()
+        self._pause, self._bar = pause, bar
+
+    def go_on(self, state: Polishing) -> None:
+        """Take over what a state has beside points, losses and gradients."""
+        self.noise, self.spent = state.noise.copy(), state.evaluations.copy()
+        for why in dict.fromkeys(filter(None, state.ended)):
+            self.end(why, np.array([other == why for other in state.ended]))
+        self.method, self.memory = state.method, tuple(array.copy() for array in state.memory)
+
+    def remember(self, *first: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return what the method remembers, or at its beginning arrays that hold it from now on."""
+        known = self.memory
+        if known and [array.shape for array in known] != [array.shape for array in first]:
+            raise ValueError("the state is of other points, or of another method; polish the points anew.")
+        for array, before in zip(first, known, strict=False):
+            array[...] = before
+        self.memory = first
+        return first
+
+    def pause(self) -> None:
+        if self._pause is not None:
+            self._pause(self._state)
+
+    def _state(self) -> Polishing:
+        return Polishing(
+            points=self.points,
+            values=self.values,
+            noise=self.noise,
+            gradients=self.gradients,
+            evaluations=self.spent,
+            ended=tuple(self.ended),
+            method=self.method,
+            memory=self.memory,
+        )
 
     def end(self, why: str, which: Mask) -> None:
         """End the points of a mask that have not ended yet."""
@@ -265,17 +316,20 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
     """Go on by L-BFGS until each point has converged, stalled, or used what is allowed."""
     m, p = task.points.shape
     history = History(m, p, MEMORY)
-    directions = -task.gradients
-    slopes = dot(directions, task.gradients)
+    ahead = -task.gradients
+    slopes = dot(ahead, task.gradients)
     # Longest steps along the directions.
-    most = task.longest / np.maximum(np.linalg.norm(directions, axis=1), np.finfo(float).tiny)
+    most = task.longest / np.maximum(np.linalg.norm(ahead, axis=1), np.finfo(float).tiny)
     step = np.minimum(1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m))), most)
-    low, high = np.zeros(m), np.full(m, np.inf)
-    trials, waited = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
-    least, lowest = np.full(m, np.inf), np.full(m, np.inf)  # gradient norm and loss, when last waited for
-    stalled = np.zeros(m, dtype=bool)
+    never = np.full(m, np.inf)
+    # Of the steps along a direction the longest that was good and the shortest that was not; trials; and the gradient
+    # norm and the loss when the point was last waited for, with the trials since then.
+    numbers = np.stack([slopes, most, step, np.zeros(m), never, np.zeros(m), np.zeros(m), never, never])
+    directions, numbers, stalled, *_ = task.remember(ahead, numbers, np.zeros(m, dtype=bool), *history.arrays)
+    slopes, most, step, low, high, trials, waited, least, lowest = numbers
     task.end_converged()
     while len(rows := np.flatnonzero(task.going & ~stalled & (task.spent < allowed))):
+        task.pause()
         ahead = task.points[rows] + step[rows, None] * directions[rows]
         values, gradients, fine = task.evaluate(rows, ahead)
         slope, rise = slopes[rows], dot(gradients, directions[rows])
@@ -317,14 +371,15 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
 def _newton(task: _Task) -> None:
     """Go on by truncated Newton steps in a trust region until each point has ended."""
     norms = np.linalg.norm(task.gradients, axis=1)
-    first = norms.copy()
     radius = np.minimum(0.1 * np.maximum(1.0, np.linalg.norm(task.points, axis=1)), task.longest)
-    lost = np.zeros(len(norms), dtype=np.int64)
+    (numbers,) = task.remember(np.stack([norms, norms, radius, np.zeros(len(norms))]))
+    norms, first, radius, lost = numbers
     while True:
         task.end("evaluations", task.spent >= task.allowed)
         rows = np.flatnonzero(task.going)
         if len(rows) == 0:
             return
+        task.pause()
         precision = np.clip(np.sqrt(norms[rows] / first[rows]), 0.01, 0.3) * norms[rows]
         left = np.maximum(1, (task.allowed - task.spent[rows] + _PRODUCT - 1) // _PRODUCT)
         steps, promised = steihaug(

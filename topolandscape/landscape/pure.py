@@ -110,7 +110,10 @@ def varying_parameters(module: nn.Module, parameters: str | Sequence[str] | None
 def chosen_devices(
     device: str | torch.device | Sequence[str | torch.device] | None, parameter: Tensor
 ) -> list[torch.device]:
-    """Return the devices of the workers: those asked for, or that of a parameter; a processor once for each thread."""
+    """Return the devices of the workers: those asked for, or that of a parameter.
+
+    A processor comes once for each thread, an accelerator twice: so it computes while other vectors are on their way.
+    """
     if device is None:
         asked: list[str | torch.device] = [parameter.device]
     else:
@@ -129,7 +132,7 @@ def chosen_devices(
             ) from error
     if len(found) == 1 and found[0].type == "cpu":
         return found * torch.get_num_threads()
-    return found
+    return found * 2 if all(device.type == "cuda" for device in found) else found
 
 
 def chosen_dtype(dtype: str | torch.dtype | None, parameter: Tensor) -> torch.dtype:
@@ -309,6 +312,7 @@ def in_float64(model: Model, loss: Loss, point: Floats, data: Data, engine: Engi
         decay=engine.decay,
         memory=engine.memory,
         streamed=data.streamed,
+        cudnn=engine.cudnn,
     )
 
 

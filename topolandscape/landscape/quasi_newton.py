@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from topolandscape.landscape.workers import Rows, run_together
+from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
-
-# Numbers of all points above which torch's threads share them out.
-_MANY = 2**16
 
 
 class History:
@@ -63,6 +61,11 @@ class History:
             self._next,
         )
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All that is remembered: arrays that change as steps are added."""
+        return self._steps, self._changes, self._weight, self._scale, self._next
+
     def forget(self, rows: Integers) -> None:
         """Start anew with some points."""
         self._weight[rows], self._scale[rows] = 0.0, 1.0
@@ -74,14 +77,11 @@ class History:
     def times(self, rows: Integers, gradients: Floats) -> Floats:
         """Return the inverse Hessians of some points times gradients (n, p)."""
         result = gradients.copy()
-        workers = torch.get_num_threads() if result.size > _MANY else 1
-        slices = Rows(len(rows), max(1, len(rows) // (4 * workers)))
 
-        def work(_: int) -> None:
-            while (part := slices.take()) is not None:
-                _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
+        def work(part: slice) -> None:
+            _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
 
-        run_together(work, workers, slices)
+        by_threads(len(rows), work, numbers=result.size)
         return result
 
 

@@ -404,6 +404,7 @@ def segment_maxima(
     edges: ArrayLike,
     *,
     q: int = 3,
+    evaluate: Evaluate | None = None,
     progress: bool | None = None,
 ) -> Floats:
     """Return the highest loss on the segment between the two ends of each edge.
@@ -421,6 +422,8 @@ def segment_maxima(
         Rows of the ends, shape (m, 2), as in ``complex.simplices[1]``.
     q
         Points between the ends, evenly spaced: m q evaluations.
+    evaluate
+        As for `sample_box`.
     progress
         None: a bar when stderr is a terminal and it takes over a second; True: also elsewhere; False: never.
 
@@ -449,7 +452,7 @@ def segment_maxima(
     start, end = samples.points[rows[:, 0]], samples.points[rows[:, 1]]
     highest = samples.values[rows].max(axis=1, initial=-np.inf)
     for t in np.arange(1, whole_number(q, "q") + 1) / (q + 1):
-        highest = np.maximum(highest, landscape.values(start + t * (end - start), progress=progress))
+        highest = np.maximum(highest, _values(landscape, start + t * (end - start), evaluate, progress))
     return highest
 
 

@@ -10,6 +10,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
+# Numbers above which threads share them out.
+_MANY = 2**16
+_within = threading.local()
+
 
 class Rows:
     """Slices of rows, handed out one after the other to whichever thread asks.
@@ -59,7 +63,7 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
         threads run at the same time. Operations on data that fit the caches of one core gain more from this than from
         being shared out by torch, which synchronises after each.
     workers
-        Number of threads; 1: the calling thread, with all of torch's threads.
+        Number of threads; 1: the calling thread, with all of torch's threads. Within such a thread no others are begun.
     rows
         Stopped at the first exception, or at Ctrl-C, so that the other threads end after the slice in hand.
 
@@ -68,7 +72,7 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
     BaseException
         The first one raised by `work`.
     """
-    if workers == 1:
+    if workers == 1 or getattr(_within, "worker", False):
         work(0)
         return
     threads = torch.get_num_threads()
@@ -85,6 +89,25 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
         torch.set_num_threads(threads)
 
 
+def by_threads(n: int, work: Callable[[slice], None], *, numbers: int) -> None:
+    """Call `work` with slices that make up n rows, one a thread where there are many numbers in them.
+
+    Examples
+    --------
+    >>> row = list("abc")
+    >>> by_threads(3, lambda part: print(row[part]), numbers=3)
+    ['a', 'b', 'c']
+    """
+    workers = min(n, torch.get_num_threads()) if numbers > _MANY else 1
+    rows = Rows(n, max(1, -(-n // max(1, workers))))
+
+    def take(_: int) -> None:
+        while (part := rows.take()) is not None:
+            work(part)
+
+    run_together(take, workers, rows)
+
+
 @functools.cache
 def _threads(workers: int) -> ThreadPoolExecutor:
     """Return threads that are kept: new ones would ask the system anew for the memory of every array."""
@@ -98,6 +121,7 @@ os.register_at_fork(after_in_child=_threads.cache_clear)
 def _until_failure(work: Callable[[int], None], index: int, rows: Rows, threads: int) -> None:
     # Each time: what another thread sets meanwhile reaches the libraries of this one.
     torch.set_num_threads(threads)
+    _within.worker = True
     try:
         work(index)
     except BaseException:

@@ -20,6 +20,7 @@ from topolandscape.structures.arrays import settle
 from topolandscape.study.forecast import forecast, remaining
 from topolandscape.study.jobs import Job, done_jobs
 from topolandscape.study.measures import MEASURES, SCORES, is_measured, measure, scores
+from topolandscape.study.problem import trusted_recipe
 from topolandscape.study.recipe import Recipe
 from topolandscape.study.runs import is_done
 from topolandscape.study.studies import Study, folder_name, group_names
@@ -231,7 +232,9 @@ def cost_of_study(study: Study, folder: str | os.PathLike[str], *, jobs: int = 1
     return f"{len(waiting)} of {len(every)} runs to do, {jobs} at once: {span}, {how}"
 
 
-def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequence[str] = ()) -> StudyResult:
+def compare_runs(
+    folders: Sequence[str | os.PathLike[str]], *, measures: Sequence[str] = (), trusted: bool = False
+) -> StudyResult:
     """Compare finished runs, those that differ in their seed only as one group.
 
     Parameters
@@ -240,6 +243,8 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequenc
         Of the runs.
     measures
         Of the trained minima: names of ``topolandscape.study.MEASURES``. What a run holds already is shown anyway.
+    trusted
+        Whether Python files that the runs name may be run to measure them: of runs that you made yourself.
 
     Returns
     -------
@@ -247,6 +252,8 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequenc
 
     Raises
     ------
+    PermissionError
+        A run is to be measured, names a Python file, and is not trusted.
     FileNotFoundError
         A folder holds no run, or one that is not finished.
 
@@ -269,8 +276,10 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], *, measures: Sequenc
     for run in runs:
         run.load("barcode", Barcode)
         if measures and not is_measured(run, tuple(measures)):
+            recipe = trusted_recipe(_recipe_of(run), trusted=trusted)
             with locked(run.path):
-                measure(run, _recipe_of(run), tuple(measures))
+                measure(Run.open(run.path), recipe, tuple(measures))
+    runs = tuple(Run.open(folder) for folder in folders)
     asked = [{name: value for name, value in run.settings.items() if name not in _UNDERSTOOD} for run in runs]
     groups, varied = group_names(asked)
     return StudyResult(tuple(groups), runs, varied)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from topolandscape.files import Run
+from topolandscape.files import Run, locked
 from topolandscape.study.measures import measure
 from topolandscape.study.recipe import Recipe
 from topolandscape.study.runs import run
@@ -85,8 +85,9 @@ def done_jobs(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, float, s
 def _do(job: Job) -> None:
     begun = time.monotonic()
     done = run(job.recipe, job.folder, plans=_known_plans(job), progress=False)
-    measure(done, job.recipe, job.measures)
-    done.once("seconds", lambda: time.monotonic() - begun)
+    with locked(done.path):
+        measure(done, job.recipe, job.measures)
+        done.once("seconds", lambda: time.monotonic() - begun)
 
 
 def _known_plans(job: Job) -> Mapping[str, Mapping[str, Any]] | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # As Yang et al. have it: how evenly two inputs are mixed.
 _MIXED = 16.0
+# Gradients times parameters times rows: half a minute on two cores.
+_PART = 1e11
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,18 @@ class _Trained:
     @property
     def has_classes(self) -> bool:
         return bool(np.isfinite(trained_minima(self.run).accuracy).any())
+
+    def part_by_part(self, name: str, n: int, gradients: int, of: Callable[[slice], Floats]) -> list[float]:
+        """Return n numbers, of which each takes so many gradients, and keep those of one slice after the other."""
+        work = float(gradients * self.landscape.dimension * (self.landscape.rows or 1))
+        size = max(1, int(_PART / work))
+
+        def part(start: int) -> list[float]:
+            return of(slice(start, start + size)).tolist()
+
+        starts = range(0, n, size)
+        parts = [self.run.once(f"{name} from {start}", partial(part, start)) for start in starts]
+        return [number for numbers in parts for number in numbers]
 
     def outputs(self, inputs: Any) -> Floats:
         from topolandscape.landscape.similarity import network_outputs
@@ -115,23 +129,32 @@ def _disagreement(trained: _Trained) -> Any:
 def _hessian_top(trained: _Trained) -> Any:
     from topolandscape.landscape.curvature import highest_curvatures
 
-    return highest_curvatures(trained.landscape, trained.points, seed=trained.recipe.seed, tolerance=1e-3).values[:, 0]
+    def of(rows: slice) -> Floats:
+        points = trained.points[rows]
+        return highest_curvatures(trained.landscape, points, seed=trained.recipe.seed, tolerance=1e-3).values[:, 0]
+
+    return trained.part_by_part("hessian_top", len(trained.points), 300, of)
 
 
 def _hessian_trace(trained: _Trained) -> Any:
     from topolandscape.landscape.spectrum import hessian_trace
 
-    return hessian_trace(trained.landscape, trained.points, seed=trained.recipe.seed)[0]
+    def of(rows: slice) -> Floats:
+        return hessian_trace(trained.landscape, trained.points[rows], seed=trained.recipe.seed)[0]
+
+    return trained.part_by_part("hessian_trace", len(trained.points), 150, of)
 
 
 def _mode_connectivity(trained: _Trained) -> Any:
     from topolandscape.landscape.similarity import bezier_paths, mode_connectivity
 
     starts, ends = (trained.points[rows] for rows in trained.pairs)
-    if len(starts) == 0:
-        return []
-    paths = bezier_paths(trained.landscape, starts, ends, seed=trained.recipe.seed, progress=False)
-    return mode_connectivity(trained.landscape, paths, of="error" if trained.has_classes else "loss")
+
+    def of(rows: slice) -> Floats:
+        paths = bezier_paths(trained.landscape, starts[rows], ends[rows], seed=trained.recipe.seed, progress=False)
+        return mode_connectivity(trained.landscape, paths, of="error" if trained.has_classes else "loss")
+
+    return trained.part_by_part("mode_connectivity", len(starts), 550, of)
 
 
 MEASURES: Mapping[str, Measure] = {

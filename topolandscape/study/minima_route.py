@@ -1,6 +1,6 @@
 """The route through trained minima: descents, polishing, and the lowest passes that are found between the minima.
 
-Every stage is kept in the run when it is done; descents and passes also on the way.
+Every stage is kept in the run when it is done; descents, polishing and passes also on the way.
 """
 
 from __future__ import annotations
@@ -24,21 +24,18 @@ from topolandscape.structures import (
     Minima,
     MinimaNetwork,
     PathProfile,
-    Trajectories,
+    Polishing,
 )
+from topolandscape.study.descents import Pace, descents, settings_of_descents
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
-# Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
-_KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
 # Places on a path at which its profile is evaluated, at least.
 _PLACES = 200
 # How far the middle of a path that starts bent lies from the segment, in lengths of the segment.
 _BENT = 1 / 3
-
-_Recorded = list[tuple[int, Floats, Floats]]
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +65,10 @@ def by_minima(
         last_layer(landscape)  # a module without a linear one is refused before anything is computed
     if "minima" not in run:
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
-            ends = _descents(landscape, starts, recipe, run, progress)
+            ends = descents(landscape, starts, recipe, run, progress, record_every=recipe.record_every)
         with _stage(2, "polishing their ends to minima"):
-            run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
+            run.save("minima", _minima(landscape, held_out, ends, recipe, run, progress))
+            run.remove("polishing")
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
         network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)
@@ -92,91 +90,21 @@ def _stage(number: int, what: str) -> Iterator[None]:
     _log.info("stage %d of 3 took %.1f s", number, time.monotonic() - start)
 
 
-class _Pace:
-    """Tells when it is time to keep what was computed."""
-
-    def __init__(self) -> None:
-        self._last, self._wait = time.monotonic(), _KEEP_AFTER
-
-    def is_due(self) -> bool:
-        """Tell whether there is enough new work to be kept."""
-        return time.monotonic() - self._last >= self._wait
-
-    def keep(self, save: Callable[[], None]) -> None:
-        """Keep it, and mind how long that takes."""
-        start = time.monotonic()
-        save()
-        self._last = time.monotonic()
-        self._wait = max(_KEEP_AFTER, (self._last - start) / _KEEP_SHARE)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Descents and minima
-# --------------------------------------------------------------------------------------------------------------
-
-
-def _of_descents(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings of the descents."""
-    names = ("learning_rate", "method", "momentum", "schedule", "warm_up", "batch")
-    return {"steps": recipe.n_steps()} | {name: getattr(recipe, name) for name in names}
-
-
-def _descents(landscape: Landscape, starts: Floats | None, recipe: Recipe, run: Run, progress: bool | None) -> Descent:
-    """Return where the descents end."""
-    from topolandscape.landscape.descent import descending, initial_points
-
-    random = np.random.default_rng(recipe.seed)
-    if starts is None:
-        starts = initial_points(landscape, recipe.n_starts(), seed=random)
-    start = run.load("descents", Descent) if "descents" in run else starts
-    recorded = _recorded(run, start.step) if isinstance(start, Descent) else []
-    pace = _Pace()
-
-    def is_recorded(step: int) -> bool:
-        every = recipe.record_every
-        return every is not None and (step % every == 0 or step == recipe.n_steps())
-
-    states = descending(
-        landscape,
-        start,
-        every=lambda step: is_recorded(step) or pace.is_due(),
-        seed=random,
-        progress=progress,
-        **_of_descents(recipe),
-    )
-    for state in states:
-        if is_recorded(state.step) and state.step not in (step for step, _, _ in recorded[-1:]):
-            recorded.append((state.step, state.points, state.values))
-        if pace.is_due() or state.step == recipe.n_steps():
-            pace.keep(partial(_keep, run, state, recorded))
-    return state
-
-
-def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
-    # The state last: what was recorded after the state that is there will be recorded again.
-    if recorded:
-        steps, points, values = zip(*recorded, strict=True)
-        norms = np.linalg.norm(state.gradients, axis=1)
-        run.save("trajectories", Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms))
-    run.save("descents", state)
-
-
-def _recorded(run: Run, until: int) -> _Recorded:
-    """Return what was recorded of the descents up to a step."""
-    if "trajectories" not in run:
-        return []
-    known = run.load("trajectories", Trajectories)
-    return [
-        (int(step), known.points[:, column], known.values[:, column])
-        for column, step in enumerate(known.steps)
-        if step <= until
-    ]
-
-
 def _minima(
-    landscape: Landscape, held_out: Landscape | None, ends: Descent, recipe: Recipe, progress: bool | None
+    landscape: Landscape, held_out: Landscape | None, ends: Descent, recipe: Recipe, run: Run, progress: bool | None
 ) -> Minima:
     from topolandscape.landscape.minima import minima
+    from topolandscape.landscape.polishing import Polished, polish
+
+    pace = Pace()
+
+    def pause(state: Callable[[], Polishing]) -> None:
+        if pace.is_due():
+            pace.keep(lambda: run.save("polishing", state()))
+
+    def polisher(landscape: Landscape, points: Floats, **settings: Any) -> Polished:
+        start = run.load("polishing", Polishing) if "polishing" in run else points
+        return polish(landscape, start, pause=pause, **settings)
 
     return minima(
         landscape,
@@ -186,14 +114,10 @@ def _minima(
         max_evaluations=recipe.max_evaluations,
         merge=recipe.merge,
         test=held_out,
+        polisher=polisher,
         progress=progress,
-        **_of_descents(recipe),
+        **settings_of_descents(recipe),
     )
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Network
-# --------------------------------------------------------------------------------------------------------------
 
 
 def _network(
@@ -218,7 +142,7 @@ def _network(
         network = start if isinstance(start, MinimaNetwork) else _alone(start)
         run.save("network", network)
         return network
-    pace = _Pace()
+    pace = Pace()
     for network in _joining(landscape, start, recipe, progress):
         if pace.is_due():
             pace.keep(partial(run.save, "network", network))

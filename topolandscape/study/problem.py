@@ -114,6 +114,30 @@ def problem(recipe: Recipe) -> Problem:
     return Problem(recipe, module.eval(), (parts[0], parts[1]), held_out, loss, sources)
 
 
+def trusted_recipe(recipe: Recipe, *, trusted: bool) -> Recipe:
+    """Return a recipe that was read from a run, if what it names may be run.
+
+    Parameters
+    ----------
+    recipe
+        From a folder that may be of anybody.
+    trusted
+        Whether the user vouches for it.
+
+    Raises
+    ------
+    PermissionError
+        It names a Python file, and is not trusted.
+    """
+    files = [name for name in (recipe.model, recipe.data, recipe.loss or "") if _is_file(name)]
+    if files and not trusted:
+        raise PermissionError(
+            f"the run names {files[0]}, which would be run as a program; if the run is yours, give --trust "
+            "(trusted=True)."
+        )
+    return recipe
+
+
 def trained_points(landscape: Landscape, recipe: Recipe) -> Floats:
     """Return the parameter vectors in the files of checkpoints that a recipe names, one a row."""
     from topolandscape.landscape.checkpoints import checkpoints

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from topolandscape.files import Run
-from topolandscape.structures import Barcode, FilteredComplex, Floats, Integers, LossSamples, MergeTree
+from topolandscape.structures import Barcode, FilteredComplex, Floats, Integers, LossSamples, MergeTree, Trajectories
+from topolandscape.study.descents import descents
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
+_Evaluate = Callable[["Landscape", Floats], Floats]
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
 
 
 def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[MergeTree, Barcode]:
     """Sample a region, or go on with it, and return the merge tree and the barcode of the samples."""
+
+    def evaluate(landscape: Landscape, points: Floats) -> Floats:
+        return run.values(landscape, points, progress=progress)
+
     if "samples" not in run:
         provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
-        samples = _sampled(landscape, recipe, run, progress)
+        samples = _sampled(landscape, recipe, run, evaluate, progress)
         run.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
-    complex = complex_of(run.load("samples", LossSamples), recipe, landscape, progress)
+    complex = complex_of(run.load("samples", LossSamples), recipe, landscape, evaluate)
 
     from topolandscape.topology.merge import merge_tree
     from topolandscape.topology.persistence import barcode
@@ -30,11 +39,8 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
     return tree, barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
 
 
-def _sampled(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> LossSamples:
+def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate, progress: bool | None) -> LossSamples:
     from topolandscape.landscape import directions, sampling
-
-    def evaluate(landscape: Landscape, points: Floats) -> Floats:
-        return run.values(landscape, points, progress=progress)
 
     def trained(n: int) -> Floats:
         return _trained(landscape, recipe, run, n, progress)
@@ -82,25 +88,23 @@ def _trained(
 ) -> Floats:
     """Return n trained points (n, p), or the recorded points of one descent; trained once and kept in the run."""
     if "trained" not in run:
-        from topolandscape.landscape.minima import descend, initial_points
-
-        found = descend(
-            landscape,
-            initial_points(landscape, n, seed=recipe.seed),
-            steps=recipe.n_steps(),
-            learning_rate=recipe.learning_rate,
-            record_every=record_every,
-            progress=progress,
-        )
-        points, values = (
-            (found.points[0], found.values[0]) if record_every is not None else (found.ends, found.end_values)
-        )
-        provenance = {"seed": recipe.seed, "steps": recipe.n_steps(), "gradient_norm": found.gradient_norm}
+        end = descents(landscape, None, recipe, run, progress, record_every=record_every, n=n)
+        points, values = end.points, end.values
+        if record_every is not None:
+            way = run.load("trajectories", Trajectories)
+            points, values = way.points[0], way.values[0]
+        norms = np.linalg.norm(end.gradients, axis=1)
+        provenance = {"seed": recipe.seed, "steps": recipe.n_steps(), "gradient_norm": norms}
         run.save("trained", LossSamples(points, values, landscape.noise, provenance=provenance))
     return run.load("trained", LossSamples).points
 
 
-def complex_of(samples: LossSamples, recipe: Recipe, landscape: Landscape, progress: bool | None) -> FilteredComplex:
+def complex_of(
+    samples: LossSamples,
+    recipe: Recipe,
+    landscape: Landscape,
+    evaluate: _Evaluate | None = None,
+) -> FilteredComplex:
     """Return the filtered complex of samples, joined as a recipe says."""
     from topolandscape.landscape.sampling import segment_maxima
     from topolandscape.topology import complexes
@@ -125,7 +129,7 @@ def complex_of(samples: LossSamples, recipe: Recipe, landscape: Landscape, progr
         sampled = landscape.restricted_to(samples.subspace.origin, samples.subspace.directions)
 
     def measure(edges: Integers) -> Floats:
-        return segment_maxima(sampled, samples, edges, q=q, progress=progress)
+        return segment_maxima(sampled, samples, edges, q=q, evaluate=evaluate)
 
     if recipe.max_dim == 0:
         return complexes.with_measured_edges(complex, measure)

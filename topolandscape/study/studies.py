@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from topolandscape.study.recipe import Recipe
 
 _FIELDS = {own.name: own for own in fields(Recipe)}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_MOST_RUNS = 100_000
 _AXES = ("learning_rate", "batch", "weight_decay")  # what is like a temperature, the usual one first
 
 
@@ -69,6 +71,8 @@ class Study:
                 raise ValueError(f"there is no {name}; a study needs a model and data.")
         varied = tuple(name for name, some in values.items() if len(some) > 1 and name != "seed")
         settle(self, settings=MappingProxyType(values), varied=varied)
+        if (runs := math.prod(map(len, values.values()))) > _MOST_RUNS:
+            raise ValueError(f"the study has {runs} runs; at most {_MOST_RUNS} are possible. Vary fewer settings.")
         _check_names(values)
         recipes = self.recipes()
         route = values.get("route", (Recipe.route,))
@@ -151,11 +155,15 @@ def read_study(path: str | Path) -> Study:
         given = tomllib.loads(text)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text; a study is a TOML file.") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply; a study is a table of settings, and lists of values.") from None
     except tomllib.TOMLDecodeError as error:
         said, _, where = str(error).partition(" (at ")
         line = re.search(r"line (\d+)", where)
         place = f", line {line[1]}" if line else f", line {len(text.splitlines())}"
         raise ValueError(f"{path}{place}: this is not TOML: {said[0].lower()}{said[1:]}.") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ValueError(f"{path} cannot be read: {error}.") from None
     others = {name: given.pop(name) for name in ("measures", "load", "temperature") if name in given}
     try:
         if "measures" in others:
@@ -256,7 +264,10 @@ def _checked(name: str, value: Any) -> Any:
         return value
     (kind,) = allowed
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _wrong(name, None, f"{name} is too large a number.") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _wrong(name, value, f"{name} is {value!r}; it needs to be {_WORDS[kind]}, or a list of such.")
     return value
@@ -295,7 +306,8 @@ def _line(text: str, name: str, value: Any) -> int:
     first = next((i for i, line in enumerate(lines) if key.match(line)), 0)
     if value is None:
         return first + 1
-    written = re.compile(rf"(?<![\w.]){re.escape(value if isinstance(value, str) else json.dumps(value))}(?![\w.])")
+    said = value if isinstance(value, str) else json.dumps(value, default=str)
+    written = re.compile(rf"(?<![\w.]){re.escape(said)}(?![\w.])")
     for i in range(first, len(lines)):
         if i > first and re.match(r"\s*[\w\"'-]+\s*=", lines[i]):
             break

@@ -12,7 +12,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from topolandscape.structures import (
     Barcode,
@@ -24,6 +23,23 @@ from topolandscape.structures import (
     MergeTree,
     MinimaNetwork,
     SimplicialComplex,
+)
+from topolandscape.topology.sweep import (
+    FEW,
+    assemble,
+    by_turn,
+    descend_graph,
+    descend_grid,
+    elder,
+    kruskal,
+    leaves_below,
+    leaves_of_stops,
+    link_graph,
+    link_grid,
+    numbers_of_stops,
+    settle_down,
+    sort_runs,
+    tabulated,
 )
 
 
@@ -64,14 +80,15 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     values = complex.vertex_values
 
     stop_values = values[basins.stops]
-    merges, swallowed_by = _kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
-    leaf_of_stop, leaves = _leaves(stop_values, swallowed_by, basins.below)
+    merges, swallowed_by = kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
+    leaf_of_stop, leaves = leaves_of_stops(stop_values, swallowed_by, basins.below)
 
     saddles = links.name[merges[:, 0]]
     saddle_values = links.value[merges[:, 0]]
-    basin = leaf_of_stop[basins.stop_of]
-    basin[np.isinf(values)] = -1
-    parent, size = _assemble(len(leaves), leaf_of_stop[merges[:, 1:]], basin, _count_at_or_below(saddle_values, values))
+    basin = leaves_below(values, basins.stop_of, leaf_of_stop)
+    parent, size = assemble(
+        len(leaves), leaf_of_stop[merges[:, 1:]], *_tally(values, basin, saddle_values, len(leaves))
+    )
     minima = basins.stops[leaves]
     return MergeTree(
         simplex=np.concatenate([minima, saddles]),
@@ -98,7 +115,7 @@ def merge_bars(tree: MergeTree) -> Barcode:
         One bar a minimum; linear in the nodes.
     """
     leaves = int(tree.is_leaf.sum())
-    death_node, last_node = _elder(tree.parent, leaves)
+    death_node, last_node = elder(tree.parent, leaves)
     ends = death_node >= 0
     return Barcode(
         dim=np.zeros(leaves, dtype=np.int64),
@@ -138,8 +155,8 @@ class _Links(NamedTuple):
 def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> _Basins:
     stops = np.flatnonzero(stop)
     stops = stops[_ascending(values[stops])]
-    number = _numbers(len(values), stops)
-    stop_of = _settle_down(descent, number)
+    number = numbers_of_stops(len(values), stops, descent.dtype.type(0))
+    stop_of = settle_down(descent, number)
     return _Basins(stops, stop_of, stop_of[descent[stops]])
 
 
@@ -150,9 +167,9 @@ def _grid_links(complex: GridComplex) -> tuple[_Basins, _Links]:
     strides = np.array(grid.strides) // grid.itemsize
     values = complex.vertex_values
     index = np.int32 if grid.size < 2**31 else np.int64
-    descent = _descend_grid(values, shape, offsets, offsets @ strides, index(0))
+    descent = descend_grid(values, shape, offsets, offsets @ strides, index(0))
     basins = _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
-    one, other, name = _link_grid(values, shape, offsets, offsets @ strides, basins.stop_of)
+    one, other, name = link_grid(values, shape, offsets, offsets @ strides, basins.stop_of)
     return basins, _Links(one, other, values[name], name)
 
 
@@ -163,11 +180,25 @@ def _graph_links(complex: SimplicialComplex) -> tuple[_Basins, _Links]:
         if complex.dimension > 0
         else (np.empty((0, 2), np.int64), np.empty(0))
     )
-    descent, plateau = _descend_graph(values, edges, edge_values)
+    descent, plateau = descend_graph(values, edges, edge_values)
     basins = _number_stops(values, descent, plateau | (descent == np.arange(len(values))))
     number = np.where(plateau, basins.stop_of, -1)
-    one, other, name = _link_graph(values, edges, edge_values, basins.stop_of, number)
+    one, other, name = link_graph(values, edges, edge_values, basins.stop_of, number)
     return basins, _Links(one, other, edge_values[name], name)
+
+
+def _tally(values: Floats, basin: Integers, saddle_values: Floats, leaves: int) -> tuple[Integers, Integers, Integers]:
+    """Count the points that enter before the first saddle, then before the second, and so on, by their leaves.
+
+    Returns where the counts before each saddle begin, and of each count the leaf and the number of points.
+    """
+    turns = len(saddle_values) + 1
+    if turns * leaves > FEW:
+        first, leaf = by_turn(basin, _count_at_or_below(saddle_values, values), turns)
+        return first, leaf, np.ones(len(leaf), dtype=np.int64)
+    table = tabulated(values, basin, saddle_values, leaves)
+    turn, leaf = np.nonzero(table)
+    return np.searchsorted(turn, np.arange(turns + 1)), leaf, table[turn, leaf]
 
 
 def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
@@ -187,7 +218,7 @@ def _ascending(values: Floats) -> Integers:
     second, stable sort.
     """
     order = np.argsort(values)
-    _sort_runs(values, order)
+    sort_runs(values, order)
     return order
 
 
@@ -222,319 +253,3 @@ def neighbour_offsets(dimension: int, connectivity: Connectivity) -> Integers:
     if connectivity == "freudenthal":
         return steps[(np.abs(steps.sum(axis=1)) == nonzero) & (nonzero > 0)]
     return steps[nonzero > 0]
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Compiled kernels
-# --------------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True)
-def _descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyped-def]
-    """Return each vertex's lowest neighbour by (value, row), itself where none is lower.
-
-    `zero` carries the integer type of the result.
-    """
-    n, width = len(values), shape[-1]
-    axes = len(shape)
-    descent = np.empty(n, dtype=np.dtype(type(zero)))
-    for line in range(n // width):
-        start = line * width
-        descent[start : start + width] = np.arange(start, start + width)
-        position = np.empty(axes, dtype=np.int64)
-        rest = line
-        for axis in range(axes - 2, -1, -1):
-            position[axis] = rest % shape[axis]
-            rest //= shape[axis]
-        for step in range(len(offsets)):
-            inside = True
-            for axis in range(axes - 1):
-                moved = position[axis] + offsets[step, axis]
-                inside &= (moved >= 0) & (moved < shape[axis])
-            if not inside:
-                continue
-            delta = deltas[step]
-            first = start + max(0, -offsets[step, axes - 1])
-            last = start + width - max(0, offsets[step, axes - 1])
-            for vertex in range(first, last):
-                best = descent[vertex]
-                other = vertex + delta
-                if values[other] < values[best] or (values[other] == values[best] and other < best):
-                    descent[vertex] = other
-    return descent
-
-
-@njit(cache=True)
-def _link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin."""
-    n, width = len(values), shape[-1]
-    axes = len(shape)
-    one = np.empty(1024, dtype=np.int64)
-    other_stop = np.empty(1024, dtype=np.int64)
-    name = np.empty(1024, dtype=np.int64)
-    count = 0
-    position = np.zeros(axes, dtype=np.int64)
-    inside = np.empty(len(offsets), dtype=np.bool_)
-    for start in range(0, n, width):
-        for step in range(len(offsets)):
-            fits = True
-            for axis in range(axes - 1):
-                moved = position[axis] + offsets[step, axis]
-                fits &= (moved >= 0) & (moved < shape[axis])
-            inside[step] = fits
-        if count + width * len(offsets) > len(one):
-            room = 2 * len(one) + width * len(offsets)
-            one = np.concatenate((one[:count], np.empty(room - count, dtype=np.int64)))
-            other_stop = np.concatenate((other_stop[:count], np.empty(room - count, dtype=np.int64)))
-            name = np.concatenate((name[:count], np.empty(room - count, dtype=np.int64)))
-        for column in range(width):
-            vertex = start + column
-            value = values[vertex]
-            if value == np.inf:
-                continue
-            own = stop_of[vertex]
-            before = count
-            for step in range(len(offsets)):
-                moved = column + offsets[step, axes - 1]
-                if not (inside[step] and 0 <= moved < width):
-                    continue
-                neighbour = vertex + deltas[step]
-                there = stop_of[neighbour]
-                if there == own or (count > before and other_stop[count - 1] == there):
-                    continue
-                if values[neighbour] < value or (values[neighbour] == value and neighbour < vertex):
-                    one[count] = own
-                    other_stop[count] = there
-                    name[count] = vertex
-                    count += 1
-        for axis in range(axes - 2, -1, -1):
-            position[axis] += 1
-            if position[axis] < shape[axis]:
-                break
-            position[axis] = 0
-    return one[:count].copy(), other_stop[:count].copy(), name[:count].copy()
-
-
-@njit(cache=True)
-def _descend_graph(values, edges, edge_values):  # type: ignore[no-untyped-def]
-    """Return each vertex's lowest neighbour over edges that enter with the vertex, and who lies on a plateau.
-
-    On a plateau the order of the edges decides which of them joins what, so its vertices stay apart from their
-    basins until union-find.
-    """
-    n = len(values)
-    descent = np.arange(n)
-    plateau = np.zeros(n, dtype=np.bool_)
-    for row in range(len(edges)):
-        low, high = edges[row, 0], edges[row, 1]
-        if values[low] > values[high]:
-            low, high = high, low
-        if edge_values[row] > values[high]:
-            continue
-        if values[low] == values[high]:
-            plateau[low] = True
-            plateau[high] = True
-        best = descent[high]
-        if values[low] < values[best] or (values[low] == values[best] and low < best):
-            descent[high] = low
-    return descent, plateau
-
-
-@njit(cache=True)
-def _link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, edge) for every edge that can join two components or settle a plateau.
-
-    A vertex off the plateaus joins the component of its first edge, and can only join others to that one.
-    `plateau` holds the stop of each vertex on a plateau, -1 elsewhere.
-    """
-    joined = np.full(len(values), -1, dtype=np.int64)
-    linked = np.full(len(values), -1, dtype=np.int64)  # to which stop last: a second link there joins nothing
-    room = len(edges)
-    one = np.empty(room, dtype=np.int64)
-    other = np.empty(room, dtype=np.int64)
-    name = np.empty(room, dtype=np.int64)
-    count = 0
-    for row in range(len(edges)):
-        value = edge_values[row]
-        if value == np.inf:
-            continue
-        low, high = edges[row, 0], edges[row, 1]
-        if values[low] > values[high]:
-            low, high = high, low
-        here, there = stop_of[high], stop_of[low]
-        if value == values[high] and plateau[high] < 0:
-            if joined[high] < 0:
-                joined[high] = there
-                continue
-            if linked[high] == there:
-                continue
-            here = joined[high]
-            linked[high] = there
-        if here != there:
-            one[count] = here
-            other[count] = there
-            name[count] = row
-            count += 1
-    return one[:count].copy(), other[:count].copy(), name[:count].copy()
-
-
-@njit(cache=True)
-def _numbers(n, stops):  # type: ignore[no-untyped-def]
-    """Return the number of each stop at its vertex, -1 elsewhere."""
-    number = np.full(n, -1, dtype=np.int64)
-    for i in range(len(stops)):
-        number[stops[i]] = i
-    return number
-
-
-@njit(cache=True)
-def _settle_down(descent, number):  # type: ignore[no-untyped-def]
-    """Follow descent from every vertex to the first stop, whose number replaces the -1 in `number`."""
-    for vertex in range(len(descent)):
-        end = vertex
-        while number[end] < 0:
-            end = descent[end]
-        stop = number[end]
-        end = vertex
-        while number[end] < 0:
-            number[end] = stop
-            end = descent[end]
-    return number
-
-
-@njit(cache=True)
-def _sort_runs(values, order):  # type: ignore[no-untyped-def]
-    """Put the rows of equal values, which stand together in `order`, into their own order."""
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        if end > start + 1:
-            order[start:end] = np.sort(order[start:end])
-        start = end
-
-
-@njit(cache=True)
-def root(parent, node):  # type: ignore[no-untyped-def]
-    """Return the root of a node, and halve the way there."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@njit(cache=True)
-def _kruskal(stop_values, one, other, link_values, order):  # type: ignore[no-untyped-def]
-    """Join stops along links in `order`; stops are numbered by (value, row), so the elder has the lower number.
-
-    Returns the merges as rows (link, younger, elder), and for each stop that is swallowed at its own value the
-    stop that swallows it.
-    """
-    stops = len(stop_values)
-    parent = np.arange(stops)
-    swallowed_by = np.full(stops, -1, dtype=np.int64)
-    merges = np.empty((stops, 3), dtype=np.int64)
-    count = 0
-    for link in order:
-        elder, younger = root(parent, one[link]), root(parent, other[link])
-        if elder == younger:
-            continue
-        if elder > younger:
-            elder, younger = younger, elder
-        parent[younger] = elder
-        if link_values[link] == stop_values[younger]:
-            swallowed_by[younger] = elder
-        else:
-            merges[count, 0] = link
-            merges[count, 1] = younger
-            merges[count, 2] = elder
-            count += 1
-    return merges[:count].copy(), swallowed_by
-
-
-@njit(cache=True)
-def _leaves(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
-    """Return the leaf of each stop (-1: none, its loss is +inf) and the stops that are leaves."""
-    stops = len(stop_values)
-    leaf = np.full(stops, -1, dtype=np.int64)
-    leaves = np.empty(stops, dtype=np.int64)
-    count = 0
-    for stop in range(stops):  # in order, so what lies below has its leaf already
-        if stop_values[stop] == np.inf:
-            continue
-        if swallowed_by[stop] < 0:
-            leaf[stop] = count
-            leaves[count] = stop
-            count += 1
-        else:
-            leaf[stop] = leaf[below[stop]] if below[stop] != stop else leaf[swallowed_by[stop]]
-    return leaf, leaves[:count].copy()
-
-
-@njit(cache=True)
-def _assemble(leaves, merges, basin, enters):  # type: ignore[no-untyped-def]
-    """Return parent and size of every node, replaying the merges (younger leaf, elder leaf) with all points.
-
-    ``enters[v]`` is the number of saddles at or below the value of vertex v: the first merge that counts it.
-    """
-    saddles = len(merges)
-    first = np.zeros(saddles + 2, dtype=np.int64)
-    for event in enters:
-        first[event + 1] += 1
-    for event in range(saddles + 1):
-        first[event + 1] += first[event]
-    leaf_at = np.empty(len(enters), dtype=np.int64)
-    place = first[:-1].copy()
-    for vertex in range(len(enters)):
-        leaf_at[place[enters[vertex]]] = basin[vertex]
-        place[enters[vertex]] += 1
-
-    parent = np.full(leaves + saddles, -1, dtype=np.int64)
-    size = np.zeros(leaves + saddles, dtype=np.int64)
-    component = np.arange(leaves)
-    node = np.arange(leaves)
-    points = np.zeros(leaves, dtype=np.int64)
-    for event in range(saddles + 1):
-        for i in range(first[event], first[event + 1]):
-            if leaf_at[i] >= 0:
-                points[root(component, leaf_at[i])] += 1
-        if event < saddles:
-            younger, elder = root(component, merges[event, 0]), root(component, merges[event, 1])
-            for side in (younger, elder):
-                parent[node[side]] = leaves + event
-                size[node[side]] = points[side]
-            component[younger] = elder
-            points[elder] += points[younger]
-            node[elder] = leaves + event
-    for leaf in range(leaves):
-        if component[leaf] == leaf:
-            size[node[leaf]] = points[leaf]
-    return parent, size
-
-
-@njit(cache=True)
-def _elder(parent, leaves):  # type: ignore[no-untyped-def]
-    """Return, for each leaf, the saddle at which its bar ends (-1: never) and the last node of its bar."""
-    oldest = np.full(len(parent), -1, dtype=np.int64)
-    oldest[:leaves] = np.arange(leaves)
-    waiting = np.full(len(parent), -1, dtype=np.int64)
-    death_node = np.full(leaves, -1, dtype=np.int64)
-    last_node = np.arange(leaves)
-    for node in range(len(parent)):  # children come before their parents
-        leaf = oldest[node]
-        above = parent[node]
-        if above < 0:
-            last_node[leaf] = node
-        elif waiting[above] < 0:
-            waiting[above] = node
-            oldest[above] = leaf
-        else:
-            sibling = waiting[above]
-            elder, younger, last = oldest[sibling], leaf, node
-            if elder > younger:
-                elder, younger, last = younger, elder, sibling
-            oldest[above] = elder
-            death_node[younger] = above
-            last_node[younger] = last
-    return death_node, last_node

@@ -43,6 +43,7 @@ _OPTIONS = {
     "linear": ("nobias",),
     "conv": (*_ACTIVATIONS, "nobias", "bn", "flatten"),
 }
+_LARGEST = 10**9  # parameters
 
 
 def network(name: str, *, seed: int | None = None) -> nn.Module:
@@ -86,10 +87,17 @@ def network(name: str, *, seed: int | None = None) -> nn.Module:
     activation = next(
         (option for option in options if option in _ACTIVATIONS), "linear" if kind == "linear" else "relu"
     )
+    build = _convolutional if kind == "conv" else _fully_connected
+    try:
+        with torch.device("meta"):  # no memory is taken
+            parameters = sum(part.numel() for part in build(sizes, activation, options).parameters())
+    except (RuntimeError, TypeError, OverflowError):  # more than torch can count
+        parameters = 2**63
+    if parameters > _LARGEST:
+        raise ValueError(f"the network {name!r} has {parameters:.2g} parameters; at most {_LARGEST:.0g} are possible.")
     with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        build = _convolutional if kind == "conv" else _fully_connected
         return build(sizes, activation, options)
 
 

@@ -1,0 +1,118 @@
+"""Work that is kept on the way: descents, and how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topolandscape.files import Run
+from topolandscape.structures import Descent, Floats, Trajectories
+from topolandscape.study.recipe import Recipe
+
+if TYPE_CHECKING:
+    from topolandscape.landscape.loss import Landscape
+
+# Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
+_KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
+
+_Recorded = list[tuple[int, Floats, Floats]]
+
+
+class Pace:
+    """Tells when it is time to keep what was computed."""
+
+    def __init__(self) -> None:
+        self._last, self._wait = time.monotonic(), _KEEP_AFTER
+
+    def is_due(self) -> bool:
+        """Tell whether there is enough new work to be kept."""
+        return time.monotonic() - self._last >= self._wait
+
+    def keep(self, save: Callable[[], None]) -> None:
+        """Keep it, and mind how long that takes."""
+        start = time.monotonic()
+        save()
+        self._last = time.monotonic()
+        self._wait = max(_KEEP_AFTER, (self._last - start) / _KEEP_SHARE)
+
+
+def settings_of_descents(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of the descents."""
+    names = ("learning_rate", "method", "momentum", "schedule", "warm_up", "batch")
+    return {"steps": recipe.n_steps()} | {name: getattr(recipe, name) for name in names}
+
+
+def descents(
+    landscape: Landscape,
+    starts: Floats | None,
+    recipe: Recipe,
+    run: Run,
+    progress: bool | None,
+    *,
+    record_every: int | None,
+    n: int | None = None,
+) -> Descent:
+    """Return where descents end, or go on with them; a run has them as ``descents`` and ``trajectories``.
+
+    Parameters
+    ----------
+    landscape, recipe, run, progress
+        As for `topolandscape.study.minima_route.by_minima`.
+    starts
+        Points to start from, (m, p); None: to be drawn.
+    record_every
+        Steps from one point that is recorded to the next; None: none is.
+    n
+        How many starts are drawn; None: as the recipe says.
+    """
+    from topolandscape.landscape.descent import descending, initial_points
+
+    random = np.random.default_rng(recipe.seed)
+    if starts is None:
+        starts = initial_points(landscape, recipe.n_starts() if n is None else n, seed=random)
+    start = run.load("descents", Descent) if "descents" in run else starts
+    recorded = _recorded(run, start.step) if isinstance(start, Descent) else []
+    pace = Pace()
+
+    def is_recorded(step: int) -> bool:
+        return record_every is not None and (step % record_every == 0 or step == recipe.n_steps())
+
+    states = descending(
+        landscape,
+        start,
+        every=lambda step: is_recorded(step) or pace.is_due(),
+        seed=random,
+        progress=progress,
+        **settings_of_descents(recipe),
+    )
+    for state in states:
+        if is_recorded(state.step) and state.step not in (step for step, _, _ in recorded[-1:]):
+            recorded.append((state.step, state.points, state.values))
+        if pace.is_due() or state.step == recipe.n_steps():
+            pace.keep(partial(_keep, run, state, recorded))
+    return state
+
+
+def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
+    # The state last: what was recorded after the state that is there will be recorded again.
+    if recorded:
+        steps, points, values = zip(*recorded, strict=True)
+        norms = np.linalg.norm(state.gradients, axis=1)
+        run.save("trajectories", Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms))
+    run.save("descents", state)
+
+
+def _recorded(run: Run, until: int) -> _Recorded:
+    """Return what was recorded of the descents up to a step."""
+    if "trajectories" not in run:
+        return []
+    known = run.load("trajectories", Trajectories)
+    return [
+        (int(step), known.points[:, column], known.values[:, column])
+        for column, step in enumerate(known.steps)
+        if step <= until
+    ]
