@@ -37,6 +37,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {name: name for name in ("Floats", "Integers", "Booleans")}  # of properties
 numpydoc_show_class_members = False
 # Where letters have no case, `Barcode` and `barcode` are one file.
 autosummary_filename_map = {

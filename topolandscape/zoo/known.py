@@ -291,9 +291,9 @@ def scalar_linear(n: int, a: float, c: float, gamma: float) -> KnownFunction:
     Returns
     -------
     KnownFunction
-        For n = 2 the origin is a saddle (or, when gamma >= |a|, the only minimum). For n > 2 it is a minimum of loss
-        c, and there are 2^(n - 1) more where \|w_i\| = b, with b the larger root of b^(2n - 2) - \|a\| b^(n - 2) +
-        gamma, as long as there are roots; the smaller root gives the saddles.
+        For n = 2 the origin is a saddle (or, when gamma is at least the size of a, the only minimum). For n > 2 it is a
+        minimum of loss c, and there are 2^(n - 1) more where \|w_i\| = b, with b the larger root of
+        b^(2n - 2) - \|a\| b^(n - 2) + gamma, as long as there are roots; the smaller root gives the saddles.
 
     References
     ----------
