@@ -199,9 +199,10 @@ class Run:
 
     def remove(self, name: str) -> None:
         """Remove a noun that is not needed any more, if it is there."""
-        if self._manifest["files"].pop(f"{name}.npz", None) is not None:
-            self._write_manifest()
+        if f"{name}.npz" in self._manifest["files"]:
             self._place(f"{name}.npz").unlink(missing_ok=True)
+            del self._manifest["files"][f"{name}.npz"]
+            self._write_manifest()
 
     def load(self, name: str, kind: type[_NounType]) -> _NounType:
         """Read a noun that is of a kind.
