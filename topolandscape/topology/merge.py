@@ -36,6 +36,7 @@ from topolandscape.topology.sweep import (
     leaves_of_stops,
     link_graph,
     link_grid,
+    links_in_order,
     numbers_of_stops,
     settle_down,
     sort_runs,
@@ -80,15 +81,18 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     values = complex.vertex_values
 
     stop_values = values[basins.stops]
-    merges, swallowed_by = kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
+    # Where a large part of the vertices has links, these are sorted through their vertices, once for all that follows.
+    rough = isinstance(complex, GridComplex) and 4 * len(links.name) > len(values)
+    order = _ascending(values) if rough else None
+    turn = _ascending(links.value) if order is None else links_in_order(order, links.name)
+    merges, swallowed_by = kruskal(stop_values, links.one, links.other, links.value, turn)
     leaf_of_stop, leaves = leaves_of_stops(stop_values, swallowed_by, basins.below)
 
     saddles = links.name[merges[:, 0]]
     saddle_values = links.value[merges[:, 0]]
     basin = leaves_below(values, basins.stop_of, leaf_of_stop)
-    parent, size = assemble(
-        len(leaves), leaf_of_stop[merges[:, 1:]], *_tally(values, basin, saddle_values, len(leaves))
-    )
+    counts = _tally(values, order, basin, saddle_values, len(leaves))
+    parent, size = assemble(len(leaves), leaf_of_stop[merges[:, 1:]], *counts)
     minima = basins.stops[leaves]
     return MergeTree(
         simplex=np.concatenate([minima, saddles]),
@@ -187,25 +191,29 @@ def _graph_links(complex: SimplicialComplex) -> tuple[_Basins, _Links]:
     return basins, _Links(one, other, edge_values[name], name)
 
 
-def _tally(values: Floats, basin: Integers, saddle_values: Floats, leaves: int) -> tuple[Integers, Integers, Integers]:
+def _tally(
+    values: Floats, order: Integers | None, basin: Integers, saddle_values: Floats, leaves: int
+) -> tuple[Integers, Integers, Integers]:
     """Count the points that enter before the first saddle, then before the second, and so on, by their leaves.
 
-    Returns where the counts before each saddle begin, and of each count the leaf and the number of points.
+    Returns where the counts before each saddle begin, and of each count the leaf and the number of points. `order` is
+    that of the values, where it is known.
     """
     turns = len(saddle_values) + 1
     if turns * leaves > FEW:
-        first, leaf = by_turn(basin, _count_at_or_below(saddle_values, values), turns)
+        first, leaf = by_turn(basin, _count_at_or_below(saddle_values, values, order), turns)
         return first, leaf, np.ones(len(leaf), dtype=np.int64)
     table = tabulated(values, basin, saddle_values, leaves)
     turn, leaf = np.nonzero(table)
     return np.searchsorted(turn, np.arange(turns + 1)), leaf, table[turn, leaf]
 
 
-def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
+def _count_at_or_below(thresholds: Floats, values: Floats, order: Integers | None) -> Integers:
     """Return for each value how many of the (ascending) thresholds it reaches."""
-    if 64 * len(thresholds) < len(values):
+    if order is None and 64 * len(thresholds) < len(values):
         return np.searchsorted(thresholds, values, side="right")
-    order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
+    if order is None:
+        order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
     counts = np.empty(len(values), dtype=np.int64)
     counts[order] = np.searchsorted(thresholds, values[order], side="right")
     return counts

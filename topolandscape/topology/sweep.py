@@ -230,6 +230,23 @@ def sort_runs(values, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def links_in_order(order, name):  # type: ignore[no-untyped-def]
+    """Return the rows of links, of which those of a vertex stand together, in the order of their vertices."""
+    first = np.zeros(len(order) + 1, dtype=np.int64)
+    for vertex in name:
+        first[vertex + 1] += 1
+    for vertex in range(len(order)):
+        first[vertex + 1] += first[vertex]
+    rows = np.empty(len(name), dtype=np.int64)
+    count = 0
+    for vertex in order:
+        for row in range(first[vertex], first[vertex + 1]):
+            rows[count] = row
+            count += 1
+    return rows
+
+
+@njit(cache=True)
 def root(parent, node):  # type: ignore[no-untyped-def]
     """Return the root of a node, and halve the way there."""
     while parent[node] != node:
