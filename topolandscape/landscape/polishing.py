@@ -15,6 +15,7 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.arrays import frozen, settle
 
@@ -147,10 +148,22 @@ def polish(
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
     whole_number(max_evaluations, "max_evaluations")
+    most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
+    if landscape.tasks is not None and len(at) > 1:
+        settings = {"tolerance": tolerance, "max_evaluations": max_evaluations, "trails": trails, "noise": noise}
+        return joined(
+            in_parts(
+                landscape.tasks,
+                polish,
+                len(at),
+                lambda rows: ((at[rows],), settings | {"longest": most[rows], "progress": False}),
+                what="points",
+                progress=progress,
+            )
+        )
     values, gradients = landscape.gradients(at, progress=False)
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
-        most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
         task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, bar)
         task.noise = noise_at(landscape, at, values, noise)
         task.end("not finite", ~_finite(values, gradients))

@@ -128,3 +128,10 @@ class Descent:
             stopped=stopped,
             seed=None if self.seed is None else int(self.seed),
         )
+
+    def rows(self, rows: slice) -> Descent:
+        """Return some of the descents."""
+        arrays = (self.points, self.values, self.gradients)
+        return Descent(
+            self.step, *(array[rows] for array in arrays), self.moments[:, rows], self.stopped[rows], self.seed
+        )

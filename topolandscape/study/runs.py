@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from topolandscape.files import Run, bytes_in_file, read_surface
 from topolandscape.structures import Barcode, Connectivity, Floats
@@ -161,6 +158,7 @@ def run_surface(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/surface.npy", [0.0, 2.0, 1.0])
     ...     run_surface(f"{folder}/surface.npy", f"{folder}/run").load("barcode", Barcode)
@@ -185,23 +183,7 @@ def run_surface(
 
 def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, str | int]]:
     """Return how each kind of quantity that a route asks for is evaluated fastest."""
-    from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING
-
-    point = landscape.point
-    assert point is not None
-    points = np.tile(point, (WORTH_SEARCHING, 1))
-    landscape.values(points, progress=False)
-    landscape.gradients(points, progress=False)
-    if route == "minima":
-        landscape.hessian_products(points, points, progress=False)
-        with suppress(ValueError):  # no classes
-            landscape.accuracies(points, progress=False)
-    known = {kind: landscape.engine.plan(kind) for kind in KINDS}
-    return {
-        kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows}
-        for kind, plan in known.items()
-        if plan is not None
-    }
+    return landscape.plans(("values", "gradients")) if route == "sample" else landscape.plans()
 
 
 def _checksum(file: str) -> Any:
