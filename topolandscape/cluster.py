@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections import Counter, deque
@@ -306,9 +307,8 @@ class _Processes:
 
     def __exit__(self, *error: object) -> None:
         if self._pool is not None:
-            # Of a task that was given up nobody waits for the end.
-            processes = list((self._pool._processes or {}).values()) if error[0] is not None else []
-            for process in processes:
+            # They hold nothing, and a task that was given up need not end.
+            for process in list((self._pool._processes or {}).values()):
                 process.terminate()
             self._pool.shutdown(cancel_futures=True)
 
@@ -360,8 +360,9 @@ def _same(data: bytes) -> bytes:
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the process that asks, and end with it."""
+    """Leave Ctrl-C to the process that asks, end in order when told to, and end with that process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -390,6 +391,7 @@ def _at_landscape(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
+            _take_device()
             landscape = _made(tuple(names), sources)
             before = landscape.engine.evaluations
             return function(landscape, *arguments, **options), landscape.engine.evaluations - before
@@ -400,7 +402,6 @@ def _at_landscape(
 def _made(names: tuple[str, ...], sources: Sequence[str | bytes]) -> Landscape:
     """Return the landscape that was sent as the first source, restricted to the subspace that is the second, if any."""
     if names not in _landscapes:
-        _take_device()
         data = sources[len(names) - 1]
         sent = cloudpickle.loads(data if isinstance(data, bytes) else Path(data).read_bytes())
         if len(names) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace
 
 _MANIFEST = "manifest.json"
+_SHARDS = "shards"
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
 
@@ -63,6 +64,7 @@ class Run:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self._manifest = manifest
+        self._shards: tuple[Run, ...] = ()
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Run:
@@ -93,6 +95,7 @@ class Run:
                     "Choose another folder, or remove that one."
                 )
             remove_partial(path)
+            run._shards = tuple(cls.open(found.parent) for found in sorted(path.glob(f"{_SHARDS}/*/{_MANIFEST}")))
             return run
         cls._refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -103,10 +106,12 @@ class Run:
 
     @classmethod
     @contextmanager
-    def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Iterator[Run]:
+    def alone(
+        cls, path: str | os.PathLike[str], settings: Mapping[str, Any], **patience: float
+    ) -> Iterator[Run]:
         """Begin a run or go on with it, as `create` does, and keep other processes out of it for as long as this lasts.
 
-        Where a run cannot be, everything is left as it is.
+        Where a run cannot be, everything is left as it is. `patience` is as for `locked`.
 
         Raises
         ------
@@ -114,8 +119,21 @@ class Run:
             Another process computes in the folder.
         """
         cls._refuse_others(Path(path))
-        with locked(path):
+        with locked(path, **patience):
             yield cls.create(path, settings)
+
+    @contextmanager
+    def shard(self, number: int, count: int) -> Iterator[Run]:
+        """Begin a part of this run, or go on with it, in a folder of its own, to which other processes do not go.
+
+        Parameters
+        ----------
+        number, count
+            Which part it is, from 0, of how many. What parts hold is found when the run is gone on with.
+        """
+        settings = {**self.settings, "shard": [number, count]}
+        with Run.alone(self.path / _SHARDS / f"{number}-of-{count}", settings) as part:
+            yield part
 
     @staticmethod
     def _refuse_others(path: Path) -> None:
@@ -230,7 +248,15 @@ class Run:
             raise ValueError(f"{self.path / name}.npz holds a {type(noun).__name__}, not a {kind.__name__}.")
         return noun
 
-    def values(self, landscape: Evaluated, points: Floats, *, progress: bool | None = None) -> Floats:
+    def values(
+        self,
+        landscape: Evaluated,
+        points: Floats,
+        *,
+        share: tuple[int, int] = (0, 1),
+        each: Callable[[Sequence[Floats]], Iterator[tuple[int, Floats]]] | None = None,
+        progress: bool | None = None,
+    ) -> Floats | None:
         """Return the losses at points, computing only those that the run does not hold yet.
 
         Losses are kept for these very points of this landscape; shards are cut the same way each time, so a run that
@@ -242,13 +268,17 @@ class Run:
             What is evaluated.
         points
             Shape (n, d).
+        share
+            Number of this part of the run and how many there are: of the shards only every so many-th is computed.
+        each
+            Yields the number of each of many arrays of points, and its losses, in any order. None: one after the other.
         progress
             None: a bar when stderr is a terminal; True: always; False: never.
 
         Returns
         -------
-        Floats
-            Losses, shape (n,).
+        Floats or None
+            Losses, shape (n,); None where some of them are left to other parts.
         """
         digest = hashlib.sha256(json.dumps(dict(landscape.description), sort_keys=True).encode())
         parts = (
@@ -258,23 +288,36 @@ class Run:
         )
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
-        folder = f"losses/{digest.hexdigest()[:16]}"
         size = _shard_size(landscape)
+        shards = [slice(start, min(start + size, len(points))) for start in range(0, len(points), size)]
+        names = [f"losses/{digest.hexdigest()[:16]}/{number:06d}.npy" for number in range(len(shards))]
         values = np.empty(len(points))
-        starts = range(0, len(points), size)
-        for start in tqdm(
-            starts, desc="losses", unit="shard", delay=1, disable=None if progress is None else not progress
-        ):
-            rows = slice(start, min(start + size, len(points)))
-            name = f"{folder}/{start // size:06d}.npy"
+        missing = []
+        for number, (name, rows) in enumerate(zip(names, shards, strict=True)):
             if self._holds(name):
                 values[rows] = _array(self._checked(name), self.path / name, rows.stop - rows.start)
             else:
-                values[rows] = landscape.values(points[rows], progress=False)
+                missing.append(number)
+        own = [number for number in missing if number % share[1] == share[0]]
+
+        def one_by_one(tables: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
+            yield from ((place, landscape.values(table, progress=False)) for place, table in enumerate(tables))
+
+        with tqdm(
+            total=len(shards),
+            initial=len(shards) - len(missing),
+            desc="losses",
+            unit="shard",
+            delay=1,
+            disable=None if progress is None else not progress,
+        ) as bar:
+            for place, found in (each or one_by_one)([points[shards[number]] for number in own]):
+                values[shards[own[place]]] = found
                 buffer = BytesIO()
-                np.save(buffer, values[rows])
-                self._add(name, buffer.getvalue())
-        return values
+                np.save(buffer, found)
+                self._add(names[own[place]], buffer.getvalue())
+                bar.update()
+        return values if len(own) == len(missing) else None
 
     def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""
@@ -285,11 +328,17 @@ class Run:
         return path
 
     def _holds(self, name: str) -> bool:
-        return name in self._manifest["files"] and (self.path / name).exists()
+        return self._holder(name) is not None
+
+    def _holder(self, name: str) -> Run | None:
+        """Return the run that has a file: this one, or a part of it."""
+        if name in self._manifest["files"] and (self.path / name).exists():
+            return self
+        return next((shard for shard in self._shards if shard._holds(name)), None)
 
     def _add(self, name: str, data: bytes) -> None:
         files, checksum = self._manifest["files"], hashlib.sha256(data).hexdigest()
-        if self._holds(name):
+        if self._holder(name) is self:
             # Whoever is killed before the file is listed leaves the one before or the new one, both whole.
             files[name] = {**files[name], "or": [*files[name].get("or", []), checksum]}
             self._write_manifest()
@@ -298,6 +347,9 @@ class Run:
         self._write_manifest()
 
     def _checked(self, name: str) -> bytes:
+        holder = self._holder(name)
+        if holder is not None and holder is not self:
+            return holder._checked(name)
         data, listed = read(self.path / name), self._manifest["files"][name]
         if hashlib.sha256(data).hexdigest() not in (listed["sha256"], *listed.get("or", [])):
             raise ValueError(

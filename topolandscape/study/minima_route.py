@@ -5,6 +5,7 @@ Every stage is kept in the run when it is done; descents and passes also on the 
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from topolandscape.files import Run
 from topolandscape.structures import (
@@ -37,6 +39,9 @@ _KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
 _PLACES = 200
 # How far the middle of a path that starts bent lies from the segment, in lengths of the segment.
 _BENT = 1 / 3
+
+# Parts into which descents are cut at most, where they are done in parts.
+_MOST_PARTS = 256
 
 _Recorded = list[tuple[int, Floats, Floats]]
 
@@ -66,11 +71,16 @@ def by_minima(
         from topolandscape.landscape.starts import last_layer
 
         last_layer(landscape)  # a module without a linear one is refused before anything is computed
-    if "minima" not in run:
+    divided = any(f"{name}/minima" in run for name in _part_names(recipe))
+    if "minima" not in run and (divided or (landscape.tasks is not None and "descents" not in run)):
+        with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps, and polishing, in parts"):
+            parts_of_minima(landscape, starts, recipe, run, progress)
+            run.save("minima", _minima_of_parts(landscape, held_out, recipe, run))
+    elif "minima" not in run:
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
             ends = _descents(landscape, starts, recipe, run, progress)
         with _stage(2, "polishing their ends to minima"):
-            run.save("minima", _minima(landscape, held_out, ends, recipe, progress))
+            run.save("minima", _minima(landscape, held_out, ends, recipe, progress, merge=recipe.merge))
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
         network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)
@@ -155,10 +165,14 @@ def _descents(landscape: Landscape, starts: Floats | None, recipe: Recipe, run: 
 def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
     # The state last: what was recorded after the state that is there will be recorded again.
     if recorded:
-        steps, points, values = zip(*recorded, strict=True)
-        norms = np.linalg.norm(state.gradients, axis=1)
-        run.save("trajectories", Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms))
+        run.save("trajectories", _trajectories(recorded, state))
     run.save("descents", state)
+
+
+def _trajectories(recorded: _Recorded, state: Descent) -> Trajectories:
+    steps, points, values = zip(*recorded, strict=True)
+    norms = np.linalg.norm(state.gradients, axis=1)
+    return Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms)
 
 
 def _recorded(run: Run, until: int) -> _Recorded:
@@ -174,7 +188,13 @@ def _recorded(run: Run, until: int) -> _Recorded:
 
 
 def _minima(
-    landscape: Landscape, held_out: Landscape | None, ends: Descent, recipe: Recipe, progress: bool | None
+    landscape: Landscape,
+    held_out: Landscape | None,
+    ends: Descent,
+    recipe: Recipe,
+    progress: bool | None,
+    *,
+    merge: float | None,
 ) -> Minima:
     from topolandscape.landscape.minima import minima
 
@@ -184,11 +204,93 @@ def _minima(
         seed=recipe.seed,
         tolerance=recipe.tolerance,
         max_evaluations=recipe.max_evaluations,
-        merge=recipe.merge,
+        merge=merge,
         test=held_out,
         progress=progress,
         **_of_descents(recipe),
     )
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Descents in parts
+# --------------------------------------------------------------------------------------------------------------
+
+
+def parts_of_minima(
+    landscape: Landscape,
+    starts: Floats | None,
+    recipe: Recipe,
+    run: Run,
+    progress: bool | None,
+    *,
+    share: tuple[int, int] = (0, 1),
+) -> int:
+    """Descend and polish part by part, each a task that is kept when it is done; return how many were done.
+
+    Parameters
+    ----------
+    landscape, starts, recipe, run, progress
+        As for `by_minima`.
+    share
+        Number of this shard and how many there are: of the parts only every so many-th is done.
+    """
+    from topolandscape.landscape.descent import initial_points
+
+    random = np.random.default_rng(recipe.seed)
+    if starts is None:
+        starts = initial_points(landscape, recipe.n_starts(), seed=random)
+    names = _part_names(recipe)
+    parts = np.array_split(starts, len(names))
+    missing = [number for number, name in enumerate(names) if f"{name}/minima" not in run]
+    own = [number for number in missing if number % share[1] == share[0]]
+    if len(missing) < len(parts):
+        _log.info("%d of %d parts are there, %d are computed", len(parts) - len(missing), len(parts), len(own))
+    asked = [((parts[number], recipe, copy.deepcopy(random)), {}) for number in own]
+    if landscape.tasks is not None:
+        done = landscape.tasks.done(_descended, asked, what="descents", progress=progress)
+    else:
+        bar = tqdm(asked, desc="descents", unit="part", delay=1, disable=None if progress is None else not progress)
+        done = ((number, _descended(landscape, *part)) for number, (part, _) in enumerate(bar))
+    for place, nouns in done:
+        # The minima last: what has them is complete.
+        for name, noun in nouns.items():
+            run.save(f"{names[own[place]]}/{name}", noun)
+    return len(own)
+
+
+def _part_names(recipe: Recipe) -> list[str]:
+    return [f"parts/{number:04d}" for number in range(min(recipe.n_starts(), _MOST_PARTS))]
+
+
+def _descended(
+    landscape: Landscape, starts: Floats, recipe: Recipe, random: np.random.Generator
+) -> dict[str, Descent | Trajectories | Minima]:
+    """Return what becomes of some of the starts: a task."""
+    from topolandscape.landscape.descent import descending
+
+    every = recipe.record_every
+    states = list(descending(landscape, starts, every=every, seed=random, progress=False, **_of_descents(recipe)))
+    recorded = [(state.step, state.points, state.values) for state in states]
+    return {
+        "descents": states[-1],
+        **({} if every is None else {"trajectories": _trajectories(recorded, states[-1])}),
+        "minima": _minima(landscape, None, states[-1], recipe, False, merge=None),
+    }
+
+
+def _minima_of_parts(landscape: Landscape, held_out: Landscape | None, recipe: Recipe, run: Run) -> Minima:
+    """Put together what was found in parts, and return the minima."""
+    from topolandscape.landscape.minima import united, with_accuracies
+    from topolandscape.landscape.tasks import joined
+
+    names = _part_names(recipe)
+    ends = [run.load(f"{name}/descents", Descent) for name in names]
+    run.save("descents", joined(ends, moments=np.concatenate([end.moments for end in ends], axis=1)))
+    if recipe.record_every is not None:
+        ways = [run.load(f"{name}/trajectories", Trajectories) for name in names]
+        run.save("trajectories", joined(ways, steps=ways[0].steps))
+    found = united(landscape, [run.load(f"{name}/minima", Minima) for name in names], merge=recipe.merge)
+    return with_accuracies(landscape, found, test=held_out)
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from topolandscape.files import Run
@@ -19,7 +22,7 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
     """Sample a region, or go on with it, and return the merge tree and the barcode of the samples."""
     if "samples" not in run:
         provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
-        samples = _sampled(landscape, recipe, run, progress)
+        samples = _sampled(landscape, recipe, run, progress, run.values)
         run.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
     complex = complex_of(run.load("samples", LossSamples), recipe, landscape, progress)
 
@@ -30,11 +33,34 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
     return tree, barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
 
 
-def _sampled(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> LossSamples:
+class Elsewhere(Exception):
+    """Other processes have to compute what is needed to go on."""
+
+
+def begin_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> None:
+    """Train the points that a region is made of."""
+    with suppress(Elsewhere):
+        _sampled(landscape, recipe, run, progress, lambda *points, **options: None)
+
+
+def sample_shard(
+    landscape: Landscape, recipe: Recipe, run: Run, part: Run, progress: bool | None, share: tuple[int, int]
+) -> None:
+    """Compute those losses of a run that were begun with `begin_samples` which belong to a part of it."""
+    with suppress(Elsewhere):
+        _sampled(landscape, recipe, run, progress, partial(part.values, share=share))
+
+
+def _sampled(
+    landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None, values: Callable[..., Floats | None]
+) -> LossSamples:
     from topolandscape.landscape import directions, sampling
 
     def evaluate(landscape: Landscape, points: Floats) -> Floats:
-        return run.values(landscape, points, progress=progress)
+        found = values(landscape, points, each=landscape.values_of, progress=progress)
+        if found is None:
+            raise Elsewhere
+        return found
 
     def trained(n: int) -> Floats:
         return _trained(landscape, recipe, run, n, progress)
