@@ -256,7 +256,9 @@ def _shard(text: str) -> tuple[int, int]:
         names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
         missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
         if missing:
-            raise ValueError(f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7).")
+            raise ValueError(
+                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
+            )
         task, first, count = (int(os.environ[name]) for name in names)
         return task - first, count
     number, _, count_text = text.partition("/")

@@ -1,8 +1,8 @@
 """More than one process, more than one machine: work in tasks, done by workers.
 
-How work is cut into tasks depends on the work alone, every task is evaluated in ways that were found once, by one thread
-or one device, and what comes of it is put in order: so results do not depend on how many workers there are, which of
-them does what, and whether one dies.
+How work is cut into tasks depends on the work alone, every task is evaluated in ways that were found once, by one
+thread or on one device, and what comes of it is put in order: so results do not depend on how many workers there are,
+which of them does what, and whether one dies.
 """
 
 from __future__ import annotations
@@ -371,9 +371,9 @@ def _begin_worker() -> None:
 def _do(names: Sequence[str], sources: Sequence[str | bytes], task: bytes) -> bytes:
     """Do a task: a function of what was sent, by name, and of its own arguments."""
     function, arguments, options = cloudpickle.loads(task)
-    if names:
-        return cloudpickle.dumps(function(names, sources, *arguments, **options))
-    return cloudpickle.dumps(function(*arguments, **options))
+    with _turn:
+        sent = (names, sources) if names else ()
+        return cloudpickle.dumps(function(*sent, *arguments, **options))
 
 
 def _at_landscape(
@@ -386,17 +386,16 @@ def _at_landscape(
     """Return a function of a landscape that was sent, and how many evaluations that took."""
     import torch
 
-    with _turn:
-        # What a thread sets for itself is also what threads made later start with: it is set back.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            _take_device()
-            landscape = _made(tuple(names), sources)
-            before = landscape.engine.evaluations
-            return function(landscape, *arguments, **options), landscape.engine.evaluations - before
-        finally:
-            torch.set_num_threads(threads)
+    # What a thread sets for itself is also what threads made later start with: it is set back.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _take_device()
+        landscape = _made(tuple(names), sources)
+        before = landscape.engine.evaluations
+        return function(landscape, *arguments, **options), landscape.engine.evaluations - before
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _made(names: tuple[str, ...], sources: Sequence[str | bytes]) -> Landscape:

@@ -322,9 +322,7 @@ class Engine:
         self._sweep(_Request("values", (points,), (total,), subspace), progress, chunk=chunk, form=form)
         return total
 
-    def values_of(
-        self, parts: Sequence[Floats], *, subspace: Subspace | None = None
-    ) -> Iterator[tuple[int, Floats]]:
+    def values_of(self, parts: Sequence[Floats], *, subspace: Subspace | None = None) -> Iterator[tuple[int, Floats]]:
         """Yield the number of each part of some points and its losses; see `topolandscape.Landscape.values_of`."""
         if self._shared is None:
             yield from ((number, self.values(part, subspace=subspace)) for number, part in enumerate(parts))
@@ -402,16 +400,12 @@ class Engine:
                 if searched - start > 1:
                     _log.debug("%s: searched %.1f s for the fastest way", request.kind, searched - start)
 
-    def _let_evaluate(
-        self, request: _Request, tasks: Tasks, sizes: Mapping[Kind, int], progress: bool | None
-    ) -> None:
+    def _let_evaluate(self, request: _Request, tasks: Tasks, sizes: Mapping[Kind, int], progress: bool | None) -> None:
         """Add what was asked for, evaluated by others."""
         starts = range(0, request.rows, sizes[request.kind])
         parts = [slice(start, start + starts.step) for start in starts]
         asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
-        for number, found in tasks.done(
-            _evaluated, asked, subspace=request.subspace, what="points", progress=progress
-        ):
+        for number, found in tasks.done(_evaluated, asked, subspace=request.subspace, what="points", progress=progress):
             for total, part in zip(request.outputs, found, strict=True):
                 total[parts[number]] = part
 

@@ -652,7 +652,7 @@ class Landscape:
         return self.engine.values(_points(points, self.dimension), subspace=self.subspace, progress=progress)
 
     def values_of(self, parts: Sequence[ArrayLike]) -> Iterator[tuple[int, Floats]]:
-        """Yield the losses at points that come in parts: the number of a part, and its losses (n,), when they are there.
+        """Yield the losses at points that come in parts: the number of a part, and its losses (n,), when known.
 
         Parameters
         ----------

@@ -127,7 +127,7 @@ def minima(
         parts = in_tasks(landscape, minima, starts, seed=rng, progress=progress, **settings)
         found = united(landscape, parts, merge=merge)
         found = replace(found, provenance={**found.provenance, "seed": own_seed})
-        return with_accuracies(landscape, found, test=test)
+        return found if test is None else replace(found, test_accuracy=_accuracies(test, found.points))
     *_, end = descending(landscape, starts, every=None, seed=rng, progress=progress, **settings)
     points, values, norms = end.points.copy(), end.values.copy(), np.linalg.norm(end.gradients, axis=1)
     k = min(curvatures, landscape.dimension)
@@ -161,6 +161,7 @@ def minima(
         curvature=lowest,
         index=index,
         stationary=tuple(words),
+        accuracy=_accuracies(landscape, points),
         provenance={
             "landscape": dict(landscape.description),
             "seed": own_seed,
@@ -174,7 +175,8 @@ def minima(
             "thresholds": thresholds,
         },
     )
-    return with_accuracies(landscape, united(landscape, [every], merge=merge), test=test)
+    found = united(landscape, [every], merge=merge)
+    return found if test is None else replace(found, test_accuracy=_accuracies(test, found.points))
 
 
 def united(landscape: Landscape, parts: Sequence[Minima], *, merge: float | None) -> Minima:
