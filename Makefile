@@ -38,6 +38,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/morse.py
 	$(BIN)/python benchmarks/refine.py
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/projection.py
 	$(BIN)/python benchmarks/explorer.py
 
 gallery: $(VENV)/installed-dev

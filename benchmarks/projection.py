@@ -36,7 +36,7 @@ def main() -> None:
     rows = [evaluated(row, device, overhead["dask"]) for row in losses["rows"] if row["quantity"] == "values"]
     sweep = sweep_rates(json.loads((RESULTS / "merge.json").read_text())["rows"])
     forests = [merged(d, sweep) for d in DIMENSIONS]
-    where = losses["environment"].get("device") or losses["environment"]["processor"]
+    where = losses["environment"].get("accelerator", losses["environment"]["processor"])
     table = markdown(rows, forests, device, where, overhead["dask"], sweep)
     print(table)
     record = {"device": device, "measured_on": where, "losses": rows, "sweep": sweep, "forests": forests}

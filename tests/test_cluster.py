@@ -306,14 +306,12 @@ def test_a_study_and_a_run_over_dask_by_its_address(dask_cluster, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     address = dask_cluster.scheduler_address
     network = {"model": "mlp:2-1-1,tanh", "data": "teacher_student", "weight_decay": 1e-3}
-    study = tl.Study({**network, "seed": [0, 1], "minima": 2, "steps": 20, "evaluations": 0})
-    result = tl.run_study(study, "study", jobs=address, progress=False)
+    network |= {"route": "sample", "region": "box", "points": 50}
+    result = tl.run_study(tl.Study({**network, "seed": [0, 1]}), "study", jobs=address, progress=False)
     assert (len(result), dict(result.failures)) == (2, {})
-    recipe = Recipe(**network, minima=2, steps=20, evaluations=0)
-    run(recipe, "over", plans=result.runs[0].known("plans"), executor=address, progress=False)
-    for column in ("birth", "death"):
-        one, other = (tl.Run.open(at).load("barcode", tl.Barcode) for at in (result.runs[0].path, "over"))
-        assert np.array_equal(getattr(one, column), getattr(other, column))
+    plans = result.runs[0].known("plans")
+    other = run(Recipe(**network), "over", plans=plans, executor=address, progress=False)
+    assert_same_run(result.runs[0], other)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
@@ -375,9 +373,15 @@ def test_shards_give_what_an_undivided_run_gives(invoke, asked):
 
 
 @pytest.mark.parametrize("asked", [BOX, MINIMA], ids=["box", "minima"])
-def test_a_part_that_is_missing_is_computed(invoke, asked):
+def test_a_part_that_is_missing_is_said_and_computed(invoke, asked, caplog):
     assert invoke(*asked, "--shard", "1/3", "--out", "parts").exit_code == 0
+    assert not caplog.messages
     assert invoke(*asked, "--out", "parts").exit_code == 0
+    (said,) = (message for message in caplog.messages if "missing" in message)
+    assert said in (
+        "5 of 7 tables of losses are missing and are computed",
+        "2 of 3 parts of the descents are missing and are computed",
+    )
     assert invoke(*asked, "--out", "whole").exit_code == 0
     assert_same_run(tl.Run.open("whole"), tl.Run.open("parts"))
     own = {name for name in tl.Run.open("parts")._manifest["files"] if name.startswith(("losses", "parts"))}
@@ -411,20 +415,59 @@ def test_a_shard_of_another_run(invoke):
     assert "run holds another run: its landscape" in said.stderr or "its seed is 0, not 1" in said.stderr
 
 
+def test_what_another_shard_is_writing_is_left_alone(tmp_path):
+    whole = tl.Run.create(tmp_path / "run", {"seed": 0})
+    with whole.shard(0, 2) as part:
+        writing = [folder / ".barcode.npz.123.partial" for folder in (part.path, whole.path)]
+        for path in writing:
+            path.touch()
+        tl.Run.create(tmp_path / "run", {"seed": 0})
+        assert [path.exists() for path in writing] == [True, False]
+        with pytest.raises(BlockingIOError, match="another process computes in"), whole.shard(0, 2):
+            pass
+        with whole.shard(1, 2):
+            pass
+    with whole.shard(0, 2):
+        assert not writing[0].exists()
+
+
+# Of Slurm: runs the tasks of an array at once, and says the number of the job.
+SBATCH = """#!/bin/bash
+for argument in "$@"; do case $argument in --array=0-*) last=${argument#--array=0-};; esac; done
+for task in $(seq 0 "${last:-0}"); do
+    if [ -n "$last" ]; then
+        export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_COUNT=$((last + 1))
+    fi
+    bash -c "${@: -1}" >&2 &
+done
+wait
+echo "$@" | sed "s/--wrap.*//" >> calls
+echo "7;here"
+"""
+
+
 @pytest.mark.slow
-def test_shards_at_once_in_processes(tmp_path):
-    asked = ["barcode", *NETWORK, "--region", "plane", "--resolution", "40", "--steps", "10", "--out", str(tmp_path)]
-    command = [sys.executable, "-c", "from topolandscape.cli import main; main()", *asked]
-    shards = [
-        subprocess.Popen([*command, "--shard", f"{number}/2"], stdout=subprocess.PIPE, text=True) for number in (0, 1)
-    ]
-    assert [(shard.communicate()[0].splitlines()[0], shard.returncode) for shard in shards] == [
-        (f"shard:   {tmp_path}/shards/{number}-of-2", 0) for number in (0, 1)
-    ]
-    recipe = tl.Run.open(tmp_path)
-    assert "trained" in recipe
-    subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    assert "barcode" in tl.Run.open(tmp_path)
+def test_the_script_for_slurm_takes_a_network_to_the_barcode_of_an_undivided_run(invoke, tmp_path):
+    code = f"""import topolandscape.study.runs as runs
+runs._plans = lambda landscape, route: {PLANS}
+runs.Run.values.__globals__["_shard_size"] = lambda landscape: 10
+from topolandscape.cli import main; main()"""
+    (tmp_path / "bin").mkdir()
+    programs = {"sbatch": SBATCH, "topolandscape": f"#!/bin/bash\nexec {sys.executable} -c '{code}' \"$@\"\n"}
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    script = Path(tl.__file__).parents[1] / "docs/examples/slurm/barcode.sh"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PARTS": "2"}
+    subprocess.run(["bash", script, *PLANE, "--out", "parts"], env=environment, check=True, capture_output=True)
+    array, last = (tmp_path / "calls").read_text().splitlines()
+    assert "--array=0-1 --requeue" in array
+    assert "--dependency=afterany:7 " in last
+    assert invoke(*PLANE, "--out", "whole").exit_code == 0
+    parts = tl.Run.open("parts")
+    assert_same_run(tl.Run.open("whole"), parts)
+    assert not [name for name in parts._manifest["files"] if name.startswith("losses")]
+    assert [len(tl.Run.open(folder)._manifest["files"]) for folder in sorted(Path("parts/shards").iterdir())] == [3, 2]
 
 
 def test_a_run_over_workers_ends_as_one_without(invoke, tmp_path):

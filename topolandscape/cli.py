@@ -236,18 +236,19 @@ def barcode(
             )
     recipe = Recipe(**{name: value for name, value in options.items() if name not in others})
     folder = out if out is not None else Path("runs") / recipe.folder_name()
+    by = None if executor is None else _executor(executor)
     if shard is not None:
-        part = run_shard(recipe, folder, _shard(shard), executor=_executor(executor))
+        part = run_shard(recipe, folder, _shard(shard), executor=by)
         typer.echo(f"shard:   {part.path}\nthe same command without --shard goes on to the barcode")
         return
-    done = run_recipe(recipe, folder, executor=_executor(executor))
+    done = run_recipe(recipe, folder, executor=by)
     written = pictures(done)
     _report(done, written, as_json=as_json)
 
 
-def _executor(text: str | None) -> int | str | None:
+def _executor(text: str) -> int | str:
     """Return a number of processes, or the address of a scheduler."""
-    return int(text) if text is not None and text.strip().isdecimal() else text
+    return int(text) if text.isdecimal() else text
 
 
 def _shard(text: str) -> tuple[int, int]:

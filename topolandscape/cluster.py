@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +31,10 @@ from topolandscape.structures import Subspace
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
+    from topolandscape.landscape.tasks import Asked
 
 Executor = Any
 """A number of processes, the address of a dask scheduler, or what can `submit` as concurrent.futures do."""
-
-Asked = Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
 
 # How often a task is begun whose worker dies, before it counts as its fault.
 _TRIES = 3
@@ -176,7 +175,7 @@ class Workers:
         arguments
             Positional ones and options of each task.
         sent
-            What all tasks need, pickled: sent to each worker once, and given to the function as names and whole bytes
+            What all tasks need, pickled: sent to each worker once. The function gets their names, and where they are,
             before its other arguments.
         what
             What the tasks are, for messages.
@@ -327,7 +326,7 @@ def _client(address: str) -> Any:
             "a dask scheduler needs the extra cluster; run pip install 'topolandscape[cluster]', here and on the "
             "workers."
         ) from None
-    return Client(address, timeout=_PATIENCE)
+    return Client(address, timeout=_PATIENCE)  # type: ignore[no-untyped-call]
 
 
 def _of_client(client: Any) -> Workers:
@@ -363,9 +362,14 @@ def _begin_worker() -> None:
     """Leave Ctrl-C to the process that asks, end in order when told to, and end with that process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do(names: Sequence[str], sources: Sequence[str | bytes], task: bytes) -> bytes:

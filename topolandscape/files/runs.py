@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace
 
 _MANIFEST = "manifest.json"
-_SHARDS = "shards"
+_SHARDS = "shards"  # parts of the run, which other processes may be computing
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
 
 _NounType = TypeVar("_NounType", bound=Noun)
+
+_log = logging.getLogger(__name__)
 
 
 class Evaluated(Protocol):
@@ -94,12 +97,12 @@ class Run:
                     f"{f' (and {len(differing) - 1} more settings differ)' if len(differing) > 1 else ''}. "
                     "Choose another folder, or remove that one."
                 )
-            remove_partial(path)
+            remove_partial(path, but=_SHARDS)
             run._shards = tuple(cls.open(found.parent) for found in sorted(path.glob(f"{_SHARDS}/*/{_MANIFEST}")))
             return run
         cls._refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
-        remove_partial(path)
+        remove_partial(path, but=_SHARDS)
         run = cls(path, {"format": "topolandscape run", "schema": SCHEMA, "settings": plain, "files": {}})
         run._write_manifest()
         return run
@@ -297,6 +300,8 @@ class Run:
             else:
                 missing.append(number)
         own = [number for number in missing if number % share[1] == share[0]]
+        if self._shards and own:
+            _log.warning("%d of %d tables of losses are missing and are computed", len(own), len(shards))
 
         def one_by_one(tables: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
             yield from ((place, landscape.values(table, progress=False)) for place, table in enumerate(tables))

@@ -36,7 +36,7 @@ from topolandscape.landscape.machine import (
     out_of_memory,
     randomness_kept,
 )
-from topolandscape.landscape.tasks import Tasks, points_of_task
+from topolandscape.landscape.tasks import Asked, Tasks, points_of_task
 from topolandscape.landscape.workers import Rows, run_together
 from topolandscape.structures import Floats, Subspace
 
@@ -327,7 +327,7 @@ class Engine:
         if self._shared is None:
             yield from ((number, self.values(part, subspace=subspace)) for number, part in enumerate(parts))
             return
-        asked = [(("values", part), {}) for part in parts]
+        asked: Asked = [(("values", part), {}) for part in parts]
         for number, (found,) in self._shared[0].done(
             _evaluated, asked, subspace=subspace, what="points", progress=False
         ):
@@ -404,7 +404,7 @@ class Engine:
         """Add what was asked for, evaluated by others."""
         starts = range(0, request.rows, sizes[request.kind])
         parts = [slice(start, start + starts.step) for start in starts]
-        asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
+        asked: Asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
         for number, found in tasks.done(_evaluated, asked, subspace=request.subspace, what="points", progress=progress):
             for total, part in zip(request.outputs, found, strict=True):
                 total[parts[number]] = part

@@ -26,6 +26,9 @@ _MOST_POINTS = 2**18
 
 _Result = TypeVar("_Result")
 
+Asked = Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+"""The arguments and the options of each task."""
+
 
 class Tasks(Protocol):
     """Whoever does tasks; see `topolandscape.on_workers`."""
@@ -33,7 +36,7 @@ class Tasks(Protocol):
     def done(
         self,
         function: Callable[..., Any],
-        arguments: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
+        arguments: Asked,
         *,
         subspace: Subspace | None = None,
         what: str,

@@ -131,7 +131,5 @@ class Descent:
 
     def rows(self, rows: slice) -> Descent:
         """Return some of the descents."""
-        arrays = (self.points, self.values, self.gradients)
-        return Descent(
-            self.step, *(array[rows] for array in arrays), self.moments[:, rows], self.stopped[rows], self.seed
-        )
+        points, values, gradients = self.points[rows], self.values[rows], self.gradients[rows]
+        return Descent(self.step, points, values, gradients, self.moments[:, rows], self.stopped[rows], self.seed)

@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from topolandscape.cluster import workers
 from topolandscape.files import Run
 from topolandscape.study.measures import measure
 from topolandscape.study.recipe import Recipe
 from topolandscape.study.runs import run
+
+if TYPE_CHECKING:
+    from topolandscape.landscape.tasks import Asked
 
 # What the fastest way to evaluate a network depends on.
 _EVALUATED = ("model", "data", "loss", "route", "device", "dtype")
@@ -63,7 +66,7 @@ def done_jobs(jobs: Sequence[Job], at_once: int | str) -> Iterator[tuple[Job, fl
         The job, the seconds it took, and what went wrong, or None.
     """
     if isinstance(at_once, str):
-        asked = [((job._replace(folder=job.folder.resolve()),), {}) for job in jobs]
+        asked: Asked = [((job._replace(folder=job.folder.resolve()),), {}) for job in jobs]
         with workers(at_once) as team:
             for number, (seconds, wrong) in team.done(_timed, asked, what="runs", progress=False):
                 yield jobs[number], seconds, wrong

@@ -32,6 +32,7 @@ from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
+    from topolandscape.landscape.tasks import Asked
 
 # Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
 _KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
@@ -224,8 +225,8 @@ def parts_of_minima(
     progress: bool | None,
     *,
     share: tuple[int, int] = (0, 1),
-) -> int:
-    """Descend and polish part by part, each a task that is kept when it is done; return how many were done.
+) -> None:
+    """Descend and polish part by part, each a task that is kept when it is done.
 
     Parameters
     ----------
@@ -243,9 +244,9 @@ def parts_of_minima(
     parts = np.array_split(starts, len(names))
     missing = [number for number, name in enumerate(names) if f"{name}/minima" not in run]
     own = [number for number in missing if number % share[1] == share[0]]
-    if len(missing) < len(parts):
-        _log.info("%d of %d parts are there, %d are computed", len(parts) - len(missing), len(parts), len(own))
-    asked = [((parts[number], recipe, copy.deepcopy(random)), {}) for number in own]
+    if 0 < len(own) < len(parts) and share == (0, 1):
+        _log.warning("%d of %d parts of the descents are missing and are computed", len(own), len(parts))
+    asked: Asked = [((parts[number], recipe, copy.deepcopy(random)), {}) for number in own]
     if landscape.tasks is not None:
         done = landscape.tasks.done(_descended, asked, what="descents", progress=progress)
     else:
@@ -255,7 +256,6 @@ def parts_of_minima(
         # The minima last: what has them is complete.
         for name, noun in nouns.items():
             run.save(f"{names[own[place]]}/{name}", noun)
-    return len(own)
 
 
 def _part_names(recipe: Recipe) -> list[str]:

@@ -11,7 +11,7 @@ set -euo pipefail
 
 port=$((20000 + SLURM_JOB_ID % 20000))
 address="tcp://$(hostname):$port"
-dask scheduler --port "$port" --dashboard-address "" &
+dask scheduler --port "$port" --no-dashboard &
 srun --cpu-bind=cores dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
 topolandscape barcode "$@" --executor "$address"
 scancel "$SLURM_JOB_ID"
