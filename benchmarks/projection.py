@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from topolandscape.landscape.tasks import points_of_task
 
 RESULTS = Path(__file__).parent / "results"
 EVALUATIONS, DEVICES = 1e12, 1000
-# A device, its share of the machine around it, and a socket of two measured cores: watts.
+# A device with its share of the machine around it, or two cores of a processor: watts, reckoned.
 WATTS = {"cuda": 1000.0, "cpu": 50.0}
-# Of an edge of a spanning forest: two vertices and a loss. Bytes a second of a parallel file system, all clients.
+# An edge of a spanning forest is two vertices and a loss; and what a parallel file system takes in a second, assumed.
 EDGE_BYTES, LOSS_BYTES, STORE_SPEED = 24, 8, 100e9
 DIMENSIONS = (2, 3, 5, 7)
 
@@ -73,7 +72,10 @@ def sweep_rates(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def merged(d: int, sweep: dict[str, float]) -> dict[str, Any]:
-    """Return what merging takes on a grid of d dimensions cut into one cube a device."""
+    """Return what merging takes on a grid of d dimensions that is cut into one cube a device.
+
+    A forest keeps the vertices on the border of its cube, which may still be joined with others, and no more.
+    """
     side = (EVALUATIONS / DEVICES) ** (1 / d)
     border = 1 - max(0.0, 1 - 2 / side) ** d
     kept = EVALUATIONS * border
@@ -84,7 +86,6 @@ def merged(d: int, sweep: dict[str, float]) -> dict[str, Any]:
         "block_seconds": EVALUATIONS / DEVICES / sweep["rough"],
         "forest_bytes": kept * EDGE_BYTES,
         "forest_seconds": kept / sweep["rough"],
-        "levels": math.ceil(math.log2(DEVICES)),
     }
 
 
@@ -115,7 +116,7 @@ def markdown(
     lines += [
         "",
         f"Losses alone are {EVALUATIONS * LOSS_BYTES / 1e12:.0f} TB: {EVALUATIONS * LOSS_BYTES / STORE_SPEED:.0f} s at "
-        f"{STORE_SPEED / 1e9:.0f} GB/s. Merging, on a grid cut into {DEVICES:,} cubes, white noise at "
+        f"{STORE_SPEED / 1e9:.0f} GB/s, as assumed. Merging, on a grid cut into {DEVICES:,} cubes, white noise at "
         f"{sweep['rough'] / 1e6:.2g} million vertices a second and core (smooth: {sweep['smooth'] / 1e6:.2g}):",
         "",
         "| dimensions | side of a cube | vertices on its border | its sweep (min) | all forests (TB) "

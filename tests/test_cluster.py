@@ -264,7 +264,7 @@ def test_processes_give_what_this_one_gives(landscape):
 def dask_cluster():
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
         yield made
 
 
@@ -453,21 +453,23 @@ runs._plans = lambda landscape, route: {PLANS}
 runs.Run.values.__globals__["_shard_size"] = lambda landscape: 10
 from topolandscape.cli import main; main()"""
     (tmp_path / "bin").mkdir()
-    programs = {"sbatch": SBATCH, "topolandscape": f"#!/bin/bash\nexec {sys.executable} -c '{code}' \"$@\"\n"}
+    (tmp_path / "program.py").write_text(code)
+    program = f'#!/bin/bash\nexec {sys.executable} {tmp_path}/program.py "$@"\n'
+    programs = {"sbatch": SBATCH, "topolandscape": program}
     for name, text in programs.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     script = Path(tl.__file__).parents[1] / "docs/examples/slurm/barcode.sh"
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PARTS": "2"}
-    subprocess.run(["bash", script, *PLANE, "--out", "parts"], env=environment, check=True, capture_output=True)
+    subprocess.run(["bash", script, *BOX, "--out", "parts"], env=environment, check=True, timeout=200)
     array, last = (tmp_path / "calls").read_text().splitlines()
     assert "--array=0-1 --requeue" in array
     assert "--dependency=afterany:7 " in last
-    assert invoke(*PLANE, "--out", "whole").exit_code == 0
+    assert invoke(*BOX, "--out", "whole").exit_code == 0
     parts = tl.Run.open("parts")
     assert_same_run(tl.Run.open("whole"), parts)
     assert not [name for name in parts._manifest["files"] if name.startswith("losses")]
-    assert [len(tl.Run.open(folder)._manifest["files"]) for folder in sorted(Path("parts/shards").iterdir())] == [3, 2]
+    assert [len(tl.Run.open(folder)._manifest["files"]) for folder in sorted(Path("parts/shards").iterdir())] == [4, 3]
 
 
 def test_a_run_over_workers_ends_as_one_without(invoke, tmp_path):
