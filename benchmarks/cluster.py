@@ -21,6 +21,7 @@ from environment import environment
 
 import topolandscape as tl
 from topolandscape.cluster import workers
+from topolandscape.landscape.tasks import points_of_task
 
 PACKAGES = ("topolandscape", "torch", "numpy", "distributed")
 WORKERS = 2
@@ -29,7 +30,7 @@ WORKERS = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what tasks cost over workers, and what two workers gain.")
     parser.add_argument("--tasks", type=int, default=500, help="empty tasks")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long the work takes that is shared out")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long descents take")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
 
@@ -75,8 +76,7 @@ def efficiency(executors: dict[str, Any], seconds: float) -> Iterator[dict[str, 
     )
     landscape = landscape.planned(landscape.plans())
     few = landscape.point + 0.1 * np.random.default_rng(0).standard_normal((4096, landscape.dimension))
-    landscape.values(few[:64])
-    points = np.tile(few, (max(1, round(seconds / timed(lambda: landscape.values(few)))), 1))
+    points = np.tile(few, (round(6 * points_of_task(landscape.description, "values") / len(few)), 1))
     starts = tl.initial_points(landscape, 16, seed=0)
     steps = max(10, round(20 * seconds / timed(lambda: tl.descend(landscape, starts, steps=20))))
     works: dict[str, Callable[[tl.Landscape], Any]] = {

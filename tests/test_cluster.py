@@ -21,7 +21,7 @@ import topolandscape as tl
 from topolandscape import cluster
 from topolandscape.cli import app
 from topolandscape.landscape.polishing import polish
-from topolandscape.landscape.tasks import MOST_TASKS, points_of_task
+from topolandscape.landscape.tasks import parts_of, points_of_task
 from topolandscape.study import Recipe, run, run_shard
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,6 +71,12 @@ def same(one, other, *columns):
         assert np.array_equal(getattr(one, column), getattr(other, column), equal_nan=True), column
 
 
+@pytest.fixture
+def _a_task_each(monkeypatch):
+    """Let each descent, point and path be a task, however little work that is."""
+    monkeypatch.setattr("topolandscape.landscape.tasks._STEP", 0)
+
+
 def small_tasks(monkeypatch, size=50):
     monkeypatch.setattr("topolandscape.landscape.batching.points_of_task", lambda description, kind: size)
 
@@ -98,6 +104,7 @@ def test_samples_and_their_barcode_do_not_depend_on_the_order_of_arrival(landsca
     same(code, whole, *tl.Barcode.columns)
 
 
+@pytest.mark.usefixtures("_a_task_each")
 def test_minima_and_passes_are_those_without_workers(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
     asked = {"seed": 0, "steps": 30, "max_evaluations": 100, "progress": False}
@@ -117,6 +124,7 @@ def test_minima_and_passes_are_those_without_workers(landscape):
     same(tl.barcode(joined), tl.barcode(network), *tl.Barcode.columns)
 
 
+@pytest.mark.usefixtures("_a_task_each")
 def test_descents_and_paths_are_those_without_workers(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
     asked = {"steps": 12, "batch": 64, "seed": 5, "record_every": 5, "progress": False}
@@ -139,7 +147,11 @@ def test_work_is_cut_by_what_it_is_alone():
     assert points_of_task({"parameters": 10**6, "rows": 10**5}, "values") == 1
     assert points_of_task({"parameters": 1000, "rows": 1000, "device": "cuda"}, "values") == 2**18
     assert points_of_task({"parameters": 10**4, "rows": 10**3}, "gradients") == 666
-    assert MOST_TASKS == 256
+    resnet, small = {"parameters": 10**6, "rows": 10**4}, {"parameters": 10, "rows": 100}
+    assert parts_of(resnet, 3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert parts_of(small, 3) == [slice(0, 3)]
+    assert [len(parts_of(resnet, count)) for count in (256, 257, 1000)] == [256, 129, 250]
+    assert parts_of({"parameters": 1000, "rows": 100}, 5, points=11) == [slice(0, 3), slice(3, 5)]
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -246,6 +258,7 @@ def test_processes_that_die_are_replaced_until_one_task_is_to_blame(tmp_path):
     assert len(list((tmp_path / "9").iterdir())) == 3
 
 
+@pytest.mark.usefixtures("_a_task_each")
 @pytest.mark.slow
 def test_processes_give_what_this_one_gives(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
@@ -355,6 +368,7 @@ def assert_same_run(one, other, *names):
             same(one.load(name, kind), other.load(name, kind), *columns)
 
 
+@pytest.mark.usefixtures("_a_task_each")
 @pytest.mark.parametrize("asked", [BOX, PLANE, MINIMA], ids=["box", "plane", "minima"])
 def test_shards_give_what_an_undivided_run_gives(invoke, asked):
     assert invoke(*asked, "--out", "whole").exit_code == 0
@@ -372,6 +386,7 @@ def test_shards_give_what_an_undivided_run_gives(invoke, asked):
     assert not own
 
 
+@pytest.mark.usefixtures("_a_task_each")
 @pytest.mark.parametrize("asked", [BOX, MINIMA], ids=["box", "minima"])
 def test_a_part_that_is_missing_is_said_and_computed(invoke, asked, caplog):
     assert invoke(*asked, "--shard", "1/3", "--out", "parts").exit_code == 0

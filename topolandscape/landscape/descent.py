@@ -189,7 +189,6 @@ def in_tasks(
     settings
         Its other arguments, the same for all parts. A generator is as it was afterwards: all parts draw the same.
     """
-    assert landscape.tasks is not None
     whole = starts if isinstance(starts, Descent) else point_rows(starts, landscape.dimension, "starts")
     count = len(whole.points) if isinstance(whole, Descent) else len(whole)
 
@@ -197,7 +196,7 @@ def in_tasks(
         some = whole.rows(rows) if isinstance(whole, Descent) else whole[rows]
         return (some,), copy.deepcopy(settings) | {"progress": False}
 
-    return in_parts(landscape.tasks, function, count, part, what="descents", progress=progress)
+    return in_parts(landscape, function, count, part, what="descents", progress=progress)
 
 
 def descending(

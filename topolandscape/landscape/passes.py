@@ -313,10 +313,11 @@ def lower_paths(
         settings: dict[str, Any] = {"points": points, "steps": steps, "tolerance": tolerance, "method": method}
         settings |= {"emphasis": emphasis, "memory": memory, "batch": batch, "seed": seed, "progress": False}
         parts = in_parts(
-            landscape.tasks,
+            landscape,
             lower_paths,
             len(own),
             lambda rows: ((own[rows],), copy.deepcopy(settings)),
+            points=points[0],
             what="paths",
             progress=progress,
         )

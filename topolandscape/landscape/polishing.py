@@ -153,7 +153,7 @@ def polish(
         settings = {"tolerance": tolerance, "max_evaluations": max_evaluations, "trails": trails, "noise": noise}
         return joined(
             in_parts(
-                landscape.tasks,
+                landscape,
                 polish,
                 len(at),
                 lambda rows: ((at[rows],), settings | {"longest": most[rows], "progress": False}),

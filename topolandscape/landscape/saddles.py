@@ -134,7 +134,7 @@ def saddles(
             own = {"radius": longest[rows], "ceiling": highest[rows], "seed": copy.deepcopy(seed)}
             return (at[rows], modes[rows]), settings | own
 
-        return joined(in_parts(landscape.tasks, saddles, len(at), part, what="points", progress=False))
+        return joined(in_parts(landscape, saddles, len(at), part, what="points", progress=False))
     values, gradients = landscape.gradients(at, progress=False)
     climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
     climb.approach(steps, noise_at(landscape, at, values, noise))

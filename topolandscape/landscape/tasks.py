@@ -17,9 +17,10 @@ from topolandscape.structures import Subspace
 
 # Tasks into which points, descents or paths are cut at most, each on its way for long.
 MOST_TASKS = 256
-# Parameters times rows times points of a task of plain evaluations: seconds on one core, on an accelerator, which is a
-# hundred times as fast, too.
-_WORK, _FASTER = 2e10, 100
+# Parameters times rows times points of a task of plain evaluations: seconds on one core. And of one step of descents or
+# paths that go together, at least: a millisecond, so that what a step costs anyway does not count. An accelerator is a
+# hundred times as fast.
+_WORK, _STEP, _FASTER = 2e10, 1e7, 100
 # What a gradient and a product with the Hessian cost, in losses.
 _COSTS = {"values": 1, "accuracies": 1, "gradients": 3, "products": 6}
 _MOST_POINTS = 2**18
@@ -48,12 +49,20 @@ class Tasks(Protocol):
         """
 
 
+class OnWorkers(Protocol):
+    """What is asked of a landscape here."""
+
+    tasks: Tasks | None
+    description: Mapping[str, Any]
+
+
 def in_parts(
-    tasks: Tasks,
+    landscape: OnWorkers,
     function: Callable[..., _Result],
     count: int,
     arguments: Callable[[slice], tuple[tuple[Any, ...], Mapping[str, Any]]],
     *,
+    points: int = 1,
     what: str,
     progress: bool | None,
 ) -> list[_Result]:
@@ -61,23 +70,38 @@ def in_parts(
 
     Parameters
     ----------
-    tasks
-        Whoever does them.
+    landscape
+        On workers.
     function
         Of a landscape and the arguments of a part.
     count
         Rows in all.
     arguments
         Gives the arguments, and the options, of a part.
+    points
+        At which the gradient is taken in a step of one row.
     what
         What the rows are, in the plural.
     progress
         As for `topolandscape.descend`.
     """
-    size = math.ceil(count / MOST_TASKS)
-    parts = [arguments(slice(start, min(start + size, count))) for start in range(0, count, size)]
-    results: dict[int, _Result] = dict(tasks.done(function, parts, what=what, progress=progress))
+    assert landscape.tasks is not None
+    parts = [arguments(rows) for rows in parts_of(landscape.description, count, points=points)]
+    results: dict[int, _Result] = dict(landscape.tasks.done(function, parts, what=what, progress=progress))
     return [results[number] for number in range(len(parts))]
+
+
+def parts_of(description: Mapping[str, Any], count: int, *, points: int = 1) -> list[slice]:
+    """Return into which parts descents, or paths of some points, are cut on a landscape that is described.
+
+    Examples
+    --------
+    >>> parts_of({"parameters": 1000, "rows": 1000}, 8)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+    work = _work(description) * _COSTS["gradients"] * points
+    size = max(math.ceil(count / MOST_TASKS), int(_STEP / work), 1)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def joined(parts: Sequence[_Result], **others: Any) -> _Result:
@@ -111,6 +135,10 @@ def points_of_task(description: Mapping[str, Any], kind: str) -> int:
     >>> points_of_task({"parameters": 1000, "rows": 1000}, "values")
     20000
     """
+    return int(min(max(_WORK / (_work(description) * _COSTS[kind]), 1), _MOST_POINTS))
+
+
+def _work(description: Mapping[str, Any]) -> float:
+    """Return parameters times rows, in those that a core goes through in the same time."""
     speed = _FASTER if str(description.get("device", "cpu")) != "cpu" else 1
-    work = float(description.get("parameters", 1)) * float(description.get("rows", 1)) * _COSTS[kind]
-    return int(min(max(speed * _WORK / work, 1), _MOST_POINTS))
+    return float(description.get("parameters", 1)) * float(description.get("rows", 1)) / speed

@@ -13,16 +13,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from topolandscape.cluster import workers
 from topolandscape.files import Run
+from topolandscape.landscape.tasks import Asked
 from topolandscape.study.measures import measure
 from topolandscape.study.recipe import Recipe
 from topolandscape.study.runs import run
-
-if TYPE_CHECKING:
-    from topolandscape.landscape.tasks import Asked
 
 # What the fastest way to evaluate a network depends on.
 _EVALUATED = ("model", "data", "loss", "route", "device", "dtype")

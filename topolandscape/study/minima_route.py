@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from topolandscape.files import Run
+from topolandscape.landscape.tasks import Asked, parts_of
 from topolandscape.structures import (
     Barcode,
     Descent,
@@ -32,7 +33,6 @@ from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
-    from topolandscape.landscape.tasks import Asked
 
 # Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
 _KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
@@ -40,9 +40,6 @@ _KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
 _PLACES = 200
 # How far the middle of a path that starts bent lies from the segment, in lengths of the segment.
 _BENT = 1 / 3
-
-# Parts into which descents are cut at most, where they are done in parts.
-_MOST_PARTS = 256
 
 _Recorded = list[tuple[int, Floats, Floats]]
 
@@ -72,7 +69,7 @@ def by_minima(
         from topolandscape.landscape.starts import last_layer
 
         last_layer(landscape)  # a module without a linear one is refused before anything is computed
-    divided = any(f"{name}/minima" in run for name in _part_names(recipe))
+    divided = any(f"{name}/minima" in run for name in _part_names(landscape, recipe))
     if "minima" not in run and (divided or (landscape.tasks is not None and "descents" not in run)):
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps, and polishing, in parts"):
             parts_of_minima(landscape, starts, recipe, run, progress)
@@ -240,8 +237,8 @@ def parts_of_minima(
     random = np.random.default_rng(recipe.seed)
     if starts is None:
         starts = initial_points(landscape, recipe.n_starts(), seed=random)
-    names = _part_names(recipe)
-    parts = np.array_split(starts, len(names))
+    names = _part_names(landscape, recipe)
+    parts = [starts[rows] for rows in parts_of(landscape.description, len(starts))]
     missing = [number for number, name in enumerate(names) if f"{name}/minima" not in run]
     own = [number for number in missing if number % share[1] == share[0]]
     if 0 < len(own) < len(parts) and share == (0, 1):
@@ -258,8 +255,8 @@ def parts_of_minima(
             run.save(f"{names[own[place]]}/{name}", noun)
 
 
-def _part_names(recipe: Recipe) -> list[str]:
-    return [f"parts/{number:04d}" for number in range(min(recipe.n_starts(), _MOST_PARTS))]
+def _part_names(landscape: Landscape, recipe: Recipe) -> list[str]:
+    return [f"parts/{number:04d}" for number in range(len(parts_of(landscape.description, recipe.n_starts())))]
 
 
 def _descended(
@@ -283,7 +280,7 @@ def _minima_of_parts(landscape: Landscape, held_out: Landscape | None, recipe: R
     from topolandscape.landscape.minima import united, with_accuracies
     from topolandscape.landscape.tasks import joined
 
-    names = _part_names(recipe)
+    names = _part_names(landscape, recipe)
     ends = [run.load(f"{name}/descents", Descent) for name in names]
     run.save("descents", joined(ends, moments=np.concatenate([end.moments for end in ends], axis=1)))
     if recipe.record_every is not None:
