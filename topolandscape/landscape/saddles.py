@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import MEMORY, dot, noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers
 
 # Products for each point with which its direction of least curvature is looked for, at first and after each step.
@@ -124,8 +126,16 @@ def saddles(
     if modes.shape != at.shape:
         raise ValueError(f"directions have shape {modes.shape}, points {at.shape}; each point needs one direction.")
     longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(at),)).copy()
-    values, gradients = landscape.gradients(at, progress=False)
     highest = np.broadcast_to(np.asarray(ceiling, dtype=np.float64), (len(at),))
+    if landscape.tasks is not None and len(at) > 1:
+        settings = {"tolerance": tolerance, "steps": steps, "products": products, "noise": noise}
+
+        def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            own = {"radius": longest[rows], "ceiling": highest[rows], "seed": copy.deepcopy(seed)}
+            return (at[rows], modes[rows]), settings | own
+
+        return joined(in_parts(landscape, saddles, len(at), part, what="points", progress=False))
+    values, gradients = landscape.gradients(at, progress=False)
     climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
     climb.approach(steps, noise_at(landscape, at, values, noise))
     climb.close_in(products)
