@@ -48,6 +48,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/graphs.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/explorer.py
+	$(BIN)/python benchmarks/beyond_memory.py
 
 race: $(VENV)/installed-dev build/peers/installed
 	$(BIN)/python benchmarks/race.py

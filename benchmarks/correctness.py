@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -145,7 +146,7 @@ def with_nan() -> dict[str, Any]:
     outcomes = contest(ENGINES, {"grid": grid}, repeat=0, patience=60)
     bars = {who: outcome.answer["bars"] for who, outcome in outcomes.items() if outcome.answer is not None}
     row = {
-        who: f"refused: {outcome.error}" if who not in bars else f"**silent**, {len(bars[who])} bars"
+        who: f"**silent**, {len(bars[who])} bars" if who in bars else f"refused ({outcome.error.partition(':')[0]})"
         for who, outcome in outcomes.items()
     }
     return {"title": "A loss that is NaN", "who": list(row), "rows": {"one NaN, 20 x 20": row}}
@@ -223,7 +224,7 @@ def judged(answer: Mapping[str, Any] | None, exact: Mapping[str, Array]) -> str:
     if answer is None:
         return ""
     if "error" in answer:
-        return f"error: {answer['error']}"
+        return textwrap.shorten(f"error: {answer['error']}", 70, placeholder=" ...")
     wrong = [f"{len(answer[name])} for {len(bars)}" for name, bars in exact.items() if len(answer[name]) != len(bars)]
     if wrong:
         return f"**no**: {', '.join(wrong)} bars"

@@ -62,6 +62,7 @@ SMALL = Recipe(
     evaluations=300,
     dtype="float64",
 )
+PLANS = {kind: {"form": "wide", "chunk": 16, "rows": 200} for kind in ("values", "gradients", "products")}
 TOML = """model = ["mlp:2-2-1,tanh", "mlp:2-3-1"]
 data = "teacher_student"
 seed = [0, 1]
@@ -177,8 +178,8 @@ def real_runs() -> tuple[Run, ...]:
     np.save(folder / "surface.npy", np.add.outer(np.cos(np.arange(12.0)), np.sin(np.arange(9.0))))
     sample = Recipe(model="mlp:2-2-1,tanh", data="teacher_student", route="sample", steps=5, resolution=9)
     return (
-        run(SMALL, folder / "minima", progress=False),
-        run(sample, folder / "plane", progress=False),
+        run(SMALL, folder / "minima", plans=PLANS, progress=False),
+        run(sample, folder / "plane", plans=PLANS, progress=False),
         run_surface(folder / "surface.npy", folder / "surface", max_dim=1),
     )
 
@@ -450,7 +451,10 @@ def by_hypothesis(name: str, number: int, seed: int, count: Callable[[bytes], No
     each()
 
 
-_GUIDING = ("topolandscape.files", "topolandscape.structures", "tomllib")
+_GUIDING = (
+    *("topolandscape.files", "topolandscape.structures", "topolandscape.study.studies", "topolandscape.study.recipe"),
+    *("topolandscape.landscape.checkpoints", "torch._weights_only_unpickler", "tomllib"),
+)
 
 
 def by_atheris(name: str, number: int, seed: int, count: Callable[[bytes], None]) -> None:

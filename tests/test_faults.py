@@ -47,7 +47,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model.py").write_text(OWN)
     recipe = Recipe(model="model.py:build", data="teacher_student", minima=2, steps=5, evaluations=100)
-    done = run(recipe, "run", progress=False, plans={})
+    done = run(recipe, "run", progress=False, plans={"values": {"form": "wide", "chunk": 16, "rows": 200}})
     Path("was_run").unlink()
     return done
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_reader(name):
-    @settings(max_examples=4 if name.startswith("command") else 50)
+    @settings(max_examples=4 if name.startswith("command") else 30)
     @given(inputs(name))
     def each(data):
         tried(name, data)

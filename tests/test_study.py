@@ -23,9 +23,12 @@ SMALL = {
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_every_region(region, tmp_path):
-    done = run(Recipe(**SMALL, region=region, starts=4), tmp_path, progress=False)
+    sides = {"resolution": 3} if region == "grid" else {}  # 3^7 points
+    done = run(Recipe(**SMALL | sides, region=region, starts=4), tmp_path, progress=False)
     samples, tree, code = done.load("samples", LossSamples), done.load("tree", MergeTree), done.load("barcode", Barcode)
-    assert len(samples) == {"plane": 81, "random": 81, "pca": 81, "segment": 9, "hull": 124}.get(region, 120)
+    assert len(samples) == {"plane": 81, "random": 81, "pca": 81, "segment": 9, "hull": 124, "grid": 2187}.get(
+        region, 120
+    )
     assert len(code) == tree.is_leaf.sum()
     assert code.birth[0] == samples.values.min()
 

@@ -92,6 +92,7 @@ from .study import compare_runs as compare_runs
 from .study import read_study as read_study
 from .study import run_study as run_study
 from .study import write_report as write_report
+from .topology.blocks import merge_tree_in_blocks as merge_tree_in_blocks
 from .topology.canonical import canonical_form as canonical_form
 from .topology.canonical import entering_cells as entering_cells
 from .topology.completeness import completeness as completeness
@@ -104,6 +105,7 @@ from .topology.complexes import lower_star as lower_star
 from .topology.complexes import nearest_neighbours as nearest_neighbours
 from .topology.complexes import with_edge_values as with_edge_values
 from .topology.complexes import with_measured_edges as with_measured_edges
+from .topology.graph_blocks import graph_merge_tree_in_blocks as graph_merge_tree_in_blocks
 from .topology.merge import merge_tree as merge_tree
 from .topology.morse import basins as basins
 from .topology.morse import betti_numbers as betti_numbers

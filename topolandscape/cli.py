@@ -153,11 +153,17 @@ def barcode(
         typer.Option(help="Minima: begin no new path after so many evaluations of one point. [default: no limit]"),
     ] = None,
     region: Annotated[str, typer.Option(help=f"Sample: where: {', '.join(REGIONS)}.")] = "plane",
-    resolution: Annotated[int, typer.Option(help="Sample: points along each axis of a plane or segment.")] = 101,
+    resolution: Annotated[int, typer.Option(help="Sample: points along each axis of a plane, segment or grid.")] = 101,
     margin: Annotated[float, typer.Option(help="Sample: reach of a plane or segment beyond its points.")] = 0.25,
     points: Annotated[int, typer.Option(help="Sample: points of a box, ball or hull.")] = 20_000,
-    low: Annotated[float, typer.Option(help="Sample: lower side of a box.")] = -1.0,
-    high: Annotated[float, typer.Option(help="Sample: upper side of a box.")] = 1.0,
+    low: Annotated[float, typer.Option(help="Sample: lower side of a box or grid.")] = -1.0,
+    high: Annotated[float, typer.Option(help="Sample: upper side of a box or grid.")] = 1.0,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH:POINTS,...", help="Sample: of a grid, each parameter's. [default: all --low, --high]"
+        ),
+    ] = None,
     radius: Annotated[float, typer.Option(help="Sample: half-width of a random plane, radius of a ball.")] = 1.0,
     enlarge: Annotated[float, typer.Option(help="Sample: growth of the volume of a hull.")] = 1.1,
     below: Annotated[float | None, typer.Option(help="Sample: keep scattered points whose loss is below this.")] = None,
@@ -176,13 +182,20 @@ def barcode(
         ),
     ] = None,
     connectivity: Annotated[
-        str, typer.Option(help="Sample: neighbours on a plane: axis, freudenthal or full.")
-    ] = "full",
+        str | None,
+        typer.Option(
+            help="Sample: neighbours on a plane or grid: axis, freudenthal or full. [default: full; axis beyond 4-D]"
+        ),
+    ] = None,
     nonfinite: Annotated[
         str,
         typer.Option(help="Sample: raise: refuse NaN and infinite losses; infinite: such points never enter."),
     ] = "raise",
     max_dim: Annotated[int, typer.Option(help="Sample: highest degree of homology; 0: minima.")] = 0,
+    memory: Annotated[
+        float | None,
+        typer.Option(help="Sample: GiB a grid may take; a larger one is joined block by block. [default: 4]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: cpu]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float64, ... [default: the network's own]")] = None,
@@ -200,6 +213,7 @@ def barcode(
     topolandscape barcode model.py:build data.py:load --checkpoints trained/*.pt
     topolandscape barcode mlp:64-16-10 digits --region plane
     topolandscape barcode mlp:2-3-1,tanh teacher_student --region box --low -3 --high 3 --points 100000
+    topolandscape barcode mlp:1-2-1 sine_regression --region grid --low -3 --high 3 --resolution 14
     topolandscape barcode surface.h5
 
     \b
@@ -250,7 +264,7 @@ def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[
             flag, known = f"--{name.replace('_', '-')}", ", ".join(f"--{kind.replace('_', '-')}" for kind in _JOINING)
             raise typer.BadParameter(f"{flag} says nothing of a surface that is there already; known are {known}.")
     folder = out if out is not None else Path("runs") / f"{path.stem}_surface"
-    return run_surface(path, folder, **{name: options[name] for name in _JOINING})
+    return run_surface(path, folder, **{name: options[name] for name in _JOINING if options[name] is not None})
 
 
 @app.command()
@@ -488,27 +502,40 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
 
 
 def _json_of_samples(run: Run) -> dict[str, Any]:
-    samples, code = run.load("samples", LossSamples), run.load("barcode", Barcode)
+    code = run.load("barcode", Barcode)
     trained = run.load("trained", LossSamples) if "trained" in run else None
+    if "samples" in run:
+        samples = run.load("samples", LossSamples)
+        counts = {"points": len(samples), "not_finite": len(samples.nonfinite), "noise": samples.noise}
+    else:
+        counts = {name: code.provenance[name] for name in ("points", "not_finite", "noise")}
     return {
         "topology": code.provenance.get("topology"),
-        "points": len(samples),
-        "not_finite": len(samples.nonfinite),
-        "noise": samples.noise,
+        **counts,
         "trained": None if trained is None else trained.values.tolist(),
         "bars": _rows(code),
     }
 
 
 def _lines_of_samples(run: Run) -> Iterator[str]:
-    samples, code = run.load("samples", LossSamples), run.load("barcode", Barcode)
-    yield repr(samples)
+    code = run.load("barcode", Barcode)
+    if "samples" in run:
+        samples = run.load("samples", LossSamples)
+        noise = samples.noise
+        yield repr(samples)
+    else:
+        noise = code.provenance["noise"]
+        shape, wrong = code.provenance["shape"], code.provenance["not_finite"]
+        yield (
+            f"a grid of {' x '.join(map(str, shape))}, {code.provenance['points']:,} points joined block by block"
+            + (f", {wrong} not finite" if wrong else "")
+        )
     if "trained" in run and len(trained := run.load("trained", LossSamples)) <= 10:
         yield "losses of the trained points: " + ", ".join(f"{value:.6g}" for value in trained.values)
-    long = code.filter(min_persistence=2 * samples.noise)
+    long = code.filter(min_persistence=2 * noise)
     yield long.table()
     if len(long) < len(code):
-        yield f"{len(code) - len(long)} bars no longer than twice the noise ({samples.noise:.2g}) are not shown"
+        yield f"{len(code) - len(long)} bars no longer than twice the noise ({noise:.2g}) are not shown"
     yield "minimum and saddle are rows of the samples; what lies between or outside them is not seen"
 
 

@@ -31,16 +31,17 @@ def gudhi_fast_2d(grid: Array) -> Run:
 
     The fast way takes the values of squares, which meet in corners too. Components of the sublevel sets of vertices
     that meet along axes are the holes of the superlevel sets of squares around them: so the losses change sign, a
-    border at -inf is laid around them, and bars of degree 1 are read backwards. The lowest minimum is added.
+    border at -inf is laid around them, and bars of degree 1 are read backwards.
     """
     from gudhi.sklearn import CubicalPersistence
 
+    if grid.ndim != 2:
+        raise ValueError("2-D only")
     engine = CubicalPersistence(homology_dimensions=1, min_persistence=0.0, n_jobs=1)
 
     def run() -> dict[str, Array]:
         holes = engine.fit_transform([np.pad(-grid, 1, constant_values=-np.inf)])[0]
-        finite = -np.asarray(holes).reshape(-1, 2)[:, ::-1]
-        return {"bars": sorted_bars(np.concatenate([finite[np.isfinite(finite).all(axis=1)], [[grid.min(), np.inf]]]))}
+        return {"bars": sorted_bars(-np.asarray(holes).reshape(-1, 2)[:, ::-1])}
 
     return run
 

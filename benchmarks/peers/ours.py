@@ -181,14 +181,15 @@ def sampled_points(function: Array) -> Run:
 
 
 def found_network(function: Array) -> Run:
-    """Minima below random points of the box, and the passes found between them."""
+    """Minima of the box below random points of it, and the passes found between them."""
 
     def run() -> dict[str, Array]:
         known = Counted(function).known
         landscape = tl.Landscape.from_function(known.function, known.dimension)
         starts = np.random.default_rng(0).uniform(known.low, known.high, (10 * len(known.minima), known.dimension))
         minima = tl.minima(landscape, starts, seed=0, steps=0, progress=False)
-        kept = minima.rows([row for row, word in enumerate(minima.stationary) if word == "minimum"])
+        inside = ((minima.points >= known.low) & (minima.points <= known.high)).all(axis=1)
+        kept = minima.rows(np.flatnonzero(inside & (np.array(minima.stationary) == "minimum")))
         network = tl.minima_network(landscape, kept, seconds=10, progress=False)
         return {"bars": bars_of(tl.barcode(network))}
 

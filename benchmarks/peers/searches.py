@@ -108,7 +108,7 @@ def topsearch_network(births: Array, ends: Array, barriers: Array) -> Run:
 
 
 def pele(function: Array) -> Run:
-    """Basin hopping into a database, then double-ended searches until all is joined to the lowest minimum."""
+    """Hop from ten random places into a database, then join all minima to the lowest one by double-ended searches."""
     from pele.landscape import ConnectManager
     from pele.potentials import BasePotential
     from pele.systems import BaseSystem
@@ -151,9 +151,12 @@ def pele(function: Array) -> Run:
         local.pushoff_params.update(stepsize=1e-3 * side.min())
         local.NEBparams.update(image_density=50.0 / side.min(), max_images=50)
         database = system.create_database()
-        system.get_basinhopping(
-            database, takestep=RandomDisplacement(stepsize=0.5 * side.min()), temperature=span, outstream=None
-        ).run(_hops(known))
+        for _ in range(10):  # from random places, since it knows no box
+            step = RandomDisplacement(stepsize=0.5 * side.min())
+            system.get_basinhopping(database, takestep=step, temperature=span, outstream=None).run(_hops(known) // 10)
+        for minimum in database.minima():
+            if not ((minimum.coords >= known.low) & (minimum.coords <= known.high)).all():
+                database.removeMinimum(minimum)
         manager = ConnectManager(database, strategy="gmin", verbosity=0)
         for _ in range(2 * database.number_of_minima()):
             try:

@@ -10,6 +10,7 @@ from topolandscape.files.lock import locked as locked
 from topolandscape.files.nouns import load as load
 from topolandscape.files.nouns import save as save
 from topolandscape.files.runs import Run as Run
+from topolandscape.files.shards import Shards as Shards
 from topolandscape.files.surfaces import SURFACES as SURFACES
 from topolandscape.files.surfaces import read_surface as read_surface
 from topolandscape.files.users import bytes_in_file as bytes_in_file

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
@@ -17,8 +19,9 @@ from tqdm import tqdm
 from topolandscape.files.checked import array_in, json_in
 from topolandscape.files.lock import LOCK, locked
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
+from topolandscape.files.shards import Shards
 from topolandscape.files.whole import PARTIAL, read, remove_partial, write
-from topolandscape.structures import Floats, Subspace
+from topolandscape.structures import Floats, Subspace, grid_points
 
 _MANIFEST = "manifest.json"
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
@@ -196,9 +199,10 @@ class Run:
 
     def remove(self, name: str) -> None:
         """Remove a noun that is not needed any more, if it is there."""
-        if self._manifest["files"].pop(f"{name}.npz", None) is not None:
-            self._write_manifest()
+        if f"{name}.npz" in self._manifest["files"]:
             self._place(f"{name}.npz").unlink(missing_ok=True)
+            del self._manifest["files"][f"{name}.npz"]
+            self._write_manifest()
 
     def load(self, name: str, kind: type[_NounType]) -> _NounType:
         """Read a noun that is of a kind.
@@ -249,31 +253,77 @@ class Run:
         Floats
             Losses, shape (n,).
         """
+        shards = self._losses(landscape, [points], len(points), lambda rows: points[rows], progress)
+        return np.concatenate([shards(piece) for piece in range(-(-len(points) // _shard_size(landscape)))])
+
+    def grid_values(self, landscape: Evaluated, axes: Sequence[Floats], *, progress: bool | None = None) -> Shards:
+        """Return the losses of a full grid on the disk, computing only those that the run does not hold yet.
+
+        Points and losses are in memory for a shard at a time.
+
+        Parameters
+        ----------
+        landscape
+            What is evaluated.
+        axes
+            The values of each coordinate, one array each.
+        progress
+            As for `values`.
+
+        Returns
+        -------
+        Shards
+            To be sliced like an array of the grid's shape.
+
+        Raises
+        ------
+        OSError
+            There is no room for the losses on the disk, 8 bytes each.
+        """
+        shape = tuple(map(len, axes))
+        needed = 8 * math.prod(map(float, shape))
+        free = shutil.disk_usage(self.path).free
+        if needed > free + sum(listed["bytes"] for listed in self._manifest["files"].values()):
+            raise OSError(
+                f"the losses of a grid of {needed / 8:.3g} points take {needed / 2**30:.3g} GiB, and {self.path} has "
+                f"room for {free / 2**30:.3g}. Take fewer points along the axes, or a region of fewer coordinates."
+            )
+        parts = [*axes, np.array(shape, dtype=np.float64)]
+        shards = self._losses(landscape, parts, math.prod(shape), lambda rows: grid_points(axes, rows), progress)
+        return Shards(shape, _shard_size(landscape), shards)
+
+    def _losses(
+        self,
+        landscape: Evaluated,
+        parts: Sequence[Floats],
+        n: int,
+        points: Callable[[slice], Floats],
+        progress: bool | None,
+    ) -> Callable[[int], Floats]:
+        """Return what reads a shard of the losses at n points, which `parts` tell from others, when all are there."""
         digest = hashlib.sha256(json.dumps(dict(landscape.description), sort_keys=True).encode())
-        parts = (
-            [points]
-            if landscape.subspace is None
-            else [points, landscape.subspace.origin, landscape.subspace.directions]
-        )
-        for part in parts:
+        where = landscape.subspace
+        for part in [*parts, *([] if where is None else [where.origin, where.directions])]:
             digest.update(np.ascontiguousarray(part).data)
-        folder = f"losses/{digest.hexdigest()[:16]}"
-        size = _shard_size(landscape)
-        values = np.empty(len(points))
-        starts = range(0, len(points), size)
-        for start in tqdm(
-            starts, desc="losses", unit="shard", delay=1, disable=None if progress is None else not progress
+        folder, size = f"losses/{digest.hexdigest()[:16]}", _shard_size(landscape)
+
+        def name(piece: int) -> str:
+            return f"{folder}/{piece:06d}.npy"
+
+        def read_shard(piece: int) -> Floats:
+            data = self._checked(name(piece))
+            return _array(data, self.path / name(piece), min(size, n - piece * size))
+
+        pieces = range(-(-n // size))
+        for piece in tqdm(
+            pieces, desc="losses", unit="shard", delay=1, disable=None if progress is None else not progress
         ):
-            rows = slice(start, min(start + size, len(points)))
-            name = f"{folder}/{start // size:06d}.npy"
-            if self._holds(name):
-                values[rows] = _array(self._checked(name), self.path / name, rows.stop - rows.start)
-            else:
-                values[rows] = landscape.values(points[rows], progress=False)
+            if not self._holds(name(piece)):
+                rows = slice(piece * size, min((piece + 1) * size, n))
                 buffer = BytesIO()
-                np.save(buffer, values[rows])
-                self._add(name, buffer.getvalue())
-        return values
+                np.save(buffer, landscape.values(points(rows), progress=False))
+                self._add(name(piece), buffer.getvalue())
+        return read_shard
 
     def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""

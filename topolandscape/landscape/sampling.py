@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from topolandscape.landscape.directions import Seed, affine_span, parameter_vector, point_rows, signed, whole_number
 from topolandscape.landscape.loss import Landscape
-from topolandscape.structures import Floats, LossSamples
+from topolandscape.structures import Floats, LossSamples, grid_points
 
 Method = Literal["sobol", "uniform", "latin"]
 Evaluate = Callable[[Landscape, Floats], ArrayLike]
@@ -280,18 +280,28 @@ def sample_grid(
     array([[ 0.,  1.,  2.],
            [10., 11., 12.]])
     """
-    d = landscape.dimension
-    bottom, top = _box(low, high, d)
-    counts = (shape,) * d if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if len(counts) != d:
-        raise ValueError(f"shape {counts} has {len(counts)} axes, the landscape {d} dimensions; give one number each.")
+    axes = grid_axes(landscape.dimension, low, high, shape)
+    counts = tuple(map(len, axes))
+    return _evaluated(
+        landscape, grid_points(axes), "sample_grid", grid_settings(axes), evaluate, progress, shape=counts
+    )
+
+
+def grid_axes(dimension: int, low: ArrayLike, high: ArrayLike, shape: int | Sequence[int]) -> list[Floats]:
+    """Return the values of each coordinate on a grid, as `sample_grid` takes its sides and shape."""
+    bottom, top = _box(low, high, dimension)
+    counts = (shape,) * dimension if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if len(counts) != dimension:
+        raise ValueError(
+            f"shape {counts} has {len(counts)} axes, the landscape {dimension} dimensions; give one number each."
+        )
     counts = tuple(whole_number(side, "a side of the grid", least=2) for side in counts)
-    axes = [np.linspace(a, b, side) for a, b, side in zip(bottom, top, counts, strict=True)]
-    points = np.empty((math.prod(counts), d))
-    for k, axis in enumerate(np.meshgrid(*axes, indexing="ij", copy=False)):
-        points[:, k] = axis.reshape(-1)
-    settings = {"low": bottom.tolist(), "high": top.tolist(), "shape": list(counts)}
-    return _evaluated(landscape, points, "sample_grid", settings, evaluate, progress, shape=counts)
+    return [np.linspace(a, b, side) for a, b, side in zip(bottom, top, counts, strict=True)]
+
+
+def grid_settings(axes: Sequence[Floats]) -> dict[str, Any]:
+    """Return what the provenance of a grid says of its axes."""
+    return {"low": [axis[0] for axis in axes], "high": [axis[-1] for axis in axes], "shape": list(map(len, axes))}
 
 
 def sample_segment(
@@ -530,25 +540,32 @@ def _samples(
     settings: Mapping[str, Any],
     shape: tuple[int, ...] | None,
 ) -> LossSamples:
-    # Where losses are large their rounding is, too: the noise near the network's own point is not all of it.
     finite = np.flatnonzero(np.isfinite(values))
     few = points[[finite[np.argmin(values[finite])], finite[np.argmax(values[finite])]]] if len(finite) else points[:1]
-    noise = max(landscape.noise, float(landscape.noise_at(few).max()))
     for array in (points, values):
         array.flags.writeable = False
     return LossSamples(
         points=points,
         values=values,
-        noise=noise,
+        noise=noise_among(landscape, few),
         subspace=landscape.subspace,
         shape=shape,
-        provenance={
-            "sampler": sampler,
-            **settings,
-            "landscape": dict(landscape.description),
-            "form": landscape.engine.form(),
-        },
+        provenance=provenance_of(landscape, sampler, settings),
     )
+
+
+def noise_among(landscape: Landscape, points: Floats) -> float:
+    """Return the noise of samples of which these are the lowest and the highest.
+
+    Where losses are large their rounding is, too: the noise near the network's own point is not all of it.
+    """
+    return max(landscape.noise, float(landscape.noise_at(points).max()))
+
+
+def provenance_of(landscape: Landscape, sampler: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what samples say of how they were made."""
+    form = landscape.engine.form()
+    return {"sampler": sampler, **settings, "landscape": dict(landscape.description), "form": form}
 
 
 def _cube(d: int, n: int, seed: Seed, method: Method) -> Iterator[Floats]:

@@ -37,3 +37,4 @@ from topolandscape.structures.results import MergeTree as MergeTree
 from topolandscape.structures.results import common_scale as common_scale
 from topolandscape.structures.samples import LossSamples as LossSamples
 from topolandscape.structures.samples import Subspace as Subspace
+from topolandscape.structures.samples import grid_points as grid_points

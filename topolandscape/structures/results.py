@@ -33,7 +33,8 @@ class MergeTree:
         Points strictly below the parent's value in this node's component when it ends there; above a root, all
         points of the component, (nodes,).
     basin
-        For each vertex the leaf to which steepest descent along edges leads, (n,); -1 where the loss is +inf.
+        For each vertex the leaf to which steepest descent along edges leads, (n,); -1 where the loss is +inf. Empty
+        where the vertices were never in memory together.
     provenance
         How the tree was made.
     """

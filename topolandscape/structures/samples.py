@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,3 +130,35 @@ class LossSamples:
         losses = f"losses {finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite loss"
         missing = f", {len(self.nonfinite)} not finite" if len(self.nonfinite) else ""
         return f"LossSamples({n} points, {d} dimension{'s' * (d != 1)}, {losses}{missing})"
+
+
+def grid_points(axes: Sequence[Floats], rows: slice = slice(None)) -> Floats:
+    """Return the points of a full grid in row-major order: the last coordinate runs fastest.
+
+    Parameters
+    ----------
+    axes
+        The values of each coordinate, d arrays.
+    rows
+        Which points; all by default.
+
+    Returns
+    -------
+    float64 array
+        Shape (n, d).
+
+    Examples
+    --------
+    >>> grid_points([np.array([0.0, 1.0]), np.array([5.0, 6.0, 7.0])], slice(2, 4))
+    array([[0., 7.],
+           [1., 5.]])
+    """
+    shape = tuple(map(len, axes))
+    first, last, _ = rows.indices(math.prod(shape))
+    points = np.empty((last - first, len(shape)))
+    left = np.arange(first, last)
+    for k in range(len(shape) - 1, -1, -1):
+        before = left // shape[k]  # several times as fast as divmod
+        points[:, k] = axes[k][left - before * shape[k]]
+        left = before
+    return points

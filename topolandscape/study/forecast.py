@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from topolandscape.study.jobs import Job, cores
 from topolandscape.study.problem import problem
 from topolandscape.study.recipe import Recipe
@@ -118,17 +120,19 @@ def _probed(recipe: Recipe, measures: Sequence[str], at_once: int) -> Span:
     finally:
         torch.set_num_threads(threads)
     gradient = (time.perf_counter() - begun) / len(points)
-    gradients = list(_gradients(recipe, measures, landscape.rows or 1))
+    gradients = list(_gradients(recipe, measures, landscape.dimension, landscape.rows or 1))
     low, high = (gradient * sum(bounds) for bounds in zip(*gradients, strict=True))
     if recipe.route == "minima" and recipe.seconds is not None:
         high = min(high, gradient * sum(span.high for span in gradients[:-1]) + 1.2 * recipe.seconds)
     return Span(_BEGUN[0] + low, _BEGUN[1] + high)
 
 
-def _gradients(recipe: Recipe, measures: Sequence[str], rows: int) -> Iterator[Span]:
+def _gradients(recipe: Recipe, measures: Sequence[str], parameters: int, rows: int) -> Iterator[Span]:
     """Yield how many gradients each part of a run takes, or as long as so many; the search for passes last."""
     if recipe.route == "sample":
-        points = recipe.points if recipe.region in ("box", "ball", "hull") else recipe.resolution**2
+        points = float(recipe.points if recipe.region in ("box", "ball", "hull") else recipe.resolution**2)
+        if recipe.region == "grid":
+            points = math.prod(np.broadcast_to(recipe.sides()[2], parameters).astype(float).tolist())
         yield Span(points / 6, points)  # losses, which cost less
         yield Span(recipe.n_steps(), recipe.starts * recipe.n_steps())
         return

@@ -257,7 +257,7 @@ def scores(run: Run) -> dict[str, float]:
         row["generalisation_gap"] = row["test_error"] - row["train_error"]
         if np.isnan(minima.accuracy).all():
             row["generalisation_gap"] = row["test_loss"] - float(minima.values.mean())
-    elif "samples" in run:
+    else:
         row["minima"] = float(len(code))
     return row
 

@@ -68,7 +68,7 @@ def by_minima(
             ends = descents(landscape, starts, recipe, run, progress, record_every=recipe.record_every)
         with _stage(2, "polishing their ends to minima"):
             run.save("minima", _minima(landscape, held_out, ends, recipe, run, progress))
-            run.remove("polishing")
+    run.remove("polishing")
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
         network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)

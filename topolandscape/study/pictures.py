@@ -70,8 +70,17 @@ def _of_minima(run: Run, min_persistence: float | None) -> _Drawings:
 def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
     from topolandscape import plot
 
-    samples, tree, code = run.load("samples", LossSamples), run.load("tree", MergeTree), run.load("barcode", Barcode)
-    shortest = 2 * samples.noise if min_persistence is None else min_persistence
+    tree, code = run.load("tree", MergeTree), run.load("barcode", Barcode)
+    samples = run.load("samples", LossSamples) if "samples" in run else None
+    noise = code.provenance["noise"] if samples is None else samples.noise
+    shortest = 2 * noise if min_persistence is None else min_persistence
+    drawings: _Drawings = {
+        "bars": lambda ax: plot.bars({name_of(run): code}, ax=ax, min_persistence=shortest),
+        "tree": lambda ax: plot.merge_tree(tree, ax=ax, min_persistence=shortest),
+        "diagram": lambda ax: plot.diagram(code, ax=ax),
+    }
+    if samples is None:  # a grid that was never in memory
+        return drawings
 
     def contour(ax: Any) -> None:
         region = run.settings.get("region")
@@ -83,11 +92,6 @@ def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
             way = run.load("trained", LossSamples).points - samples.subspace.origin
             ax.plot(*(way @ samples.subspace.directions.T).T, color="white", linewidth=1.2)
 
-    drawings: _Drawings = {
-        "bars": lambda ax: plot.bars({name_of(run): code}, ax=ax, min_persistence=shortest),
-        "tree": lambda ax: plot.merge_tree(tree, ax=ax, min_persistence=shortest),
-        "diagram": lambda ax: plot.diagram(code, ax=ax),
-    }
     if samples.shape is not None and len(samples.shape) == 2:
         drawings = {"contour": contour, **drawings}
     elif samples.points.shape[1] == 1:

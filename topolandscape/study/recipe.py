@@ -10,13 +10,15 @@ from typing import Any, Literal, get_args
 from topolandscape.structures import CONNECTIVITIES, Connectivity, Lower
 
 Route = Literal["minima", "sample"]
-Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull"]
+Region = Literal["plane", "random", "pca", "segment", "box", "ball", "hull", "grid"]
 REGIONS: tuple[Region, ...] = get_args(Region)
 Nonfinite = Literal["raise", "infinite"]
 Method = Literal["adam", "sgd", "nesterov"]
 Schedule = Literal["cosine", "linear", "constant"]
 Pairs = Literal["tree", "all"]
 Start = Literal["straight", "bent", "constant"]
+
+_ALL_AROUND = 4  # coordinates of a grid up to which all points around one are its neighbours
 
 # What a finished run may be asked anew with other values of: what it has computed until then stays.
 ANEW: Mapping[Route, tuple[str, ...]] = MappingProxyType(
@@ -33,7 +35,20 @@ ROUTES: Mapping[Route, tuple[str, ...]] = MappingProxyType(
             *ANEW["minima"],
         ),
         "sample": (
-            *("region", "resolution", "margin", "points", "low", "high", "radius", "enlarge", "below", "starts"),
+            *(
+                "region",
+                "resolution",
+                "margin",
+                "points",
+                "low",
+                "high",
+                "axes",
+                "radius",
+                "enlarge",
+                "below",
+                "starts",
+            ),
+            "memory",
             *ANEW["sample"],
         ),
     }
@@ -98,15 +113,18 @@ class Recipe:
         Route ``sample``, and so on to `max_dim`: ``plane`` through three trained points; ``random``: plane along two
         random filter-normalised directions through a trained point; ``pca``: plane of the principal directions of a
         training trajectory; ``segment`` between two trained points; ``box`` of all parameters; ``ball`` around a
-        trained point; ``hull`` of trained points.
+        trained point; ``hull`` of trained points; ``grid`` over all parameters, of few of them.
     resolution
-        Points along each axis of a plane or segment.
+        Points along each axis of a plane, segment or grid.
     margin
         How far a plane or segment reaches beyond its points, as a share of their extent.
     points
         Number of points of a box, ball or hull.
     low, high
-        Sides of a box.
+        Sides of a box or grid.
+    axes
+        Of a grid, instead of `low`, `high` and `resolution`: ``low:high:points`` of each parameter, with commas
+        between.
     radius
         Half-width of a random plane (in units of the weights' own length), or radius of a ball.
     enlarge
@@ -124,11 +142,15 @@ class Recipe:
         Points between two neighbours, scattered ones, at which the loss is evaluated to see a ridge there. 0: an edge
         enters with its higher end. None: 3 for a hull, whose first points are the minima themselves, else 0.
     connectivity
-        Which points of a plane are neighbours.
+        Which points of a plane, segment or grid are neighbours. None: ``full``; beyond 4 parameters, where those are
+        hundreds, ``axis``.
     nonfinite
         ``raise``: refuse NaN and infinite losses; ``infinite``: such points never enter the filtration.
     max_dim
         Highest degree of homology.
+    memory
+        GiB that a grid may take. One that takes more is never in memory as a whole: its losses lie on the disk, and
+        its barcode is found block by block, the same to the bit, in degree 0. None: 4. Results do not depend on it.
     seed
         Of everything that is drawn.
     device, dtype
@@ -174,6 +196,7 @@ class Recipe:
     points: int = 20_000
     low: float = -1.0
     high: float = 1.0
+    axes: str | None = None
     radius: float = 1.0
     enlarge: float = 1.1
     below: float | None = None
@@ -181,9 +204,10 @@ class Recipe:
     neighbours: int | None = None
     connect: bool = False
     edge_points: int | None = None
-    connectivity: Connectivity = "full"
+    connectivity: Connectivity | None = None
     nonfinite: Nonfinite = "raise"
     max_dim: int = 0
+    memory: float | None = None
     seed: int = 0
     device: str | None = None
     dtype: str | None = None
@@ -202,7 +226,7 @@ class Recipe:
             "nonfinite": get_args(Nonfinite),
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in allowed and (name, getattr(self, name)) != ("connectivity", None):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
         defaults = {field.name: field.default for field in fields(self)}
         for route, options in ROUTES.items():
@@ -222,6 +246,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value >= bound:
                 raise ValueError(f"{name} is {value}; it must be at least {bound}.")
+        if self.memory is not None and not self.memory > 0:
+            raise ValueError(f"memory is {self.memory} GiB; it must be above 0.")
+        if self.axes is not None and self.region != "grid":
+            raise ValueError(f"axes are those of a grid, and the region is {self.region}; leave them out.")
+        self.sides()
         if self.checkpoints and self.minima is not None:
             raise ValueError("minima and checkpoints are both given; there are as many minima as checkpoints.")
         twice = [file for file in self.checkpoints if self.checkpoints.count(file) > 1]
@@ -249,10 +278,29 @@ class Recipe:
             return 3 if self.region == "hull" else 0
         return self.edge_points
 
+    def neighbours_of(self, d: int) -> Connectivity:
+        """Return which points of a grid of d coordinates are neighbours."""
+        return self.connectivity or ("full" if d <= _ALL_AROUND else "axis")
+
+    def sides(self) -> tuple[Any, Any, Any]:
+        """Return low, high and the number of points of a grid: numbers, or one for each parameter."""
+        if self.axes is None:
+            return self.low, self.high, self.resolution
+        try:
+            parts = [side.split(":") for side in self.axes.split(",")]
+            low, high, n = zip(*((float(low), float(high), int(n)) for low, high, n in parts), strict=True)
+            return low, high, n
+        except ValueError:
+            raise ValueError(
+                f"axes are {self.axes!r}; give low:high:points of each parameter, with commas between, as "
+                "-3:3:14,0:1:10."
+            ) from None
+
     def settings(self) -> dict[str, Any]:
         """Return what this recipe's route reads and decides the result, without what may be asked anew."""
         others = {name for route, options in ROUTES.items() if route != self.route for name in options}
-        names = [field.name for field in fields(self) if field.name not in {*others, *ANEW[self.route]}]
+        undecided = {*others, *ANEW[self.route], "memory"}
+        names = [field.name for field in fields(self) if field.name not in undecided]
         said = {name: getattr(self, name) for name in names} | {"steps": self.n_steps()}
         if self.route == "minima":
             said |= {"minima": self.n_starts(), "checkpoints": list(self.checkpoints)}

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topolandscape.files import Run
-from topolandscape.structures import Barcode, FilteredComplex, Floats, Integers, LossSamples, MergeTree, Trajectories
+from topolandscape.files import Run, Shards
+from topolandscape.structures import (
+    Barcode,
+    FilteredComplex,
+    Floats,
+    Integers,
+    LossSamples,
+    MergeTree,
+    Trajectories,
+    grid_points,
+)
 from topolandscape.study.descents import descents
 from topolandscape.study.recipe import Recipe
 
@@ -18,6 +28,9 @@ if TYPE_CHECKING:
 
 _Evaluate = Callable[["Landscape", Floats], Floats]
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
+_MEMORY = 4.0  # GiB that a grid may take
+# Of a point of a grid that is in memory as a whole: coordinates while they are written, and the rest.
+_BYTES_OF_A_COORDINATE, _BYTES = 32, 150
 
 
 def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[MergeTree, Barcode]:
@@ -26,8 +39,10 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
     def evaluate(landscape: Landscape, points: Floats) -> Floats:
         return run.values(landscape, points, progress=progress)
 
+    provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
     if "samples" not in run:
-        provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
+        if recipe.region == "grid" and not _fits(landscape.dimension, recipe):
+            return _by_blocks(landscape, recipe, run, provenance, progress)
         samples = _sampled(landscape, recipe, run, evaluate, progress)
         run.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
     complex = complex_of(run.load("samples", LossSamples), recipe, landscape, evaluate)
@@ -37,6 +52,76 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
 
     tree = merge_tree(complex)
     return tree, barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
+
+
+def _fits(d: int, recipe: Recipe) -> bool:
+    """Tell whether a grid over d parameters may be in memory as a whole, with all of its points."""
+    points = math.prod(np.broadcast_to(recipe.sides()[2], d).astype(float).tolist())
+    return points * (_BYTES + _BYTES_OF_A_COORDINATE * d) <= _memory(recipe)
+
+
+def _memory(recipe: Recipe) -> float:
+    return (_MEMORY if recipe.memory is None else recipe.memory) * 2**30
+
+
+def _grid(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[list[Floats], Shards]:
+    """Return the coordinates along the axes of a grid, and its losses on the disk."""
+    from topolandscape.landscape.sampling import grid_axes
+
+    axes = grid_axes(landscape.dimension, *recipe.sides())
+    return axes, run.grid_values(landscape, axes, progress=progress)
+
+
+def _by_blocks(
+    landscape: Landscape, recipe: Recipe, run: Run, provenance: Mapping[str, Any], progress: bool | None
+) -> tuple[MergeTree, Barcode]:
+    """Return the merge tree and the barcode of a grid that is never in memory as a whole."""
+    from topolandscape.landscape.sampling import grid_settings, noise_among, provenance_of
+    from topolandscape.topology.blocks import block_within, merge_tree_in_blocks
+    from topolandscape.topology.persistence import barcode
+
+    if recipe.max_dim:
+        raise ValueError(
+            f"max_dim is {recipe.max_dim}, and bars of degrees above 0 need the whole grid in memory. Allow more, "
+            "or take fewer points along the axes."
+        )
+    axes, losses = _grid(landscape, recipe, run, progress)
+    block = block_within(losses.shape, _memory(recipe))
+    connectivity = recipe.neighbours_of(len(axes))
+    lowest, highest, not_finite = _extremes(losses)
+    few = np.concatenate([grid_points(axes, slice(row, row + 1)) for row in (lowest, highest)])
+    tree = merge_tree_in_blocks(
+        losses,
+        connectivity=connectivity,
+        nonfinite=recipe.nonfinite,
+        block=block,
+        provenance={
+            **provenance,
+            **provenance_of(landscape, "sample_grid", grid_settings(axes)),
+            "noise": noise_among(landscape, few),
+            "complex": {"method": "grid", "connectivity": connectivity},
+            "points": math.prod(losses.shape),
+            "not_finite": not_finite,
+        },
+    )
+    return tree, barcode(tree)
+
+
+def _extremes(losses: Shards) -> tuple[int, int, int]:
+    """Return the rows of the lowest and the highest finite loss, the first of equal ones, and how many are not."""
+    low, high, lowest, highest = np.inf, -np.inf, 0, 0
+    first = not_finite = 0
+    for values in losses:
+        finite = np.flatnonzero(np.isfinite(values))
+        not_finite += len(values) - len(finite)
+        if len(finite):
+            least, most = finite[np.argmin(values[finite])], finite[np.argmax(values[finite])]
+            if values[least] < low:
+                low, lowest = values[least], first + int(least)
+            if values[most] > high:
+                high, highest = values[most], first + int(most)
+        first += len(values)
+    return lowest, highest, not_finite
 
 
 def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate, progress: bool | None) -> LossSamples:
@@ -81,6 +166,14 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate
             return sampling.sample_hull(landscape, corners, enlarge=recipe.enlarge, below=recipe.below, **scattered)
         case "box":
             return sampling.sample_box(landscape, low=recipe.low, high=recipe.high, below=recipe.below, **scattered)
+        case "grid":
+            low, high, shape = recipe.sides()
+
+            def looked_up(landscape: Landscape, points: Floats) -> Floats:
+                losses = _grid(landscape, recipe, run, progress)[1]
+                return losses[tuple(slice(0, side) for side in losses.shape)].reshape(-1)
+
+            return sampling.sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
 
 
 def _trained(
@@ -110,7 +203,9 @@ def complex_of(
     from topolandscape.topology import complexes
 
     if samples.shape is not None:
-        return complexes.grid(samples, connectivity=recipe.connectivity, nonfinite=recipe.nonfinite)
+        return complexes.grid(
+            samples, connectivity=recipe.neighbours_of(len(samples.shape)), nonfinite=recipe.nonfinite
+        )
     n, d = samples.points.shape
     k = min(8 * d, n - 1) if recipe.neighbours is None else recipe.neighbours
     if recipe.neighbours is None and d <= _TRIANGULATED:

@@ -63,7 +63,7 @@ def grid(
     else:
         values = np.asarray(samples, dtype=np.float64)
         provenance = {"complex": {"method": "grid", "connectivity": connectivity}}
-    return GridComplex(_entering(values, nonfinite), connectivity, provenance)
+    return GridComplex(entering(values, nonfinite), connectivity, provenance)
 
 
 def freudenthal(complex: GridComplex) -> SimplicialComplex:
@@ -143,7 +143,7 @@ def nearest_neighbours(
     SimplicialComplex(4 vertices, 3 edges)
     """
     edges, facts = neighbour_edges(samples.points, k=k, connect=connect, search=search, seed=seed)
-    values = _entering(samples.values, nonfinite)
+    values = entering(samples.values, nonfinite)
     provenance = _provenance(samples, method="nearest_neighbours", k=k, **facts)
     return _lower_star([_vertices(len(values)), edges], values, provenance, flag=True)
 
@@ -195,7 +195,7 @@ def delaunay(samples: LossSamples, *, nonfinite: Nonfinite = "raise") -> Simplic
                 "triangulation leaves them out. Drop them, or use nearest_neighbours()."
             )
         top = triangulation.simplices
-    return lower_star(top, _entering(samples.values, nonfinite), provenance=_provenance(samples, method="delaunay"))
+    return lower_star(top, entering(samples.values, nonfinite), provenance=_provenance(samples, method="delaunay"))
 
 
 def flag_complex(
@@ -437,8 +437,13 @@ def with_measured_edges(complex: SimplicialComplex, measure: Callable[[Integers]
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _entering(values: Floats, nonfinite: Nonfinite) -> Floats:
-    """Return the values at which vertices enter; NaN and +inf are refused or never enter."""
+def entering(
+    values: Floats, nonfinite: Nonfinite, *, names: Callable[[Integers], Integers] = lambda rows: rows
+) -> Floats:
+    """Return the values at which vertices enter; NaN and +inf are refused or never enter.
+
+    `names` says what rows of a part are called in the whole.
+    """
     if nonfinite not in ("raise", "infinite"):
         raise ValueError(f'nonfinite is {nonfinite!r}; it must be "raise" or "infinite".')
     wrong = ~np.isfinite(values)
@@ -446,13 +451,13 @@ def _entering(values: Floats, nonfinite: Nonfinite) -> Floats:
         return values
     rows = np.flatnonzero(wrong.reshape(-1))
     if nonfinite == "raise":
-        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        shown = ", ".join(map(str, names(rows[:5]))) + (", ..." if len(rows) > 5 else "")
         raise ValueError(
             f"{len(rows)} of {values.size} losses are NaN or infinite (rows {shown}). Drop these points, or pass "
             'nonfinite="infinite": they then never enter.'
         )
     if np.isneginf(values).any():
-        row = int(np.argmax(np.isneginf(values.reshape(-1))))
+        row = int(names(np.flatnonzero(np.isneginf(values)))[0])
         raise ValueError(f"the loss of row {row} is -inf, which would be the lowest minimum. Drop the point.")
     return np.where(wrong, np.inf, values)
 

@@ -8,8 +8,9 @@ decides which minimum ends. Grids and graphs differ in the first step only.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,22 +25,24 @@ from topolandscape.structures import (
     MinimaNetwork,
     SimplicialComplex,
 )
+from topolandscape.topology.joining import (
+    Links,
+    ascending_runs,
+    concatenated,
+    joined_stops,
+    points_of_nodes,
+    spanning,
+    summed_up,
+)
 from topolandscape.topology.sweep import (
-    FEW,
-    assemble,
-    by_turn,
     descend_graph,
     descend_grid,
     elder,
-    kruskal,
     leaves_below,
-    leaves_of_stops,
     link_graph,
     link_grid,
     numbers_of_stops,
     settle_down,
-    sort_runs,
-    tabulated,
 )
 
 
@@ -76,28 +79,65 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     """
     if isinstance(complex, MinimaNetwork):
         complex = complex.complex
-    basins, links = _grid_links(complex) if isinstance(complex, GridComplex) else _graph_links(complex)
-    values = complex.vertex_values
+    if isinstance(complex, GridComplex):
+        basins, links = grid_links(complex.grid, complex.connectivity)
+        return _tree(complex.vertex_values, basins, links, lambda saddles: saddles, complex.provenance)
+    return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
-    stop_values = values[basins.stops]
-    merges, swallowed_by = kruskal(stop_values, links.one, links.other, links.value, _ascending(links.value))
-    leaf_of_stop, leaves = leaves_of_stops(stop_values, swallowed_by, basins.below)
 
-    saddles = links.name[merges[:, 0]]
-    saddle_values = links.value[merges[:, 0]]
-    basin = leaves_below(values, basins.stop_of, leaf_of_stop)
-    parent, size = assemble(
-        len(leaves), leaf_of_stop[merges[:, 1:]], *_tally(values, basin, saddle_values, len(leaves))
-    )
-    minima = basins.stops[leaves]
+def graph_merge_tree(
+    values: Floats, blocks: Iterable[tuple[Integers, Floats]], provenance: Mapping[str, Any]
+) -> MergeTree:
+    """Return the merge tree of a graph whose edges come in blocks.
+
+    Parameters
+    ----------
+    values
+        Of the vertices, (n,).
+    blocks
+        Edges (m, 2) and their values (m,), in the order of their rows; gone through three times. Beyond a block there
+        are some 60 bytes a vertex, and the links between basins.
+    provenance
+        How the graph was made.
+
+    Returns
+    -------
+    MergeTree
+    """
+
+    def later_ends(saddles: Integers) -> Integers:
+        vertex, first = np.empty_like(saddles), 0
+        for edges, _ in blocks:
+            here = (saddles >= first) & (saddles < first + len(edges))
+            ends = edges[saddles[here] - first]
+            one, other = ends[:, 0], ends[:, 1]
+            vertex[here] = np.where(values[one] > values[other], one, other)  # of equal ones the later row
+            first += len(edges)
+        return vertex
+
+    return _tree(values, *graph_links(values, blocks), later_ends, provenance)
+
+
+def _tree(
+    values: Floats,
+    basins: Basins,
+    links: Links,
+    vertices: Callable[[Integers], Integers],
+    provenance: Mapping[str, Any],
+) -> MergeTree:
+    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
+    joined = joined_stops(values[basins.stops], links, ascending_runs(links.value), basins.below)
+    basin = leaves_below(values, basins.stop_of, joined.leaf)
+    points = points_of_nodes(joined, values, basin)
+    minima = basins.stops[joined.leaves]
     return MergeTree(
-        simplex=np.concatenate([minima, saddles]),
-        vertex=np.concatenate([minima, _saddle_vertices(complex, saddles)]),
-        value=np.concatenate([values[minima], saddle_values]),
-        parent=parent,
-        size=size,
+        simplex=np.concatenate([minima, joined.saddles]),
+        vertex=np.concatenate([minima, vertices(joined.saddles)]),
+        value=np.concatenate([values[minima], joined.saddle_values]),
+        parent=joined.parent,
+        size=summed_up(joined.parent, points),
         basin=basin,
-        provenance=complex.provenance,
+        provenance=provenance,
     )
 
 
@@ -135,7 +175,7 @@ def merge_bars(tree: MergeTree) -> Barcode:
 # --------------------------------------------------------------------------------------------------------------
 
 
-class _Basins(NamedTuple):
+class Basins(NamedTuple):
     """Where descent stops: at local minima and, in graphs, at every vertex of a plateau."""
 
     stops: Integers  # (s,) vertices, by (value, row)
@@ -143,92 +183,62 @@ class _Basins(NamedTuple):
     below: Integers  # (s,) the stop to which a plateau vertex descends further; itself at a local minimum
 
 
-class _Links(NamedTuple):
-    """Edges between two stops, in the order of their names."""
-
-    one: Integers
-    other: Integers
-    value: Floats
-    name: Integers
-
-
-def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> _Basins:
+def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> Basins:
     stops = np.flatnonzero(stop)
-    stops = stops[_ascending(values[stops])]
+    stops = stops[ascending_runs(values[stops])]
     number = numbers_of_stops(len(values), stops, descent.dtype.type(0))
     stop_of = settle_down(descent, number)
-    return _Basins(stops, stop_of, stop_of[descent[stops]])
+    return Basins(stops, stop_of, stop_of[descent[stops]])
 
 
-def _grid_links(complex: GridComplex) -> tuple[_Basins, _Links]:
-    grid = complex.grid
-    shape = np.array(grid.shape)
-    offsets = neighbour_offsets(grid.ndim, complex.connectivity)
-    strides = np.array(grid.strides) // grid.itemsize
-    values = complex.vertex_values
+def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
+    """Return the basins of steepest descent of a grid."""
+    values, shape, offsets, deltas = _steps(grid, connectivity)
     index = np.int32 if grid.size < 2**31 else np.int64
-    descent = descend_grid(values, shape, offsets, offsets @ strides, index(0))
-    basins = _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
-    one, other, name = link_grid(values, shape, offsets, offsets @ strides, basins.stop_of)
-    return basins, _Links(one, other, values[name], name)
+    descent = descend_grid(values, shape, offsets, deltas, index(0))
+    return _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
 
 
-def _graph_links(complex: SimplicialComplex) -> tuple[_Basins, _Links]:
-    values = complex.vertex_values
-    edges, edge_values = (
-        (complex.simplices[1], complex.values[1])
-        if complex.dimension > 0
-        else (np.empty((0, 2), np.int64), np.empty(0))
-    )
-    descent, plateau = descend_graph(values, edges, edge_values)
-    basins = _number_stops(values, descent, plateau | (descent == np.arange(len(values))))
+def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
+    """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
+    basins = grid_basins(grid, connectivity)
+    values, shape, offsets, deltas = _steps(grid, connectivity)
+    one, other, name = link_grid(values, shape, offsets, deltas, basins.stop_of)
+    return basins, Links(one, other, values[name], name)
+
+
+def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, Integers, Integers]:
+    """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
+    offsets = neighbour_offsets(grid.ndim, connectivity)
+    return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
+
+
+def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:
+    """Return the basins of steepest descent of a graph, and the links between them, named by edges.
+
+    The edges come in blocks of rows and values, twice; beyond these there are some 40 bytes a vertex.
+    """
+    n = len(values)
+    descent, plateau = np.arange(n), np.zeros(n, dtype=np.bool_)
+    for edges, edge_values in blocks:
+        descend_graph(values, edges, edge_values, descent, plateau)
+    basins = _number_stops(values, descent, plateau | (descent == np.arange(n)))
     number = np.where(plateau, basins.stop_of, -1)
-    one, other, name = link_graph(values, edges, edge_values, basins.stop_of, number)
-    return basins, _Links(one, other, edge_values[name], name)
+    joined, linked = np.full(n, -1), np.full(n, -1)
+    links, row = None, 0
+    for edges, edge_values in blocks:
+        one, other, name = link_graph(values, edges, edge_values, basins.stop_of, number, joined, linked)
+        found = Links(one, other, edge_values[name], row + name)
+        links = found if links is None else spanning(len(basins.stops), concatenated([links, found]))
+        row += len(edges)
+    assert links is not None
+    return basins, links
 
 
-def _tally(values: Floats, basin: Integers, saddle_values: Floats, leaves: int) -> tuple[Integers, Integers, Integers]:
-    """Count the points that enter before the first saddle, then before the second, and so on, by their leaves.
-
-    Returns where the counts before each saddle begin, and of each count the leaf and the number of points.
-    """
-    turns = len(saddle_values) + 1
-    if turns * leaves > FEW:
-        first, leaf = by_turn(basin, _count_at_or_below(saddle_values, values), turns)
-        return first, leaf, np.ones(len(leaf), dtype=np.int64)
-    table = tabulated(values, basin, saddle_values, leaves)
-    turn, leaf = np.nonzero(table)
-    return np.searchsorted(turn, np.arange(turns + 1)), leaf, table[turn, leaf]
-
-
-def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
-    """Return for each value how many of the (ascending) thresholds it reaches."""
-    if 64 * len(thresholds) < len(values):
-        return np.searchsorted(thresholds, values, side="right")
-    order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
-    counts = np.empty(len(values), dtype=np.int64)
-    counts[order] = np.searchsorted(thresholds, values[order], side="right")
-    return counts
-
-
-def _ascending(values: Floats) -> Integers:
-    """Return the rows of `values` by (value, row), as `structures.ascending` does.
-
-    Here nearly all values are equal to others (the edges of one vertex), and compiled code settles them faster than a
-    second, stable sort.
-    """
-    order = np.argsort(values)
-    sort_runs(values, order)
-    return order
-
-
-def _saddle_vertices(complex: FilteredComplex, saddles: Integers) -> Integers:
-    """Return the vertex at which each saddle enters, the later end of its edge."""
-    if isinstance(complex, GridComplex) or complex.dimension == 0:
-        return saddles
-    ends = complex.simplices[1][saddles]
-    values = complex.vertex_values[ends]
-    return np.where(values[:, 0] > values[:, 1], ends[:, 0], ends[:, 1])  # of equal ones the later row
+def _edges(complex: SimplicialComplex) -> tuple[Integers, Floats]:
+    if complex.dimension == 0:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    return complex.simplices[1], complex.values[1]
 
 
 def neighbour_offsets(dimension: int, connectivity: Connectivity) -> Integers:

@@ -13,7 +13,7 @@ from topolandscape.structures.network import components
 
 Search = Literal["auto", "tree", "brute", "approximate"]
 
-_TREE_DIMENSIONS = 5  # above, a k-d tree visits most of its points
+TREE_DIMENSIONS = 5  # above, a k-d tree visits most of its points
 _BRUTE_POINTS = 100_000  # above, comparing all pairs takes minutes
 _RECALL_QUERIES = 1000
 
@@ -37,24 +37,29 @@ def neighbour_edges(
         the number of components before joining, and the number of links added to join them.
     """
     n, d = points.shape
-    if not isinstance(k, (int, np.integer)) or not 1 <= k < n:
-        raise ValueError(
-            f"k is {k}, but each of {n} points has {n - 1} others; k must be a whole number from 1 to {n - 1}."
-        )
+    check_neighbours(k, n)
     if search == "auto":
-        search = "tree" if d <= _TREE_DIMENSIONS else "brute" if n <= _BRUTE_POINTS else "approximate"
+        search = "tree" if d <= TREE_DIMENSIONS else "brute" if n <= _BRUTE_POINTS else "approximate"
     centred = points - points.mean(axis=0)  # far from the origin, differences of squares lose their digits
     facts: dict[str, Any] = {"search": search}
     if search == "approximate":
         neighbours, recall = _approximate(centred, k, seed)
         facts |= {"seed": seed, "recall": recall}
     else:
-        neighbours = _searcher(centred, search)(centred, k + 1)[1]
+        neighbours = searcher(centred, search)(centred, k + 1)[1]
     edges, count, links = _joined(centred, _union(neighbours, k), connect)
     return edges, facts | {"components": count, "added_links": links}
 
 
-def _searcher(points: Floats, search: Search) -> Callable[[Floats, int], tuple[Floats, Integers]]:
+def check_neighbours(k: int, n: int) -> None:
+    """Raise when n points do not have k neighbours each."""
+    if not isinstance(k, (int, np.integer)) or not 1 <= k < n:
+        raise ValueError(
+            f"k is {k}, but each of {n} points has {n - 1} others; k must be a whole number from 1 to {n - 1}."
+        )
+
+
+def searcher(points: Floats, search: Search) -> Callable[[Floats, int], tuple[Floats, Integers]]:
     """Return a function that gives the distances and rows of the k points nearest to each query, exactly."""
     if search == "tree":
         from scipy.spatial import cKDTree
@@ -79,7 +84,7 @@ def _approximate(points: Floats, k: int, seed: int) -> tuple[Integers, float]:
 
     found = NNDescent(points, n_neighbors=k + 1, random_state=seed, n_jobs=1).neighbor_graph[0].astype(np.int64)
     asked = np.random.default_rng(seed).choice(len(points), size=min(_RECALL_QUERIES, len(points)), replace=False)
-    true = _searcher(points, "brute")(points[asked], k + 1)[1]
+    true = searcher(points, "brute")(points[asked], k + 1)[1]
     hits = [np.isin(true[i], found[row]).sum() for i, row in enumerate(asked)]
     recall = float(np.sum(hits) / true.size)
     if recall < 0.9:
@@ -126,7 +131,7 @@ def _joined(points: Floats, edges: Integers, connect: bool) -> tuple[Integers, i
 
 def _shortest_links(points: Floats, label: Integers, count: int) -> Integers:
     """Return the shortest link of each component but the largest to any other, without those that close a cycle."""
-    nearest = _searcher(points, "tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute")
+    nearest = searcher(points, "tree" if points.shape[1] <= TREE_DIMENSIONS else "brute")
     members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     largest = int(np.argmax([len(rows) for rows in members]))
     links: list[tuple[float, int, int]] = []

@@ -19,7 +19,7 @@ from topolandscape.structures import GradientField, GridComplex, Integers, Morse
 from topolandscape.topology.critical import Critical, entry
 from topolandscape.topology.flow import ends_down, ends_up
 from topolandscape.topology.gradient import above, facets_into, is_critical
-from topolandscape.topology.sweep import root
+from topolandscape.topology.joining import root
 
 
 def pairs_of_complex(morse: MorseComplex) -> Integers:

@@ -1,4 +1,4 @@
-"""The compiled steps of the merge sweep: descent to the lowest neighbour, links between basins, union-find."""
+"""The compiled steps of the merge sweep: descent to the lowest neighbour, links between basins, the elder rule."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from numba import njit
 
 # Columns of a line that are looked at together for a basin beside theirs.
 _COLUMNS = 64
-# Entries of a table of saddles and leaves that stays in the cache.
-FEW = 4096
+_LINKS = 2**16  # links for which there is room at first
 
 
 @njit(cache=True)
@@ -59,13 +58,18 @@ def descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin."""
+    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin.
+
+    Of the links between the same two stops only the first to enter matters, so the others are dropped when room is
+    needed, unless there turned out to be few.
+    """
     n, width = len(values), shape[-1]
     axes = len(shape)
-    one = np.empty(1024, dtype=np.int64)
-    other_stop = np.empty(1024, dtype=np.int64)
-    name = np.empty(1024, dtype=np.int64)
+    one = np.empty(_LINKS, dtype=np.int64)
+    other_stop = np.empty(_LINKS, dtype=np.int64)
+    name = np.empty(_LINKS, dtype=np.int64)
     count = 0
+    repeated = True
     position = np.zeros(axes, dtype=np.int64)
     inside = np.empty(len(offsets), dtype=np.bool_)
     for start in range(0, n, width):
@@ -75,7 +79,12 @@ def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyp
                 moved = position[axis] + offsets[step, axis]
                 fits &= (moved >= 0) & (moved < shape[axis])
             inside[step] = fits
-        if count + width * len(offsets) > len(one):
+        full = count + width * len(offsets) > len(one)
+        if full and repeated:
+            kept = _first_of_pairs(values, one, other_stop, name, count)
+            repeated = 8 * kept < 7 * count
+            count = kept
+        if full and 2 * count + width * len(offsets) > len(one):
             room = 2 * len(one) + width * len(offsets)
             one = np.concatenate((one[:count], np.empty(room - count, dtype=np.int64)))
             other_stop = np.concatenate((other_stop[:count], np.empty(room - count, dtype=np.int64)))
@@ -108,7 +117,44 @@ def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyp
             if position[axis] < shape[axis]:
                 break
             position[axis] = 0
+    if repeated:
+        count = _first_of_pairs(values, one, other_stop, name, count)
     return one[:count].copy(), other_stop[:count].copy(), name[:count].copy()
+
+
+@njit(cache=True)
+def _first_of_pairs(values, one, other, name, count):  # type: ignore[no-untyped-def]
+    """Keep of the links between the same two stops the first to enter, in their order; return how many are left."""
+    bits = 10
+    while 1 << bits < 2 * count:
+        bits += 1
+    slots = np.full(1 << bits, -1, dtype=np.int64)
+    kept = np.zeros(count, dtype=np.bool_)
+    for link in range(count):
+        low, high = min(one[link], other[link]), max(one[link], other[link])
+        # Multiplicative hashing (Knuth 1973), by 2^64 over the golden ratio.
+        mixed = (np.uint64(low) << np.uint64(32)) + np.uint64(high)
+        place = np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+        while slots[place] >= 0:
+            known = slots[place]
+            if min(one[known], other[known]) == low and max(one[known], other[known]) == high:
+                break
+            place = (place + 1) & ((1 << bits) - 1)
+        known = slots[place]
+        if known >= 0:
+            if values[name[link]] >= values[name[known]]:
+                continue
+            kept[known] = False
+        slots[place] = link
+        kept[link] = True
+    left = 0
+    for link in range(count):
+        if kept[link]:
+            one[left] = one[link]
+            other[left] = other[link]
+            name[left] = name[link]
+            left += 1
+    return left
 
 
 @njit(cache=True)
@@ -130,15 +176,12 @@ def _near_others(stop_of, offsets, deltas, inside, start, left, right, width):  
 
 
 @njit(cache=True)
-def descend_graph(values, edges, edge_values):  # type: ignore[no-untyped-def]
-    """Return each vertex's lowest neighbour over edges that enter with the vertex, and who lies on a plateau.
+def descend_graph(values, edges, edge_values, descent, plateau):  # type: ignore[no-untyped-def]
+    """Find each vertex's lowest neighbour over edges that enter with the vertex, and who lies on a plateau.
 
     On a plateau the order of the edges decides which of them joins what, so its vertices stay apart from their
     basins until union-find.
     """
-    n = len(values)
-    descent = np.arange(n)
-    plateau = np.zeros(n, dtype=np.bool_)
     for row in range(len(edges)):
         low, high = edges[row, 0], edges[row, 1]
         if values[low] > values[high]:
@@ -151,18 +194,16 @@ def descend_graph(values, edges, edge_values):  # type: ignore[no-untyped-def]
         best = descent[high]
         if values[low] < values[best] or (values[low] == values[best] and low < best):
             descent[high] = low
-    return descent, plateau
 
 
 @njit(cache=True)
-def link_graph(values, edges, edge_values, stop_of, plateau):  # type: ignore[no-untyped-def]
+def link_graph(values, edges, edge_values, stop_of, plateau, joined, linked):  # type: ignore[no-untyped-def]
     """Return (stop, other stop, edge) for every edge that can join two components or settle a plateau.
 
-    A vertex off the plateaus joins the component of its first edge, and can only join others to that one.
-    `plateau` holds the stop of each vertex on a plateau, -1 elsewhere.
+    A vertex off the plateaus joins the component of its first edge, which is kept in `joined`, and can only join others
+    to that one; to which stop last, of which a second link joins nothing, is kept in `linked`. `plateau` holds the stop
+    of each vertex on a plateau, -1 elsewhere.
     """
-    joined = np.full(len(values), -1, dtype=np.int64)
-    linked = np.full(len(values), -1, dtype=np.int64)  # to which stop last: a second link there joins nothing
     room = len(edges)
     one = np.empty(room, dtype=np.int64)
     other = np.empty(room, dtype=np.int64)
@@ -217,150 +258,12 @@ def settle_down(descent, number):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sort_runs(values, order):  # type: ignore[no-untyped-def]
-    """Put the rows of equal values, which stand together in `order`, into their own order."""
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        if end > start + 1:
-            order[start:end] = np.sort(order[start:end])
-        start = end
-
-
-@njit(cache=True)
-def root(parent, node):  # type: ignore[no-untyped-def]
-    """Return the root of a node, and halve the way there."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@njit(cache=True)
-def kruskal(stop_values, one, other, link_values, order):  # type: ignore[no-untyped-def]
-    """Join stops along links in `order`; stops are numbered by (value, row), so the elder has the lower number.
-
-    Returns the merges as rows (link, younger, elder), and for each stop that is swallowed at its own value the
-    stop that swallows it.
-    """
-    stops = len(stop_values)
-    parent = np.arange(stops)
-    swallowed_by = np.full(stops, -1, dtype=np.int64)
-    merges = np.empty((stops, 3), dtype=np.int64)
-    count = 0
-    for link in order:
-        elder, younger = root(parent, one[link]), root(parent, other[link])
-        if elder == younger:
-            continue
-        if elder > younger:
-            elder, younger = younger, elder
-        parent[younger] = elder
-        if link_values[link] == stop_values[younger]:
-            swallowed_by[younger] = elder
-        else:
-            merges[count, 0] = link
-            merges[count, 1] = younger
-            merges[count, 2] = elder
-            count += 1
-    return merges[:count].copy(), swallowed_by
-
-
-@njit(cache=True)
-def leaves_of_stops(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
-    """Return the leaf of each stop (-1: none, its loss is +inf) and the stops that are leaves."""
-    stops = len(stop_values)
-    leaf = np.full(stops, -1, dtype=np.int64)
-    leaves = np.empty(stops, dtype=np.int64)
-    count = 0
-    for stop in range(stops):  # in order, so what lies below has its leaf already
-        if stop_values[stop] == np.inf:
-            continue
-        if swallowed_by[stop] < 0:
-            leaf[stop] = count
-            leaves[count] = stop
-            count += 1
-        else:
-            leaf[stop] = leaf[below[stop]] if below[stop] != stop else leaf[swallowed_by[stop]]
-    return leaf, leaves[:count].copy()
-
-
-@njit(cache=True)
 def leaves_below(values, stop_of, leaf_of_stop):  # type: ignore[no-untyped-def]
     """Return the leaf below each vertex, -1 where its value is +inf."""
     basin = np.empty(len(values), dtype=np.int64)
     for vertex in range(len(values)):
         basin[vertex] = leaf_of_stop[stop_of[vertex]] if values[vertex] < np.inf else -1
     return basin
-
-
-@njit(cache=True)
-def tabulated(values, basin, saddle_values, leaves):  # type: ignore[no-untyped-def]
-    """Return a table of the points that enter at or after so many saddles, leaf by leaf."""
-    table = np.zeros((len(saddle_values) + 1, leaves), dtype=np.int64)
-    for vertex in range(len(values)):
-        if basin[vertex] < 0:
-            continue
-        low, high = 0, len(saddle_values)
-        while low < high:
-            middle = (low + high) // 2
-            if saddle_values[middle] <= values[vertex]:
-                low = middle + 1
-            else:
-                high = middle
-        table[low, basin[vertex]] += 1
-    return table
-
-
-@njit(cache=True)
-def by_turn(basin, enters, turns):  # type: ignore[no-untyped-def]
-    """Return where the vertices of each turn begin, and their leaves in that order.
-
-    ``enters[v]`` is the number of saddles at or below the value of vertex v: the first merge that counts it.
-    """
-    first = np.zeros(turns + 1, dtype=np.int64)
-    for vertex in range(len(enters)):
-        if basin[vertex] >= 0:
-            first[enters[vertex] + 1] += 1
-    for turn in range(turns):
-        first[turn + 1] += first[turn]
-    leaf = np.empty(first[turns], dtype=np.int64)
-    place = first[:-1].copy()
-    for vertex in range(len(enters)):
-        if basin[vertex] >= 0:
-            leaf[place[enters[vertex]]] = basin[vertex]
-            place[enters[vertex]] += 1
-    return first, leaf
-
-
-@njit(cache=True)
-def assemble(leaves, merges, first, leaf_of, number):  # type: ignore[no-untyped-def]
-    """Return parent and size of every node, replaying the merges (younger leaf, elder leaf) with the counts between.
-
-    Before merge i count those from ``first[i]`` to ``first[i + 1]``: `number` points of leaf `leaf_of`.
-    """
-    saddles = len(merges)
-    parent = np.full(leaves + saddles, -1, dtype=np.int64)
-    size = np.zeros(leaves + saddles, dtype=np.int64)
-    component = np.arange(leaves)
-    node = np.arange(leaves)
-    points = np.zeros(leaves, dtype=np.int64)
-    for event in range(saddles + 1):
-        for i in range(first[event], first[event + 1]):
-            points[root(component, leaf_of[i])] += number[i]
-        if event < saddles:
-            younger, elder = root(component, merges[event, 0]), root(component, merges[event, 1])
-            for side in (younger, elder):
-                parent[node[side]] = leaves + event
-                size[node[side]] = points[side]
-            component[younger] = elder
-            points[elder] += points[younger]
-            node[elder] = leaves + event
-    for leaf in range(leaves):
-        if component[leaf] == leaf:
-            size[node[leaf]] = points[leaf]
-    return parent, size
 
 
 @njit(cache=True)
