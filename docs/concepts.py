@@ -15,7 +15,6 @@ from topolandscape.plot.ink import COLOURS
 from topolandscape.study import Recipe, run
 
 IMAGES = Path(__file__).parent / "images" / "concepts"
-SHAPE = (101, 101)
 
 
 def digits(width: int = 16, **options) -> tl.Landscape:
