@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topolandscape.structures import CONNECTIVITIES, LossSamples, SimplicialComplex
-from topolandscape.topology.blocks import Cut, _Grid, block_within, merge_tree_in_blocks, merge_tree_of_cut
+from topolandscape.topology.blocks import (
+    Cut,
+    _Found,
+    _Grid,
+    _reduced,
+    block_within,
+    merge_tree_in_blocks,
+    merge_tree_of_cut,
+)
 from topolandscape.topology.complexes import grid, nearest_neighbours
 from topolandscape.topology.graph_blocks import graph_merge_tree_in_blocks
 from topolandscape.topology.merge import graph_merge_tree, merge_tree
@@ -52,6 +60,12 @@ def test_any_cut_gives_the_tree_of_the_whole(values, connectivity, data):
     parts = _Grid(values, values.shape, connectivity, "infinite")
     whole = merge_tree(grid(values, connectivity=connectivity, nonfinite="infinite"))
     assert_same_tree(merge_tree_of_cut(parts, cut, {}), whole)
+
+    # Nothing is settled too early: each link joins two components, and with none to spare.
+    found = _Found([], [], [])
+    _reduced(parts, cut, found)
+    stops = int(np.isfinite(np.concatenate(found.values)).sum())
+    assert sum(len(links.one) for links in found.settled) == stops - int((whole.parent < 0).sum())
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
