@@ -46,7 +46,7 @@ def main() -> None:
 def evaluated(row: dict[str, Any], device: str, overhead: float) -> dict[str, Any]:
     """Return what the losses of one network take: time, tasks, the time of one scheduler, energy."""
     seconds = EVALUATIONS * row["topolandscape"] / DEVICES
-    size = points_of_task({"parameters": row["parameters"], "rows": row["rows_at_once"], "device": device}, "values")
+    size = points_of_task({"parameters": row["parameters"], "rows": row["rows_at_once"], "device": device}, "values", 2)
     tasks = EVALUATIONS / size
     return {
         "network": row["network"],

@@ -78,7 +78,7 @@ def _a_task_each(monkeypatch):
 
 
 def small_tasks(monkeypatch, size=50):
-    monkeypatch.setattr("topolandscape.landscape.batching.points_of_task", lambda description, kind: size)
+    monkeypatch.setattr("topolandscape.landscape.batching.points_of_task", lambda *of: size)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -144,9 +144,10 @@ def test_descents_and_paths_are_those_without_workers(landscape):
 
 
 def test_work_is_cut_by_what_it_is_alone():
-    assert points_of_task({"parameters": 10**6, "rows": 10**5}, "values") == 1
-    assert points_of_task({"parameters": 1000, "rows": 1000, "device": "cuda"}, "values") == 2**18
-    assert points_of_task({"parameters": 10**4, "rows": 10**3}, "gradients") == 666
+    assert points_of_task({"parameters": 10**6, "rows": 10**5}, "values", 2) == 1
+    assert points_of_task({"parameters": 1000, "rows": 1000, "device": "cuda"}, "values", 2) == 2**18
+    assert points_of_task({"parameters": 10**4, "rows": 10**3}, "gradients", 5) == 666
+    assert points_of_task({"parameters": 10**4, "rows": 10**3}, "gradients", 10**4) == 104
     resnet, small = {"parameters": 10**6, "rows": 10**4}, {"parameters": 10, "rows": 100}
     assert parts_of(resnet, 3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert parts_of(small, 3) == [slice(0, 3)]

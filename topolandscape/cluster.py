@@ -38,8 +38,8 @@ Executor = Any
 
 # How often a task is begun whose worker dies, before it counts as its fault.
 _TRIES = 3
-# Tasks that are with an executor at a time, where the number of its workers is not known.
-_AHEAD = 1000
+# Tasks that are with an executor at a time, where the number of its workers is not known; and bytes sent with them.
+_AHEAD, _AHEAD_BYTES = 1000, 2**30
 # Landscapes and parts of them that a worker keeps.
 _KEPT = 4
 # Of a worker's libraries: it has one core.
@@ -189,6 +189,7 @@ class Workers:
         sources = [self._sent[name] for name in names]
         waiting, running = deque(range(len(arguments))), dict[Future[bytes], int]()
         deaths: Counter[int] = Counter()
+        sizes, on_the_way = dict[int, int](), 0
         disable = None if progress is None else not progress
         try:
             with tqdm(total=len(arguments), desc=what, unit="task", delay=1, disable=disable) as bar:
@@ -196,9 +197,11 @@ class Workers:
                     # Of tasks that were on their way when a worker died, the one at fault is found alone.
                     most = 1 if any(deaths[number] > 1 for number in waiting) else self._ahead
                     died: list[int] = []
-                    while waiting and len(running) < most and not died:
+                    while waiting and len(running) < most and not died and on_the_way < _AHEAD_BYTES:
                         number = waiting.popleft()
                         task = cloudpickle.dumps((function, *arguments[number]))
+                        sizes[number] = len(task)
+                        on_the_way += len(task)
                         try:
                             running[self._submit(_do, names, sources, task)] = number
                         except self._lost:
@@ -206,6 +209,7 @@ class Workers:
                     finished = wait(running, return_when=FIRST_COMPLETED).done if not died else wait(running).done
                     for future in finished:
                         number = running.pop(future)
+                        on_the_way -= sizes[number]
                         try:
                             data = future.result()
                         except self._lost:
@@ -217,8 +221,11 @@ class Workers:
                         bar.update()
                         yield number, cloudpickle.loads(data)
                     if died:
-                        # A pool that has lost one of its processes loses all of its tasks.
-                        died += [running.pop(future) for future in list(running)] if self._renew else []
+                        if self._renew is not None:
+                            # A pool that has lost one of its processes loses all of its tasks.
+                            died += running.values()
+                            running.clear()
+                            on_the_way = 0
                         self._begin_again(died, deaths, len(arguments), what)
                         waiting.extendleft(sorted(died, reverse=True))
         finally:
@@ -334,12 +341,19 @@ def _of_client(client: Any) -> Workers:
     import dask
     from distributed.scheduler import KilledWorker
 
+    executor = client.get_executor(pure=False, retries=0)
+    # What is sent is meant to be as large as it is.
+    settings = {"distributed.admin.large-graph-warning-threshold": "1 TB"}
+
+    def submit(*task: Any) -> Future[bytes]:
+        with dask.config.set(settings):
+            return executor.submit(*task)
+
     def send(data: bytes) -> Any:
-        # Kept by the scheduler as a task, so that it is not lost with a worker; a size that it warns of is meant.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+        # As a task, which the scheduler keeps, so that it is not lost with a worker.
+        with dask.config.set(settings):
             return client.submit(_same, data, pure=False)
 
-    submit = client.get_executor(pure=False, retries=0).submit
     return Workers(submit, send, lost=(KilledWorker, CancelledError))
 
 

@@ -183,7 +183,7 @@ class Engine:
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
-        self._shared: tuple[Tasks, dict[Kind, int]] | None = None  # who evaluates instead, and how many points a task
+        self._shared: tuple[Tasks, Mapping[str, Any]] | None = None  # who evaluates instead, and of what landscape
         self._whole: tuple[list[Block], int] | None = None  # all blocks and the rows of the largest, if not streamed
         self.evaluations = 0
 
@@ -296,7 +296,7 @@ class Engine:
             Of the landscape.
         """
         engine = copy.copy(self)
-        engine._shared = tasks, {kind: points_of_task(description, kind) for kind in KINDS}
+        engine._shared = tasks, description
         return engine
 
     # ---------------------------------------------------------------------------------------------- what
@@ -390,9 +390,12 @@ class Engine:
         n = request.rows
         if n == 0:
             return
-        if self._shared is not None and chunk is None and form is None and n > self._shared[1][request.kind]:
-            self._let_evaluate(request, *self._shared, progress)
-            return
+        if self._shared is not None and chunk is None and form is None:
+            tasks, description = self._shared
+            size = points_of_task(description, request.kind, request.inputs[0].shape[1])
+            if n > size:
+                _let_evaluate(tasks, request, size, progress)
+                return
         self.evaluations += n
         with self._prepared(request.kind), _bar(n, self.count, progress) as bar:
             decay = self.decay
@@ -411,15 +414,6 @@ class Engine:
                     self._plans[key] = replace(self._plans[key], seconds=spent / n / share)
                 if searched - start > 1:
                     _log.debug("%s: searched %.1f s for the fastest way", request.kind, searched - start)
-
-    def _let_evaluate(self, request: _Request, tasks: Tasks, sizes: Mapping[Kind, int], progress: bool | None) -> None:
-        """Add what was asked for, evaluated by others."""
-        starts = range(0, request.rows, sizes[request.kind])
-        parts = [slice(start, start + starts.step) for start in starts]
-        asked: Asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
-        for number, found in tasks.done(_evaluated, asked, subspace=request.subspace, what="points", progress=progress):
-            for total, part in zip(request.outputs, found, strict=True):
-                total[parts[number]] = part
 
     @contextmanager
     def _prepared(self, kind: Kind) -> Iterator[None]:
@@ -788,6 +782,15 @@ def _evaluate(
     if kind in ("gradients", "products"):
         sums[-1] = lift.back(sums[-1])
     return tuple(sums)
+
+
+def _let_evaluate(tasks: Tasks, request: _Request, size: int, progress: bool | None) -> None:
+    """Put in what was asked for, evaluated by others, so many points a task."""
+    parts = [slice(start, start + size) for start in range(0, request.rows, size)]
+    asked: Asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
+    for number, found in tasks.done(_evaluated, asked, subspace=request.subspace, what="points", progress=progress):
+        for total, part in zip(request.outputs, found, strict=True):
+            total[parts[number]] = part
 
 
 def _evaluated(landscape: Any, kind: Kind, *inputs: Floats) -> tuple[Floats, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -187,14 +186,14 @@ def in_tasks(
     starts, progress
         As for `descend`.
     settings
-        Its other arguments, the same for all parts. A generator is as it was afterwards: all parts draw the same.
+        Its other arguments, the same for all parts: a generator is sent as it is, so that all parts draw the same.
     """
     whole = starts if isinstance(starts, Descent) else point_rows(starts, landscape.dimension, "starts")
     count = len(whole.points) if isinstance(whole, Descent) else len(whole)
 
     def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
         some = whole.rows(rows) if isinstance(whole, Descent) else whole[rows]
-        return (some,), copy.deepcopy(settings) | {"progress": False}
+        return (some,), settings | {"progress": False}
 
     return in_parts(landscape, function, count, part, what="descents", progress=progress)
 

@@ -5,7 +5,6 @@ All points of all paths are evaluated in the same calls of the loss engine.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -317,7 +316,7 @@ def lower_paths(
             landscape,
             lower_paths,
             len(own),
-            lambda rows: ((own[rows],), copy.deepcopy(settings)),
+            lambda rows: ((own[rows],), settings),
             points=points[0],
             what="paths",
             progress=progress,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -128,11 +127,10 @@ def saddles(
     longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(at),)).copy()
     highest = np.broadcast_to(np.asarray(ceiling, dtype=np.float64), (len(at),))
     if landscape.tasks is not None and len(at) > 1:
-        settings = {"tolerance": tolerance, "steps": steps, "products": products, "noise": noise}
+        settings = {"tolerance": tolerance, "steps": steps, "products": products, "noise": noise, "seed": seed}
 
         def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            own = {"radius": longest[rows], "ceiling": highest[rows], "seed": copy.deepcopy(seed)}
-            return (at[rows], modes[rows]), settings | own
+            return (at[rows], modes[rows]), settings | {"radius": longest[rows], "ceiling": highest[rows]}
 
         return joined(in_parts(landscape, saddles, len(at), part, what="points", progress=False))
     values, gradients = landscape.gradients(at, progress=False)

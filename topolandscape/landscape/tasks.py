@@ -24,6 +24,8 @@ _WORK, _STEP, _FASTER = 2e10, 1e7, 100
 # What a gradient and a product with the Hessian cost, in losses.
 _COSTS = {"values": 1, "accuracies": 1, "gradients": 3, "products": 6}
 _MOST_POINTS = 2**18
+# Numbers that are sent with a task at most: 8 MiB.
+_MOST_NUMBERS = 2**20
 
 _Result = TypeVar("_Result")
 
@@ -45,7 +47,7 @@ class Tasks(Protocol):
     ) -> Iterator[tuple[int, Any]]:
         """Yield (number of the task, ``function(landscape, *arguments, **options)``), in the order of arrival.
 
-        With a subspace the function gets the landscape restricted to it.
+        With a subspace the function gets the landscape restricted to it. It gets copies of the arguments.
         """
 
 
@@ -127,15 +129,16 @@ def joined(parts: Sequence[_Result], **others: Any) -> _Result:
     return replace(first, **columns)
 
 
-def points_of_task(description: Mapping[str, Any], kind: str) -> int:
-    """Return at how many points a task evaluates a kind of quantity.
+def points_of_task(description: Mapping[str, Any], kind: str, coordinates: int) -> int:
+    """Return at how many points, of so many coordinates, a task evaluates a kind of quantity.
 
     Examples
     --------
-    >>> points_of_task({"parameters": 1000, "rows": 1000}, "values")
+    >>> points_of_task({"parameters": 1000, "rows": 1000}, "values", 2)
     20000
     """
-    return int(min(max(_WORK / (_work(description) * _COSTS[kind]), 1), _MOST_POINTS))
+    points = _WORK / (_work(description) * _COSTS[kind])
+    return int(max(min(points, _MOST_POINTS, _MOST_NUMBERS / coordinates), 1))
 
 
 def _work(description: Mapping[str, Any]) -> float:
