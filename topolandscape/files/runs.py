@@ -121,7 +121,7 @@ class Run:
     def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any], **patience: float) -> Iterator[Run]:
         """Begin a run or go on with it, as `create` does, and keep other processes out of it for as long as this lasts.
 
-        Where a run cannot be, everything is left as it is. `patience` is as for `locked`.
+        Where a run cannot be, everything is left as it is. `patience`: seconds to wait for it.
 
         Raises
         ------
