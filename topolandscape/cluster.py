@@ -62,8 +62,8 @@ def on_workers(landscape: Landscape, executor: Executor) -> Iterator[Landscape]:
         A whole one, of a module or a function. It is sent to each worker once.
     executor
         A number of processes on this machine, which end with this one; the address of a dask scheduler
-        (``"tcp://host:8786"``; extra ``cluster``), or a ``distributed.Client``; or any object with the method `submit`
-        of `concurrent.futures`. Executors that are given stay open; what runs on other machines needs a temporary
+        (``"tcp://host:8786"``; extra ``cluster``), or a ``distributed.Client``; or any object with the method ``submit``
+        of ``concurrent.futures``. Executors that are given stay open; what runs on other machines needs a temporary
         folder that these share (``TMPDIR``), but for dask.
 
     Yields
@@ -86,7 +86,7 @@ def on_workers(landscape: Landscape, executor: Executor) -> Iterator[Landscape]:
     the forms wide and vmap depend in the last bit on how many vectors go together, which is the same for any workers.
 
     Where processes are started, a script needs ``if __name__ == "__main__":`` around what it does, as for
-    `multiprocessing`, since they are spawned (CUDA allows nothing else).
+    ``multiprocessing``, since they are spawned (CUDA allows nothing else).
 
     Examples
     --------

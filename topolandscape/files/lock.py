@@ -14,11 +14,11 @@ from topolandscape.files.whole import said_plainly
 
 LOCK = ".lock"
 # A process that ends with the one that began it is given these seconds.
-_PATIENCE = 2.0
+PATIENCE = 2.0
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str], *, patience: float = _PATIENCE) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], *, patience: float = PATIENCE) -> Iterator[None]:
     """Keep other processes from computing in a folder for as long as this lasts.
 
     The operating system holds the lock and lets it go with the process, so that one that was killed blocks nobody.

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from topolandscape.files.checked import array_in, json_in
-from topolandscape.files.lock import LOCK, locked
+from topolandscape.files.lock import LOCK, PATIENCE, locked
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
 from topolandscape.files.shards import Shards
 from topolandscape.files.whole import PARTIAL, read, remove_partial, write
@@ -118,10 +118,19 @@ class Run:
 
     @classmethod
     @contextmanager
-    def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any], **patience: float) -> Iterator[Run]:
+    def alone(
+        cls, path: str | os.PathLike[str], settings: Mapping[str, Any], *, patience: float = PATIENCE
+    ) -> Iterator[Run]:
         """Begin a run or go on with it, as `create` does, and keep other processes out of it for as long as this lasts.
 
-        Where a run cannot be, everything is left as it is. `patience`: seconds to wait for it.
+        Where a run cannot be, everything is left as it is.
+
+        Parameters
+        ----------
+        path, settings
+            As for `create`.
+        patience
+            Seconds to wait for another process.
 
         Raises
         ------
@@ -129,7 +138,7 @@ class Run:
             Another process computes in the folder.
         """
         cls._refuse_others(Path(path))
-        with locked(path, **patience):
+        with locked(path, patience=patience):
             yield cls.create(path, settings)
 
     @contextmanager
