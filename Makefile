@@ -47,6 +47,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/refine.py
 	$(BIN)/python benchmarks/graphs.py
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/projection.py
 	$(BIN)/python benchmarks/explorer.py
 	$(BIN)/python benchmarks/beyond_memory.py
 

@@ -211,7 +211,7 @@ def answered(entrants: Sequence[Entrant], pieces: Mapping[str, Mapping[str, Arra
     """Return the answers of each entrant to each piece of work; an error stands in place of an answer."""
     work = {f"{piece}/{name}": array for piece, arrays in pieces.items() for name, array in arrays.items()}
     found: dict[str, dict[str, Any]] = {}
-    for who, outcome in contest(entrants, work, repeat=0, patience=120).items():
+    for who, outcome in contest(entrants, work, repeat=0, patience=300).items():
         found[who] = {piece: {"error": outcome.error} for piece in pieces} if outcome.answer is None else {}
         for name, array in (outcome.answer or {}).items():
             piece, _, part = name.rpartition("/")

@@ -517,7 +517,13 @@ def main() -> None:
             number, counts = math.ceil(arguments.inputs * target.share / shares / 20) * 20, Path(folder) / "counts"
             words = ["--target", name, "--inputs", str(number), "--seed", str(arguments.seed)]
             words += ["--engine", arguments.engine, "--counts", str(counts)]
-            done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, errors="replace")
+            done = subprocess.run(
+                [sys.executable, __file__, *words],
+                env=os.environ | {"TMPDIR": folder},
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
             if done.returncode != 0:
                 raise SystemExit(f"{name}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
             rows.append({"target": name} | json.loads(counts.read_text()))

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import correctness
 import numpy as np
 from contest import contest, whole
 from environment import environment
-from peers.install import BUILD, ENVIRONMENTS, python_of
+from peers.install import BUILD, ENVIRONMENTS
 from rows import Row, bars_of_search, rows, verdicts
 
 from topolandscape.zoo import functions
@@ -55,11 +55,9 @@ def versions() -> dict[str, Any]:
     """Return the versions of the peers, and what did not install with its error."""
     found: dict[str, Any] = {}
     for name, packages in ENVIRONMENTS.items():
-        if python_of(name).exists():
-            command = [python_of(name), "-m", "pip", "list", "--format=json"]
-            listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            known = {package["name"].lower(): package["version"] for package in listed}
-            found |= {package: known[package] for package in packages if package in known}
+        folders = [str(folder) for folder in (BUILD / name).glob("lib/python*/site-packages")]
+        known = {package.name.lower(): package.version for package in distributions(path=folders)}
+        found |= {package: known[package] for package in packages if package in known}
     failed = BUILD / "failed.json"
     return found | {"failed": json.loads(failed.read_text()) if failed.exists() else {}}
 
@@ -118,7 +116,8 @@ def markdown(lines: list[dict[str, Any]]) -> str:
         seconds = "-" if line["seconds"] is None else f"{line['seconds']:.3g}"
         ratio = "-" if line["ratio"] is None else f"{line['ratio']:.2g}"
         peak = f"{line['peak'] / 1e6:,.0f}" if line["peak"] else "-"
-        table.append(f"| {work} | {line['who']} | {seconds} | {ratio} | {peak} | {line['answer']} |")
+        answer = line["answer"].replace("|", "\\|")
+        table.append(f"| {work} | {line['who']} | {seconds} | {ratio} | {peak} | {answer} |")
     return "\n".join(table) + "\n"
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy.ndimage import label
 
 import topolandscape as tl
@@ -15,7 +17,6 @@ from topolandscape.plot.ink import COLOURS
 from topolandscape.study import Recipe, run
 
 IMAGES = Path(__file__).parent / "images" / "concepts"
-SHAPE = (101, 101)
 
 
 def digits(width: int = 16, **options) -> tl.Landscape:
@@ -68,16 +69,10 @@ def sublevel() -> Figure:
     for ax, level in zip(panels, (ends[0] / 2, ends.mean(), 1.2 * ends[1]), strict=True):
         components, _ = label(loss <= level, structure=np.ones((3, 3)))
         shown = np.ma.masked_equal(np.where(components > 0, (components - 1) % 3, -1), -1)
-        ax.pcolormesh(x, y, shown.T, cmap=_colours(3), vmin=0, vmax=2)
+        ax.pcolormesh(x, y, shown.T, cmap=ListedColormap(COLOURS[:3]), vmin=0, vmax=2)
         ax.set_title(f"loss at most {level:.2g}")
         ax.set_aspect("equal")
     return figure
-
-
-def _colours(n: int):
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(COLOURS[:n])
 
 
 def elder_rule() -> Figure:
@@ -91,16 +86,13 @@ def elder_rule() -> Figure:
     code = tl.barcode(complex).filter(min_persistence=0.05)
     figure, (left, middle, right) = row(3)
     left.plot(samples.points[:, 0], samples.values, color="0.3")
-    for bar in range(len(code)):
-        death = code.death[bar] if np.isfinite(code.death[bar]) else samples.values.max()
+    for bar, colour in zip(range(len(code)), COLOURS, strict=False):
+        ends = bool(np.isfinite(code.death[bar]))
+        top = code.death[bar] if ends else samples.values.max()
         place = samples.points[code.birth_vertex[bar], 0]
-        left.vlines(
-            place, code.birth[bar], death, color=COLOURS[bar], linestyle="-" if np.isfinite(code.death[bar]) else "--"
-        )
-        if code.death_vertex[bar] >= 0:
-            left.hlines(
-                death, *sorted((place, samples.points[code.death_vertex[bar], 0])), color=COLOURS[bar], linewidth=0.8
-            )
+        left.vlines(place, code.birth[bar], top, color=colour, linestyle="-" if ends else "--")
+        if ends:
+            left.hlines(top, place, samples.points[code.death_vertex[bar], 0], color=colour, linewidth=0.8)
     left.set(xlabel="way through five networks", ylabel="loss", title="each minimum, and where it ends")
     tl.plot.merge_tree(tl.merge_tree(complex), ax=middle, min_persistence=0.05, legend=False)
     middle.set_title("merge tree")
@@ -168,18 +160,13 @@ def distance() -> Figure:
         ax.plot(code.birth[ending], code.death[ending], mark, color=colour, label=name)
         if mark == "o":
             for birth, death in zip(code.birth[ending], code.death[ending], strict=True):
-                ax.add_patch(_square(birth, death, far, colour))
+                corner = (birth - far, death - far)
+                ax.add_patch(Rectangle(corner, 2 * far, 2 * far, fill=False, edgecolor=colour, linewidth=0.6))
     ends = np.array([ax.get_xlim()[0], ax.get_ylim()[1]])
     ax.plot(ends, ends, color="0.5", linewidth=0.8)
     ax.set(xlabel="birth", ylabel="death", title=f"bottleneck distance {far:.3g}", aspect="equal")
     ax.legend(frameon=False, loc="lower right")
     return figure
-
-
-def _square(x: float, y: float, half: float, colour: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - half, y - half), 2 * half, 2 * half, fill=False, edgecolor=colour, linewidth=0.6)
 
 
 def copies() -> Figure:

@@ -58,7 +58,9 @@ def _as_written(
         return _Written(f"Literal{list(get_args(choices))}" if get_origin(choices) is Literal else annotation)
 
     def default(value: Any) -> Any:
-        return _Written("...") if repr(value) == "<factory>" else value
+        """Leave out what has no short way to be written: functions, and what is made for each."""
+        long = value is not inspect.Parameter.empty and repr(value).startswith("<")
+        return _Written("...") if long else value
 
     parameters = [
         parameter.replace(annotation=written(parameter.annotation), default=default(parameter.default))

@@ -74,15 +74,16 @@ def test_in_blocks_is_as_in_memory(more, tmp_path):
 def test_a_stopped_run_evaluates_only_the_rest(tmp_path, monkeypatch):
     recipe = Recipe(**GRID, memory=LITTLE)
     whole = run(recipe, tmp_path / "whole", plans=PLANS, progress=False).load("barcode", Barcode)
-    evaluate, calls = Landscape.values, []
+    evaluate, calls = Landscape.values_of, []
 
-    def counted(self, points, *, progress=None):
-        calls.append(len(points))
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return evaluate(self, points, progress=progress)
+    def counted(self, parts):
+        for place, losses in evaluate(self, parts):
+            calls.append(len(losses))
+            if len(calls) == 8:
+                raise KeyboardInterrupt
+            yield place, losses
 
-    monkeypatch.setattr(Landscape, "values", counted)
+    monkeypatch.setattr(Landscape, "values_of", counted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "stopped", plans=PLANS, progress=False)
     code = run(recipe, tmp_path / "stopped", progress=False).load("barcode", Barcode)

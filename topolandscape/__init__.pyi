@@ -1,5 +1,6 @@
 from . import plot as plot
 from . import zoo as zoo
+from .cluster import on_workers as on_workers
 from .compare import bar_bands as bar_bands
 from .compare import bar_lengths as bar_lengths
 from .compare import barriers_above_higher as barriers_above_higher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections import Counter
@@ -31,6 +32,7 @@ from topolandscape.study import (
     lines_of,
     pictures,
     read_study,
+    run_shard,
     run_study,
     run_surface,
     write_report,
@@ -199,6 +201,19 @@ def barcode(
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: cpu]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float64, ... [default: the network's own]")] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|tcp://...", help="Who computes: N processes, or a dask cluster. [default: threads of this one]"
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/n|slurm",
+            help="Compute the i-th of n parts, from 0, and no barcode; slurm: as the task of a job array says.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/MODEL_DATA_ROUTE_seedN]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -246,9 +261,36 @@ def barcode(
             )
     recipe = Recipe(**{name: value for name, value in options.items() if name not in others})
     folder = out if out is not None else Path("runs") / recipe.folder_name()
-    done = run_recipe(recipe, folder)
+    by = None if executor is None else _executor(executor)
+    if shard is not None:
+        part = run_shard(recipe, folder, _shard(shard), executor=by)
+        typer.echo(f"shard:   {part.path}\nthe same command without --shard goes on to the barcode")
+        return
+    done = run_recipe(recipe, folder, executor=by)
     written = pictures(done)
     _report(done, written, as_json=as_json)
+
+
+def _executor(text: str) -> int | str:
+    """Return a number of processes, or the address of a scheduler."""
+    return int(text) if text.isdecimal() else text
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
+    if text == "slurm":
+        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
+            )
+        task, first, count = (int(os.environ[name]) for name in names)
+        return task - first, count
+    number, _, count_text = text.partition("/")
+    if not (number.isdecimal() and count_text.isdecimal()):
+        raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
+    return int(number), int(count_text)
 
 
 def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[str, Any]) -> Run:
@@ -273,7 +315,13 @@ def compare(
     given: Annotated[
         list[Path], typer.Argument(metavar="STUDY.toml | RUN RUN ...", help="A study, or folders of finished runs.")
     ],
-    jobs: Annotated[int, typer.Option(help="Runs of a study at once.")] = 1,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="N|tcp://...",
+            help="Runs of a study at once, or the dask cluster that computes them, which shares its folder.",
+        ),
+    ] = "1",
     score: Annotated[str, typer.Option(help="Number by which groups are compared.")] = "mean_bar",
     against: Annotated[
         Against, typer.Option(help="all: compare all groups with one another; first: with the first one.")
@@ -312,9 +360,9 @@ def compare(
         study = read_study(study_file)
         folder = out if out is not None else Path("runs") / study_file.stem
         if forecast:
-            typer.echo(cost_of_study(study, folder, jobs=jobs))
+            typer.echo(cost_of_study(study, folder, jobs=_executor(jobs)))
             return
-        result = run_study(study, folder, jobs=jobs)
+        result = run_study(study, folder, jobs=_executor(jobs))
     else:
         if forecast:
             raise typer.BadParameter("--forecast is for a study; runs are computed already.")

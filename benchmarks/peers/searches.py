@@ -64,7 +64,7 @@ def topsearch(function: Array) -> Run:
         )
         explorer = NetworkSampling(network, coordinates, hopping, following, band, same)
         explorer.get_minima(coordinates, n_steps=_hops(known), conv_crit=1e-5, temperature=span, test_valid=True)
-        explorer.get_transition_states("ClosestEnumeration", 8, remove_bounds_minima=True)
+        explorer.get_transition_states("ClosestEnumeration", 8)
         ends = np.array(list(network.G.edges()), dtype=np.int64).reshape(-1, 2)
         return {
             "minima": _rows([network.get_minimum_coords(i) for i in range(network.n_minima)], known.dimension),

@@ -18,7 +18,7 @@ _PATIENCE = 2.0
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], *, patience: float = _PATIENCE) -> Iterator[None]:
     """Keep other processes from computing in a folder for as long as this lasts.
 
     The operating system holds the lock and lets it go with the process, so that one that was killed blocks nobody.
@@ -27,6 +27,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     ----------
     folder
         Made if it is not there; a file named ``.lock`` stays in it.
+    patience
+        Seconds to wait for another process.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
         stream = (place / LOCK).open("a")
     with stream:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         while not _taken(stream.fileno()):
             if time.monotonic() > deadline:
                 raise BlockingIOError(

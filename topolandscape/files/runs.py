@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,12 +25,18 @@ from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace, grid_points
 
 _MANIFEST = "manifest.json"
+_SHARDS = "shards"  # parts of the run, which other processes may be computing
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
+_AT_ONCE = 64  # shards of which the points are in memory at a time
 _LARGEST_MANIFEST = 2**26  # bytes
 _KEYS = {"format", "schema", "settings", "files", "found"}
 
+Each = Callable[[Sequence[Floats]], Iterator[tuple[int, Floats]]]
+
 _NounType = TypeVar("_NounType", bound=Noun)
+
+_log = logging.getLogger(__name__)
 
 
 class Evaluated(Protocol):
@@ -69,6 +76,7 @@ class Run:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self._manifest = manifest
+        self._shards: tuple[Run, ...] = ()
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Run:
@@ -98,21 +106,22 @@ class Run:
                     f"{f' (and {len(differing) - 1} more settings differ)' if len(differing) > 1 else ''}. "
                     "Choose another folder, or remove that one."
                 )
-            remove_partial(path)
+            remove_partial(path, but=_SHARDS)
+            run._shards = tuple(cls.open(found.parent) for found in sorted(path.glob(f"{_SHARDS}/*/{_MANIFEST}")))
             return run
         cls._refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
-        remove_partial(path)
+        remove_partial(path, but=_SHARDS)
         run = cls(path, {"format": "topolandscape run", "schema": SCHEMA, "settings": plain, "files": {}})
         run._write_manifest()
         return run
 
     @classmethod
     @contextmanager
-    def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Iterator[Run]:
+    def alone(cls, path: str | os.PathLike[str], settings: Mapping[str, Any], **patience: float) -> Iterator[Run]:
         """Begin a run or go on with it, as `create` does, and keep other processes out of it for as long as this lasts.
 
-        Where a run cannot be, everything is left as it is.
+        Where a run cannot be, everything is left as it is. `patience` is as for `locked`.
 
         Raises
         ------
@@ -120,8 +129,21 @@ class Run:
             Another process computes in the folder.
         """
         cls._refuse_others(Path(path))
-        with locked(path):
+        with locked(path, **patience):
             yield cls.create(path, settings)
+
+    @contextmanager
+    def shard(self, number: int, count: int) -> Iterator[Run]:
+        """Begin a part of this run, or go on with it, in a folder of its own, to which other processes do not go.
+
+        Parameters
+        ----------
+        number, count
+            Which part it is, from 0, of how many. What parts hold is found when the run is gone on with.
+        """
+        settings = {**self.settings, "shard": [number, count]}
+        with Run.alone(self.path / _SHARDS / f"{number}-of-{count}", settings) as part:
+            yield part
 
     @staticmethod
     def _refuse_others(path: Path) -> None:
@@ -233,7 +255,15 @@ class Run:
             raise ValueError(f"{self.path / name}.npz holds a {type(noun).__name__}, not a {kind.__name__}.")
         return noun
 
-    def values(self, landscape: Evaluated, points: Floats, *, progress: bool | None = None) -> Floats:
+    def values(
+        self,
+        landscape: Evaluated,
+        points: Floats,
+        *,
+        share: tuple[int, int] = (0, 1),
+        each: Each | None = None,
+        progress: bool | None = None,
+    ) -> Floats | None:
         """Return the losses at points, computing only those that the run does not hold yet.
 
         Losses are kept for these very points of this landscape; shards are cut the same way each time, so a run that
@@ -245,18 +275,32 @@ class Run:
             What is evaluated.
         points
             Shape (n, d).
+        share
+            Number of this part of the run and how many there are: of the shards only every so many-th is computed.
+        each
+            Yields the number of each of many arrays of points, and its losses, in any order. None: one after the other.
         progress
             None: a bar when stderr is a terminal; True: always; False: never.
 
         Returns
         -------
-        Floats
-            Losses, shape (n,).
+        Floats or None
+            Losses, shape (n,); None where some of them are left to other parts.
         """
-        shards = self._losses(landscape, [points], len(points), lambda rows: points[rows], progress)
-        return np.concatenate([shards(piece) for piece in range(-(-len(points) // _shard_size(landscape)))])
+        losses = self._losses(landscape, [points], len(points), lambda rows: points[rows], progress, share, each)
+        if losses is None:
+            return None
+        return np.concatenate([losses(piece) for piece in range(-(-len(points) // _shard_size(landscape)))])
 
-    def grid_values(self, landscape: Evaluated, axes: Sequence[Floats], *, progress: bool | None = None) -> Shards:
+    def grid_values(
+        self,
+        landscape: Evaluated,
+        axes: Sequence[Floats],
+        *,
+        share: tuple[int, int] = (0, 1),
+        each: Each | None = None,
+        progress: bool | None = None,
+    ) -> Shards | None:
         """Return the losses of a full grid on the disk, computing only those that the run does not hold yet.
 
         Points and losses are in memory for a shard at a time.
@@ -267,13 +311,13 @@ class Run:
             What is evaluated.
         axes
             The values of each coordinate, one array each.
-        progress
+        share, each, progress
             As for `values`.
 
         Returns
         -------
-        Shards
-            To be sliced like an array of the grid's shape.
+        Shards or None
+            To be sliced like an array of the grid's shape; None where some losses are left to other parts.
 
         Raises
         ------
@@ -289,8 +333,9 @@ class Run:
                 f"room for {free / 2**30:.3g}. Take fewer points along the axes, or a region of fewer coordinates."
             )
         parts = [*axes, np.array(shape, dtype=np.float64)]
-        shards = self._losses(landscape, parts, math.prod(shape), lambda rows: grid_points(axes, rows), progress)
-        return Shards(shape, _shard_size(landscape), shards)
+        n = math.prod(shape)
+        losses = self._losses(landscape, parts, n, lambda rows: grid_points(axes, rows), progress, share, each)
+        return None if losses is None else Shards(shape, _shard_size(landscape), losses)
 
     def _losses(
         self,
@@ -299,13 +344,16 @@ class Run:
         n: int,
         points: Callable[[slice], Floats],
         progress: bool | None,
-    ) -> Callable[[int], Floats]:
+        share: tuple[int, int],
+        each: Each | None,
+    ) -> Callable[[int], Floats] | None:
         """Return what reads a shard of the losses at n points, which `parts` tell from others, when all are there."""
         digest = hashlib.sha256(json.dumps(dict(landscape.description), sort_keys=True).encode())
         where = landscape.subspace
         for part in [*parts, *([] if where is None else [where.origin, where.directions])]:
             digest.update(np.ascontiguousarray(part).data)
-        folder, size = f"losses/{digest.hexdigest()[:16]}", _shard_size(landscape)
+        size, pieces = _shard_size(landscape), range(-(-n // _shard_size(landscape)))
+        folder = f"losses/{digest.hexdigest()[:16]}"
 
         def name(piece: int) -> str:
             return f"{folder}/{piece:06d}.npy"
@@ -314,16 +362,30 @@ class Run:
             data = self._checked(name(piece))
             return _array(data, self.path / name(piece), min(size, n - piece * size))
 
-        pieces = range(-(-n // size))
-        for piece in tqdm(
-            pieces, desc="losses", unit="shard", delay=1, disable=None if progress is None else not progress
-        ):
-            if not self._holds(name(piece)):
-                rows = slice(piece * size, min((piece + 1) * size, n))
-                buffer = BytesIO()
-                np.save(buffer, landscape.values(points(rows), progress=False))
-                self._add(name(piece), buffer.getvalue())
-        return read_shard
+        def one_by_one(tables: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
+            yield from ((place, landscape.values(table, progress=False)) for place, table in enumerate(tables))
+
+        missing = [piece for piece in pieces if not self._holds(name(piece))]
+        own = [piece for piece in missing if piece % share[1] == share[0]]
+        if self._shards and own:
+            _log.warning("%d of %d tables of losses are missing and are computed", len(own), len(pieces))
+        with tqdm(
+            total=len(pieces),
+            initial=len(pieces) - len(missing),
+            desc="losses",
+            unit="shard",
+            delay=1,
+            disable=None if progress is None else not progress,
+        ) as bar:
+            for start in range(0, len(own), _AT_ONCE):
+                some = own[start : start + _AT_ONCE]
+                tables = [points(slice(piece * size, min((piece + 1) * size, n))) for piece in some]
+                for place, found in (each or one_by_one)(tables):
+                    buffer = BytesIO()
+                    np.save(buffer, found)
+                    self._add(name(some[place]), buffer.getvalue())
+                    bar.update()
+        return read_shard if len(own) == len(missing) else None
 
     def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""
@@ -334,7 +396,13 @@ class Run:
         return path
 
     def _holds(self, name: str) -> bool:
-        return name in self._manifest["files"] and self._place(name).exists()
+        return self._holder(name) is not None
+
+    def _holder(self, name: str) -> Run | None:
+        """Return the run that has a file: this one, or a part of it."""
+        if name in self._manifest["files"] and self._place(name).exists():
+            return self
+        return next((shard for shard in self._shards if shard._holds(name)), None)
 
     def _place(self, name: str) -> Path:
         """Return where a file of the run lies, which is nowhere but in its folder."""
@@ -345,7 +413,7 @@ class Run:
 
     def _add(self, name: str, data: bytes) -> None:
         files, checksum = self._manifest["files"], hashlib.sha256(data).hexdigest()
-        if self._holds(name):
+        if self._holder(name) is self:
             # Whoever is killed before the file is listed leaves the one before or the new one, both whole.
             files[name] = {**files[name], "or": [*files[name].get("or", []), checksum]}
             self._write_manifest()
@@ -354,6 +422,9 @@ class Run:
         self._write_manifest()
 
     def _checked(self, name: str) -> bytes:
+        holder = self._holder(name)
+        if holder is not None and holder is not self:
+            return holder._checked(name)
         listed = self._manifest["files"][name]
         data = read(self._place(name), most=None if "or" in listed else listed["bytes"])
         if hashlib.sha256(data).hexdigest() not in (listed["sha256"], *listed.get("or", [])):

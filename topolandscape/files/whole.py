@@ -101,7 +101,8 @@ def said_plainly(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what is left of files that were being written when the process was killed."""
+def remove_partial(folder: Path, *, but: str) -> None:
+    """Remove what is left of files that were being written when the process was killed, but for one folder in it."""
     for partial in folder.rglob(PARTIAL):
-        partial.unlink(missing_ok=True)
+        if partial.relative_to(folder).parts[0] != but:
+            partial.unlink(missing_ok=True)

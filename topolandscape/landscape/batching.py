@@ -40,6 +40,7 @@ from topolandscape.landscape.machine import (
     stream_of_worker,
     to_device,
 )
+from topolandscape.landscape.tasks import Asked, Tasks, points_of_task
 from topolandscape.landscape.workers import Rows, run_together
 from topolandscape.structures import Floats, Subspace
 
@@ -182,6 +183,7 @@ class Engine:
         self._plans: dict[tuple[Kind, int], Plan] = {}
         self._kept: dict[Kind, Plan] = {}
         self._asked: dict[tuple[Kind, int], int] = {}
+        self._shared: tuple[Tasks, Mapping[str, Any]] | None = None  # who evaluates instead, and of what landscape
         self._whole: tuple[list[Block], int] | None = None  # all blocks and the rows of the largest, if not streamed
         self.evaluations = 0
 
@@ -280,7 +282,21 @@ class Engine:
         """
         engine = copy.copy(self)
         engine.blocks, engine.count, engine._streamed, engine._uncut = blocks, count, False, None
-        engine._whole = None
+        engine._whole, engine._shared = None, None
+        return engine
+
+    def shared_by(self, tasks: Tasks, description: Mapping[str, Any]) -> Engine:
+        """Return an engine that lets others evaluate whatever is worth more than one task.
+
+        Parameters
+        ----------
+        tasks
+            Whoever does them.
+        description
+            Of the landscape.
+        """
+        engine = copy.copy(self)
+        engine._shared = tasks, description
         return engine
 
     # ---------------------------------------------------------------------------------------------- what
@@ -317,6 +333,17 @@ class Engine:
         total = np.zeros(len(points))
         self._sweep(_Request("values", (points,), (total,), subspace), progress, chunk=chunk, form=form)
         return total
+
+    def values_of(self, parts: Sequence[Floats], *, subspace: Subspace | None = None) -> Iterator[tuple[int, Floats]]:
+        """Yield the number of each part of some points and its losses; see `topolandscape.Landscape.values_of`."""
+        if self._shared is None:
+            yield from ((number, self.values(part, subspace=subspace)) for number, part in enumerate(parts))
+            return
+        asked: Asked = [(("values", part), {}) for part in parts]
+        for number, (found,) in self._shared[0].done(
+            _evaluated, asked, subspace=subspace, what="points", progress=False
+        ):
+            yield number, found
 
     def accuracies(
         self, points: Floats, *, subspace: Subspace | None = None, progress: bool | None = False
@@ -363,6 +390,12 @@ class Engine:
         n = request.rows
         if n == 0:
             return
+        if self._shared is not None and chunk is None and form is None:
+            tasks, description = self._shared
+            size = points_of_task(description, request.kind, request.inputs[0].shape[1])
+            if n > size:
+                _let_evaluate(tasks, request, size, progress)
+                return
         self.evaluations += n
         with self._prepared(request.kind), _bar(n, self.count, progress) as bar:
             decay = self.decay
@@ -749,6 +782,21 @@ def _evaluate(
     if kind in ("gradients", "products"):
         sums[-1] = lift.back(sums[-1])
     return tuple(sums)
+
+
+def _let_evaluate(tasks: Tasks, request: _Request, size: int, progress: bool | None) -> None:
+    """Put in what was asked for, evaluated by others, so many points a task."""
+    parts = [slice(start, start + size) for start in range(0, request.rows, size)]
+    asked: Asked = [((request.kind, *(array[rows] for array in request.inputs)), {}) for rows in parts]
+    for number, found in tasks.done(_evaluated, asked, subspace=request.subspace, what="points", progress=progress):
+        for total, part in zip(request.outputs, found, strict=True):
+            total[parts[number]] = part
+
+
+def _evaluated(landscape: Any, kind: Kind, *inputs: Floats) -> tuple[Floats, ...]:
+    """Return a kind of quantity of a landscape at some points: a task."""
+    found = getattr(landscape.engine, kind)(*inputs, subspace=landscape.subspace)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _most_rows(blocks: Sequence[Block]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.machine import randomness_kept
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Descent as Descent
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures import Trajectories as Trajectories
@@ -22,6 +23,7 @@ from topolandscape.structures import Trajectories as Trajectories
 Method = Literal["adam", "sgd", "nesterov"]
 Schedule = Literal["cosine", "linear", "constant"]
 Seed = int | np.random.Generator
+Result = TypeVar("Result")
 
 _SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),
@@ -142,22 +144,20 @@ def descend(
     """
     if record_every is not None and record_every < 1:
         raise ValueError(f"record_every is {record_every}; it needs to be 1 or more.")
-    recorded = list(
-        descending(
-            landscape,
-            starts,
-            every=record_every,
-            steps=steps,
-            learning_rate=learning_rate,
-            method=method,
-            momentum=momentum,
-            schedule=schedule,
-            warm_up=warm_up,
-            batch=batch,
-            seed=seed,
-            progress=progress,
-        )
-    )
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "method": method,
+        "momentum": momentum,
+        "schedule": schedule,
+        "warm_up": warm_up,
+        "batch": batch,
+        "seed": seed,
+    }
+    if landscape.tasks is not None:
+        parts = in_tasks(landscape, descend, starts, progress=progress, record_every=record_every, **settings)
+        return joined(parts, steps=parts[0].steps)
+    recorded = list(descending(landscape, starts, every=record_every, progress=progress, **settings))
     end = recorded[-1]
     return Trajectories(
         points=np.stack([state.points for state in recorded], axis=1),
@@ -165,6 +165,37 @@ def descend(
         steps=np.array([state.step for state in recorded]),
         gradient_norm=np.linalg.norm(end.gradients, axis=1),
     )
+
+
+def in_tasks(
+    landscape: Landscape,
+    function: Callable[..., Result],
+    starts: ArrayLike | Descent,
+    *,
+    progress: bool | None,
+    **settings: Any,
+) -> list[Result]:
+    """Return what a function of a landscape and starts gives for parts of the starts, each of them a task.
+
+    Parameters
+    ----------
+    landscape
+        On workers.
+    function
+        For example `descend`: what it gives for a start does not depend on the others.
+    starts, progress
+        As for `descend`.
+    settings
+        Its other arguments, the same for all parts: a generator is sent as it is, so that all parts draw the same.
+    """
+    whole = starts if isinstance(starts, Descent) else point_rows(starts, landscape.dimension, "starts")
+    count = len(whole.points) if isinstance(whole, Descent) else len(whole)
+
+    def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        some = whole.rows(rows) if isinstance(whole, Descent) else whole[rows]
+        return (some,), settings | {"progress": False}
+
+    return in_parts(landscape, function, count, part, what="descents", progress=progress)
 
 
 def descending(

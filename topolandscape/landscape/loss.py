@@ -16,8 +16,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from topolandscape.landscape.batching import Engine, Plan, spread
-from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, read, selected
+from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING, Engine, Kind, Plan, spread
+from topolandscape.landscape.data import ROWS_AT_ONCE, Batches, Data, batches, cut, digest, map_tensors, read, selected
 from topolandscape.landscape.dense import Dense
 from topolandscape.landscape.forms import Form, Looped, Vmapped
 from topolandscape.landscape.machine import memory_budget, out_of_memory, randomness_kept
@@ -37,6 +37,7 @@ from topolandscape.landscape.pure import (
     pure_loss,
     varying_parameters,
 )
+from topolandscape.landscape.tasks import Tasks
 from topolandscape.landscape.wide import NotWide, Wide
 from topolandscape.structures import Floats, Subspace
 
@@ -68,6 +69,8 @@ class Landscape:
     engine
         How it is evaluated: form, vectors and rows at once, speed, share of the machine's peak (``engine.report()``);
         see `topolandscape.landscape.batching.Engine`.
+    tasks
+        Whoever does descents, polishing and paths instead of this process; None, but for `on_workers`.
 
     Notes
     -----
@@ -110,6 +113,8 @@ class Landscape:
             point.flags.writeable = False
         self.blocks: tuple[Block, ...] = model.blocks if model is not None and subspace is None else ()
         self.rows: int | None = description.get("rows")
+        self.tasks: Tasks | None = None
+        self._given: tuple[Any, ...] | None = None  # of what it was made, as `_from_batches` takes it
         self._model = model
         self._exact = exact
         self._data = data
@@ -313,6 +318,7 @@ class Landscape:
             "device": "cpu",
         }
         landscape = cls(engine, dimension, description=description)
+        landscape._given = function, dimension
         landscape._check_repeatable(_probes(np.zeros(dimension)), cure="Give a function that draws no random numbers.")
         return landscape
 
@@ -391,6 +397,8 @@ class Landscape:
             "data": data.digest,
         } | ({} if form is None else {"form": form})
         landscape = cls(engine, len(point), description=description, model=model, point=point, exact=exact, data=data)
+        read_anew = parts if data.streamed else None
+        landscape._given = kind, read_anew, loss, weight_decay, parameters, where.type, dtype, memory, form
         landscape._check_repeatable(
             _probes(point), cure="Call module.eval() before (dropout and the like draw random numbers in train mode)."
         )
@@ -436,6 +444,41 @@ class Landscape:
             whole=None if self._whole is None else self._whole.restricted_to(origin, directions),
         )
 
+    def plans(self, kinds: Sequence[Kind] = KINDS) -> dict[str, dict[str, str | int]]:
+        """Return how kinds of quantities are evaluated fastest, as short trials near the module's own point tell.
+
+        Parameters
+        ----------
+        kinds
+            Those that are asked for; what the module or its loss does not have is left out.
+
+        Returns
+        -------
+        dict
+            For `planned`; empty for functions, for which there is one way.
+
+        Examples
+        --------
+        >>> module = torch.nn.Linear(2, 1)
+        >>> landscape = Landscape.from_module(
+        ...     module, torch.zeros(3, 2), torch.ones(3, 1), loss=torch.nn.functional.mse_loss
+        ... )
+        >>> sorted(landscape.plans(["values", "accuracies"]))
+        ['values']
+        """
+        if self.point is None:
+            return {}
+        points = np.tile(self.point, (WORTH_SEARCHING, 1))
+        for kind in kinds:
+            with suppress(*((ValueError,) if kind == "accuracies" else ())):  # no classes
+                getattr(self.engine, kind)(*(points,) * (2 if kind == "products" else 1))
+        known = {kind: self.engine.plan(kind) for kind in kinds}
+        return {
+            kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows}
+            for kind, plan in known.items()
+            if plan is not None
+        }
+
     def planned(self, plans: Mapping[str, Mapping[str, Any]]) -> Landscape:
         """Return the same landscape, evaluated in ways that are given and not searched for, so that it repeats itself.
 
@@ -471,6 +514,21 @@ class Landscape:
         plain = {kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows} for kind, plan in own.items()}
         other.description = MappingProxyType({**self.description, "plans": plain})
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell how to make the landscape anew in another process: of its module, its data and its loss."""
+        if self._given is None:
+            raise TypeError(
+                "this landscape is of some rows or of a few directions, and only a whole one can be sent to another "
+                "process; send that, and take the part of it there."
+            )
+        given: tuple[Any, ...] = self._given
+        if self._model is not None and self.point is not None:
+            # To whichever device of that type the other process has.
+            kind, read_anew, *options = given
+            known = [] if read_anew is not None else [batch for _, batch in self._known_data().batches()]
+            given = (kind, self._model.at(self.point).cpu(), read_anew, map_tensors(known, Tensor.cpu), *options)
+        return _made_anew, (given, dict(self.description))
 
     def of_rows(self, rows: ArrayLike) -> Landscape:
         """Return the landscape of the same loss on some rows of the data.
@@ -593,6 +651,27 @@ class Landscape:
         array([2., 3.])
         """
         return self.engine.values(_points(points, self.dimension), subspace=self.subspace, progress=progress)
+
+    def values_of(self, parts: Sequence[ArrayLike]) -> Iterator[tuple[int, Floats]]:
+        """Yield the losses at points that come in parts: the number of a part, and its losses (n,), when known.
+
+        Parameters
+        ----------
+        parts
+            Points, each of shape (n, dimension).
+
+        Yields
+        ------
+        tuple
+            In the order of the parts; on workers in that of arrival.
+
+        Examples
+        --------
+        >>> landscape = Landscape.from_function(lambda x: np.abs(x[:, 0]), 1)
+        >>> list(landscape.values_of([[[-2.0]], [[3.0]]]))
+        [(0, array([2.])), (1, array([3.]))]
+        """
+        return self.engine.values_of([_points(part, self.dimension) for part in parts], subspace=self.subspace)
 
     def gradients(self, points: ArrayLike, *, progress: bool | None = None) -> tuple[Floats, Floats]:
         """Return the losses (n,) and their gradients (n, dimension) at many points.
@@ -827,6 +906,19 @@ class Landscape:
             f"Landscape({said['module']}, {count}, {said['loss']} of {said['rows']} rows{decay}, "
             f"{said['dtype']} on {said['device']})"
         )
+
+
+def _made_anew(given: tuple[Any, ...], description: Mapping[str, Any]) -> Landscape:
+    """Return the landscape that another process had; it is evaluated in the ways that were planned there."""
+    if len(given) == 2:
+        landscape = Landscape.from_function(*given)
+    else:
+        kind, module, read_anew, known, *options = given
+        landscape = Landscape._from_batches(kind, module, read_anew or (lambda: known), *options)
+    if "plans" in description:
+        landscape = landscape.planned(description["plans"])
+    landscape.description = MappingProxyType(dict(description))
+    return landscape
 
 
 def _forms(function: PureLoss, loss: Loss) -> list[Form]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike
 from topolandscape.landscape.checkpoints import checkpoints as checkpoints
 from topolandscape.landscape.curvature import Curvatures, highest_curvatures, lowest_curvatures
 from topolandscape.landscape.descent import Descent as Descent
-from topolandscape.landscape.descent import Method, Schedule, Seed, descending
+from topolandscape.landscape.descent import Method, Schedule, Seed, descending, in_tasks
 from topolandscape.landscape.descent import Trajectories as Trajectories
 from topolandscape.landscape.descent import descend as descend
 from topolandscape.landscape.descent import initial_points as initial_points
 from topolandscape.landscape.directions import point_rows, unit, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
+from topolandscape.landscape.tasks import joined
 from topolandscape.structures import Floats, Integers, Minima
 from topolandscape.structures.network import components
 
@@ -122,11 +123,19 @@ def minima(
         "warm_up": warm_up,
         "batch": batch,
     }
+    own_seed = None if isinstance(seed, np.random.Generator) else int(seed)
+    if landscape.tasks is not None:
+        settings |= {"tolerance": tolerance, "max_evaluations": max_evaluations, "curvatures": curvatures}
+        settings |= {"flatness": flatness, "merge": None}
+        parts = in_tasks(landscape, minima, starts, seed=rng, progress=progress, **settings)
+        found = united(landscape, parts, merge=merge)
+        found = replace(found, provenance={**found.provenance, "seed": own_seed})
+        return found if test is None else replace(found, test_accuracy=_accuracies(test, found.points))
     *_, end = descending(landscape, starts, every=None, seed=rng, progress=progress, **settings)
     points, values, norms = end.points.copy(), end.values.copy(), np.linalg.norm(end.gradients, axis=1)
     k = min(curvatures, landscape.dimension)
     lowest, thresholds = np.full((len(points), k), np.nan), np.full(len(points), np.nan)
-    index, labels = np.full(len(points), -1), np.arange(len(points))
+    index = np.full(len(points), -1)
     words, ended = np.full(len(points), "diverged", dtype=object), np.full(len(points), "not finite", dtype=object)
 
     going = np.flatnonzero(end.stopped < 0)
@@ -147,33 +156,72 @@ def minima(
         words[going] = _words(landscape, polished, ways, tolerance, noise, low, sizes, thresholds[going])
         known = going[np.isfinite(lowest[going]).all(axis=1)]
         index[known] = (lowest[known] < -thresholds[known, None]).sum(axis=1)
-        if merge is not None:
-            labels[going] = len(points) + _merged(landscape, points[going], values[going], merge)
 
-    labels = _numbered(labels)
-    rows = np.array([_best(np.flatnonzero(labels == label), norms) for label in range(labels.max() + 1)])
-    return Minima(
-        points=points[rows],
-        values=values[rows],
-        gradient_norm=norms[rows],
-        curvature=lowest[rows],
-        index=index[rows],
-        stationary=tuple(words[rows]),
-        accuracy=_accuracies(landscape, points[rows]),
-        test_accuracy=np.full(len(rows), np.nan) if test is None else _accuracies(test, points[rows]),
-        found=np.bincount(labels),
+    every = Minima(
+        points=points,
+        values=values,
+        gradient_norm=norms,
+        curvature=lowest,
+        index=index,
+        stationary=tuple(words),
+        accuracy=_accuracies(landscape, points),
         provenance={
             "landscape": dict(landscape.description),
-            "seed": None if isinstance(seed, np.random.Generator) else int(seed),
+            "seed": own_seed,
             "descent": settings,
             "tolerance": tolerance,
             "max_evaluations": max_evaluations,
             "flatness": flatness,
             "merge": merge,
-            "rows": labels,
+            "rows": np.arange(len(points)),
             "ended": list(ended),
-            "thresholds": thresholds[rows],
+            "thresholds": thresholds,
         },
+    )
+    found = united(landscape, [every], merge=merge)
+    return found if test is None else replace(found, test_accuracy=_accuracies(test, found.points))
+
+
+def united(landscape: Landscape, parts: Sequence[Minima], *, merge: float | None) -> Minima:
+    """Return as one what `minima` found for parts of the starts, with a row for every start.
+
+    Parameters
+    ----------
+    landscape
+        Any.
+    parts
+        In the order of the starts, each found with ``merge=None`` and the same other arguments.
+    merge
+        As for `minima`.
+
+    Returns
+    -------
+    Minima
+        What `minima` finds for all starts at once.
+
+    Examples
+    --------
+    >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2, 1)
+    >>> parts = [minima(landscape, [[start]], seed=0, steps=0, merge=None) for start in (0.9, -0.9, 0.8)]
+    >>> both = united(landscape, parts, merge=1e-2)
+    >>> both.points.round(6).ravel().tolist(), both.found.tolist(), both.provenance["rows"]
+    ([1.0, -1.0], [2, 1], [0, 1, 0])
+    """
+    provenance = dict(parts[0].provenance) | {"merge": merge}
+    for name in ("ended", "thresholds"):
+        provenance[name] = [entry for part in parts for entry in part.provenance[name]]
+    every = joined(parts, provenance=provenance)
+    labels = np.arange(len(every))
+    going = np.array([row for row, word in enumerate(every.stationary) if word != "diverged"], dtype=np.int64)
+    if merge is not None and len(going):
+        labels[going] = len(every) + _merged(landscape, every.points[going], every.values[going], merge)
+    labels = _numbered(labels)
+    rows = [_best(np.flatnonzero(labels == label), every.gradient_norm) for label in range(labels.max() + 1)]
+    thresholds = [provenance["thresholds"][row] for row in rows]
+    return replace(
+        every.rows(rows),
+        found=np.bincount(labels),
+        provenance=provenance | {"rows": labels, "thresholds": thresholds},
     )
 
 

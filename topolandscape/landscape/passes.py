@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import dot
 from topolandscape.landscape.quasi_newton import History, inner_product
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
@@ -308,6 +309,19 @@ def lower_paths(
         raise ValueError(f"points are {tuple(points)}; a path needs 3 points or more.")
     if batch is not None and seed is None:
         raise ValueError(f"batch is {batch} and seed is None; which rows are drawn needs a seed.")
+    if landscape.tasks is not None and judged_on is None and len(own) > 1:
+        settings: dict[str, Any] = {"points": points, "steps": steps, "tolerance": tolerance, "method": method}
+        settings |= {"emphasis": emphasis, "memory": memory, "batch": batch, "seed": seed, "progress": False}
+        parts = in_parts(
+            landscape,
+            lower_paths,
+            len(own),
+            lambda rows: ((own[rows],), settings),
+            points=points[0],
+            what="paths",
+            progress=progress,
+        )
+        return joined(parts, curve=_mean_curve(parts))
     judge = landscape if judged_on is None else judged_on
     random = np.random.default_rng(seed)
     curve: list[tuple[float, float]] = []
@@ -354,6 +368,13 @@ def lower_paths(
             bar.update((level + 1) * steps - bar.n)
     values = judge.values(kept.reshape(-1, own.shape[2]), progress=False).reshape(kept.shape[:2])
     return Paths(kept, values, best, top, converged, np.array(curve))
+
+
+def _mean_curve(parts: Sequence[Paths]) -> Floats:
+    """Return the curve of paths that were bent in parts; one that ended before others stays where it is."""
+    spent = np.unique(np.concatenate([part.curve[:, 0] for part in parts]))
+    heights = [part.curve[np.searchsorted(part.curve[:, 0], spent, side="right") - 1, 1] for part in parts]
+    return np.column_stack([spent, np.average(heights, axis=0, weights=[len(part) for part in parts])])
 
 
 class _Strings:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers, Polishing
 from topolandscape.structures.arrays import frozen, settle
 
@@ -119,7 +120,8 @@ def polish(
         By how much losses differ by rounding; None: it is measured at each point, which takes several evaluations in
         forms that are slow.
     pause
-        Called again and again on the way with a function that returns the state, so that it can be kept.
+        Called again and again on the way with a function that returns the state, so that it can be kept; not where
+        workers do it.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -151,21 +153,37 @@ def polish(
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
     whole_number(max_evaluations, "max_evaluations")
+    begun: Polishing | None = None
     if isinstance(points, Polishing):
-        at = point_rows(points.points, landscape.dimension, "points of the state")
-        values, gradients = points.values.copy(), points.gradients.copy()
+        begun = points
+        at = point_rows(begun.points, landscape.dimension, "points of the state")
     else:
         at = point_rows(points, landscape.dimension, "points")
+    most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
+    if landscape.tasks is not None and begun is None and len(at) > 1:
+        settings = {"tolerance": tolerance, "max_evaluations": max_evaluations, "trails": trails, "noise": noise}
+        return joined(
+            in_parts(
+                landscape,
+                polish,
+                len(at),
+                lambda rows: ((at[rows],), settings | {"longest": most[rows], "progress": False}),
+                what="points",
+                progress=progress,
+            )
+        )
+    if begun is None:
         values, gradients = landscape.gradients(at, progress=False)
+    else:
+        values, gradients = begun.values.copy(), begun.gradients.copy()
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
-        most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
         task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, pause, bar)
-        if isinstance(points, Polishing):
-            task.go_on(points)
-        else:
+        if begun is None:
             task.noise = noise_at(landscape, at, values, noise)
             task.end("not finite", ~_finite(values, gradients))
+        else:
+            task.go_on(begun)
         if task.method == "quasi-newton":
             _quasi_newton(task, (max_evaluations + 1) // 2)
             task.method, task.memory = "newton", ()

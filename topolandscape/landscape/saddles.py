@@ -14,6 +14,7 @@ from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import MEMORY, dot, noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
+from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers
 
 # Products for each point with which its direction of least curvature is looked for, at first and after each step.
@@ -124,8 +125,15 @@ def saddles(
     if modes.shape != at.shape:
         raise ValueError(f"directions have shape {modes.shape}, points {at.shape}; each point needs one direction.")
     longest = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(at),)).copy()
-    values, gradients = landscape.gradients(at, progress=False)
     highest = np.broadcast_to(np.asarray(ceiling, dtype=np.float64), (len(at),))
+    if landscape.tasks is not None and len(at) > 1:
+        settings = {"tolerance": tolerance, "steps": steps, "products": products, "noise": noise, "seed": seed}
+
+        def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return (at[rows], modes[rows]), settings | {"radius": longest[rows], "ceiling": highest[rows]}
+
+        return joined(in_parts(landscape, saddles, len(at), part, what="points", progress=False))
+    values, gradients = landscape.gradients(at, progress=False)
     climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
     climb.approach(steps, noise_at(landscape, at, values, noise))
     climb.close_in(products)

@@ -131,6 +131,11 @@ class Descent:
             seed=None if self.seed is None else int(self.seed),
         )
 
+    def rows(self, rows: slice) -> Descent:
+        """Return some of the descents."""
+        points, values, gradients = self.points[rows], self.values[rows], self.gradients[rows]
+        return Descent(self.step, points, values, gradients, self.moments[:, rows], self.stopped[rows], self.seed)
+
 
 @dataclass(frozen=True, eq=False)
 class Polishing:

@@ -13,6 +13,7 @@ from topolandscape.study.report import json_of as json_of
 from topolandscape.study.report import lines_of as lines_of
 from topolandscape.study.report import write_report as write_report
 from topolandscape.study.runs import run as run
+from topolandscape.study.runs import run_shard as run_shard
 from topolandscape.study.runs import run_surface as run_surface
 from topolandscape.study.statistics import Against as Against
 from topolandscape.study.statistics import correlations as correlations

@@ -124,7 +124,7 @@ class StudyResult:
 
 
 def run_study(
-    study: Study, folder: str | os.PathLike[str], *, jobs: int = 1, progress: bool | None = None
+    study: Study, folder: str | os.PathLike[str], *, jobs: int | str = 1, progress: bool | None = None
 ) -> StudyResult:
     """Compute the runs of a study, or those that are missing, and measure them.
 
@@ -136,7 +136,8 @@ def run_study(
         Where it is kept, each run in a folder of its own below ``runs``. A study that was stopped goes on where it was;
         one that has got more values computes what is new.
     jobs
-        How many runs at once: 1 in this process, more each in a process of its own with its share of the cores.
+        How many runs at once: 1 in this process, more each in a process of its own with its share of the cores. Or the
+        address of a dask scheduler (``"tcp://host:8786"``; extra ``cluster``) whose workers share the folder.
     progress
         None: a bar when stderr is a terminal; True: always; False: never. What the study will cost, and which runs are
         done, is logged.
@@ -171,14 +172,13 @@ def run_study(
     >>> result.of_group("mlp:2-1-1,tanh", "parameters")
     array([5.])
     """
-    if jobs < 1:
+    if isinstance(jobs, int) and jobs < 1:
         raise ValueError(f"jobs is {jobs}; it needs to be 1 or more.")
     every = study_jobs(study, folder)
     waiting = _waiting(every)
     took = _took(every)
     if waiting:
-        span, how = forecast(waiting, took, jobs)
-        _log.info("%d of %d runs to do, %d at once: %s, %s", len(waiting), len(every), jobs, span, how)
+        _log.info("%s", _cost(every, waiting, took, jobs))
     else:
         _log.info("all %d runs are done", len(every))
     failures: dict[str, str] = {}
@@ -196,7 +196,9 @@ def run_study(
             else:
                 failures[job.folder.name] = wrong
             said = f"{job.folder.name} took {seconds:.0f} s" if wrong is None else f"{job.folder.name} failed: {wrong}"
-            more = f"; {len(left)} to do, {remaining(list(left.values()), took, jobs)}" if left and took else ""
+            more = (
+                f"; {len(left)} to do, {remaining(list(left.values()), took, _at_once(jobs))}" if left and took else ""
+            )
             _log.info("%s%s", said, more)
     done = [job for job in every if job.folder.name not in failures]
     if not done:
@@ -222,14 +224,24 @@ def study_jobs(study: Study, folder: str | os.PathLike[str]) -> list[Job]:
     ]
 
 
-def cost_of_study(study: Study, folder: str | os.PathLike[str], *, jobs: int = 1) -> str:
+def cost_of_study(study: Study, folder: str | os.PathLike[str], *, jobs: int | str = 1) -> str:
     """Return in words how many runs of a study are still to do, and how long they will take."""
     every = study_jobs(study, folder)
     waiting = _waiting(every)
     if not waiting:
         return f"all {len(every)} runs are done"
-    span, how = forecast(waiting, _took(every), jobs)
-    return f"{len(waiting)} of {len(every)} runs to do, {jobs} at once: {span}, {how}"
+    return _cost(every, waiting, _took(every), jobs)
+
+
+def _cost(every: Sequence[Job], waiting: Sequence[Job], took: Mapping[str, Sequence[float]], jobs: int | str) -> str:
+    span, how = forecast(waiting, took, _at_once(jobs))
+    where = f"{jobs} at once" if isinstance(jobs, int) else "on one worker"
+    return f"{len(waiting)} of {len(every)} runs to do, {where}: {span}, {how}"
+
+
+def _at_once(jobs: int | str) -> int:
+    """Return how many runs a forecast counts at once; of a cluster, in which workers come and go, one."""
+    return jobs if isinstance(jobs, int) else 1
 
 
 def compare_runs(

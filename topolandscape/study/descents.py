@@ -100,10 +100,15 @@ def descents(
 def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
     # The state last: what was recorded after the state that is there will be recorded again.
     if recorded:
-        steps, points, values = zip(*recorded, strict=True)
-        norms = np.linalg.norm(state.gradients, axis=1)
-        run.save("trajectories", Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms))
+        run.save("trajectories", trajectories_of(recorded, state))
     run.save("descents", state)
+
+
+def trajectories_of(recorded: _Recorded, state: Descent) -> Trajectories:
+    """Return what was recorded of descents on their way to a state, of which the gradients are those at the ends."""
+    steps, points, values = zip(*recorded, strict=True)
+    norms = np.linalg.norm(state.gradients, axis=1)
+    return Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms)
 
 
 def _recorded(run: Run, until: int) -> _Recorded:

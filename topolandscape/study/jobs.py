@@ -15,7 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from topolandscape.cluster import workers
 from topolandscape.files import Run, locked
+from topolandscape.landscape.tasks import Asked
 from topolandscape.study.measures import measure
 from topolandscape.study.recipe import Recipe
 from topolandscape.study.runs import run
@@ -45,7 +47,7 @@ class Job(NamedTuple):
     group: str
 
 
-def done_jobs(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, float, str | None]]:
+def done_jobs(jobs: Sequence[Job], at_once: int | str) -> Iterator[tuple[Job, float, str | None]]:
     """Do jobs, and yield each when it is done.
 
     Parameters
@@ -54,18 +56,21 @@ def done_jobs(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, float, s
         In the order in which they begin.
     at_once
         How many at once. 1: in this process; else each in a process of its own, with its share of the cores, which
-        ends when this one does.
+        ends when this one does. Or the address of a dask scheduler, whose workers share the folder.
 
     Yields
     ------
     tuple
         The job, the seconds it took, and what went wrong, or None.
     """
+    if isinstance(at_once, str):
+        asked: Asked = [((job._replace(folder=job.folder.resolve()),), {}) for job in jobs]
+        with workers(at_once) as team:
+            for number, (seconds, wrong) in team.done(_timed, asked, what="runs", progress=False):
+                yield jobs[number], seconds, wrong
+        return
     if at_once == 1:
-        for job in jobs:
-            begun = time.monotonic()
-            wrong = _what_goes_wrong(job)
-            yield job, time.monotonic() - begun, wrong
+        yield from ((job, *_timed(job)) for job in jobs)
         return
     children: set[subprocess.Popen[str]] = set()
     pool = ThreadPoolExecutor(at_once)
@@ -88,6 +93,13 @@ def _do(job: Job) -> None:
     with locked(done.path):
         measure(done, job.recipe, job.measures)
         done.once("seconds", lambda: time.monotonic() - begun)
+
+
+def _timed(job: Job) -> tuple[float, str | None]:
+    """Do a job; return how long it took and what went wrong."""
+    begun = time.monotonic()
+    wrong = _what_goes_wrong(job)
+    return time.monotonic() - begun, wrong
 
 
 def _known_plans(job: Job) -> Mapping[str, Mapping[str, Any]] | None:

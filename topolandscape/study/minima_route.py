@@ -26,7 +26,8 @@ from topolandscape.structures import (
     PathProfile,
     Polishing,
 )
-from topolandscape.study.descents import Pace, descents, settings_of_descents
+from topolandscape.study.descents import Pace, descents
+from topolandscape.study.parts import minima_of_parts, part_names, parts_of_minima, settings_of_minima
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ def by_minima(
         from topolandscape.landscape.starts import last_layer
 
         last_layer(landscape)  # a module without a linear one is refused before anything is computed
-    if "minima" not in run:
+    divided = any(f"{name}/minima" in run for name in part_names(landscape, recipe))
+    if "minima" not in run and (divided or (landscape.tasks is not None and "descents" not in run)):
+        with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps, and polishing, in parts"):
+            parts_of_minima(landscape, starts, recipe, run, progress)
+            run.save("minima", minima_of_parts(landscape, held_out, recipe, run))
+    elif "minima" not in run:
         with _stage(1, f"{recipe.n_starts()} descents of {recipe.n_steps()} steps"):
             ends = descents(landscape, starts, recipe, run, progress, record_every=recipe.record_every)
         with _stage(2, "polishing their ends to minima"):
@@ -109,14 +115,11 @@ def _minima(
     return minima(
         landscape,
         ends,
-        seed=recipe.seed,
-        tolerance=recipe.tolerance,
-        max_evaluations=recipe.max_evaluations,
         merge=recipe.merge,
         test=held_out,
         polisher=polisher,
         progress=progress,
-        **settings_of_descents(recipe),
+        **settings_of_minima(recipe),
     )
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from topolandscape.cluster import on_workers
 from topolandscape.files import Run, bytes_in_file, read_surface
 from topolandscape.structures import Barcode, Connectivity, Floats
 from topolandscape.study.minima_route import by_minima
+from topolandscape.study.parts import parts_of_minima
 from topolandscape.study.problem import problem, trained_points
 from topolandscape.study.recipe import Nonfinite, Recipe, Route
-from topolandscape.study.sample_route import by_samples
+from topolandscape.study.sample_route import begin_samples, by_samples, sample_shard
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
@@ -31,6 +32,7 @@ def run(
     folder: str | Path,
     *,
     plans: Mapping[str, Mapping[str, Any]] | None = None,
+    executor: Any = None,
     progress: bool | None = None,
 ) -> Run:
     """Compute what a recipe says, or what is still missing of it.
@@ -44,6 +46,9 @@ def run(
     plans
         How the network is evaluated, as `Landscape.planned` has it. None: as is found to be fastest by trials, which
         take seconds. A run that was stopped keeps the ways of its beginning.
+    executor
+        Who does the tasks, as for `topolandscape.on_workers`; None: this process. What shards have computed
+        (`run_shard`) is taken over, and what is missing computed.
     progress
         None: bars when stderr is a terminal; True: always; False: never.
 
@@ -73,6 +78,69 @@ def run(
     ...     done.load("network", MinimaNetwork).trained <= 2
     True
     """
+    landscape, held_out, starts, settings = _asked(recipe)
+    with Run.alone(folder, settings) as result:
+        _compute(result, recipe, landscape, held_out, starts, plans, executor, progress)
+    return result
+
+
+def run_shard(
+    recipe: Recipe, folder: str | Path, shard: tuple[int, int], *, executor: Any = None, progress: bool | None = None
+) -> Run:
+    """Compute a part of what a recipe says: of the losses of samples, or of the descents to minima.
+
+    Any number of processes may do so at once, on any machines that share the folder; `run` then takes over what is
+    there, computes what is missing, and goes on to the barcode that it would have come to alone.
+
+    Parameters
+    ----------
+    recipe, executor, progress
+        As for `run`.
+    folder
+        Where the run is kept; the part is kept in a folder of its own below ``shards``.
+    shard
+        Number of the part, from 0, and how many there are.
+
+    Returns
+    -------
+    Run
+        The part. What all parts need (ways of evaluation, trained points of a region) is computed by the first of
+        them, for which the others wait.
+
+    Raises
+    ------
+    ValueError
+        There is no such part, or the folder holds something else.
+    BlockingIOError
+        Another process computes the same part.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> asked = {"model": "mlp:2-1-1,tanh", "data": "teacher_student", "route": "sample", "region": "box", "points": 50}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     parts = [run_shard(Recipe(**asked), folder, (number, 2), progress=False) for number in range(2)]
+    ...     run(Recipe(**asked), folder, progress=False).load("barcode", Barcode).essential.sum()
+    np.int64(1)
+    """
+    number, count = shard
+    if not 0 <= number < count:
+        raise ValueError(f"shard is {number}/{count}; it needs to be i/n, i from 0 to n - 1.")
+    landscape, _, starts, settings = _asked(recipe)
+    with Run.alone(folder, settings, patience=math.inf) as whole:
+        landscape = landscape.planned(whole.once("plans", lambda: _plans(landscape, recipe.route)))
+        if recipe.route == "sample" and "samples" not in whole:
+            begin_samples(landscape, recipe, whole, progress)
+    with whole.shard(number, count) as part, _on(landscape, executor) as shared:
+        if recipe.route == "minima" and "minima" not in whole:
+            parts_of_minima(shared, starts, recipe, part, progress, share=shard)
+        elif recipe.route == "sample" and "samples" not in whole:
+            sample_shard(shared, recipe, whole, part, progress, shard)
+    return part
+
+
+def _asked(recipe: Recipe) -> tuple[Landscape, Landscape | None, Floats | None, dict[str, Any]]:
+    """Return the landscapes of the data and of those held out, the starts that are given, and the settings of a run."""
     given = problem(recipe)
     landscape, held_out = given.landscape(), given.landscape_held_out() if recipe.route == "minima" else None
     starts = trained_points(landscape, recipe) if recipe.checkpoints else None
@@ -82,9 +150,11 @@ def run(
     }
     if held_out is not None:
         settings["held_out"] = held_out.description["data"]
-    with Run.alone(folder, settings) as result:
-        _compute(result, recipe, landscape, held_out, starts, plans, progress)
-    return result
+    return landscape, held_out, starts, settings
+
+
+def _on(landscape: Landscape, executor: Any) -> AbstractContextManager[Landscape]:
+    return nullcontext(landscape) if executor is None else on_workers(landscape, executor)
 
 
 def _compute(
@@ -94,6 +164,7 @@ def _compute(
     held_out: Landscape | None,
     starts: Floats | None,
     plans: Mapping[str, Mapping[str, Any]] | None,
+    executor: Any,
     progress: bool | None,
 ) -> None:
     """Add to a run what is still missing of it."""
@@ -102,12 +173,12 @@ def _compute(
         return
     # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
     plans = result.once("plans", lambda: plans or _plans(landscape, recipe.route))
-    landscape = landscape.planned(plans)
-    if recipe.route == "minima":
-        held_out = None if held_out is None else held_out.planned(plans)
-        tree, code = by_minima(landscape, held_out, starts, recipe, result, progress)
-    else:
-        tree, code = by_samples(landscape, recipe, result, progress)
+    with _on(landscape.planned(plans), executor) as shared:
+        if recipe.route == "minima":
+            held_out = None if held_out is None else held_out.planned(plans)
+            tree, code = by_minima(shared, held_out, starts, recipe, result, progress)
+        else:
+            tree, code = by_samples(shared, recipe, result, progress)
     result.save("tree", tree)
     result.save("barcode", replace(code, provenance={**code.provenance, key: asked}))
 
@@ -161,6 +232,7 @@ def run_surface(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/surface.npy", [0.0, 2.0, 1.0])
     ...     run_surface(f"{folder}/surface.npy", f"{folder}/run").load("barcode", Barcode)
@@ -185,23 +257,7 @@ def run_surface(
 
 def _plans(landscape: Landscape, route: Route) -> dict[str, dict[str, str | int]]:
     """Return how each kind of quantity that a route asks for is evaluated fastest."""
-    from topolandscape.landscape.batching import KINDS, WORTH_SEARCHING
-
-    point = landscape.point
-    assert point is not None
-    points = np.tile(point, (WORTH_SEARCHING, 1))
-    landscape.values(points, progress=False)
-    landscape.gradients(points, progress=False)
-    if route == "minima":
-        landscape.hessian_products(points, points, progress=False)
-        with suppress(ValueError):  # no classes
-            landscape.accuracies(points, progress=False)
-    known = {kind: landscape.engine.plan(kind) for kind in KINDS}
-    return {
-        kind: {"form": plan.form, "chunk": plan.chunk, "rows": plan.rows}
-        for kind, plan in known.items()
-        if plan is not None
-    }
+    return landscape.plans(("values", "gradients")) if route == "sample" else landscape.plans()
 
 
 def _checksum(file: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
 _Evaluate = Callable[["Landscape", Floats], Floats]
+_Found = TypeVar("_Found")
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
 _MEMORY = 4.0  # GiB that a grid may take
 # Of a point of a grid that is in memory as a whole: coordinates while they are written, and the rest.
@@ -35,23 +37,76 @@ _BYTES_OF_A_COORDINATE, _BYTES = 32, 150
 
 def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[MergeTree, Barcode]:
     """Sample a region, or go on with it, and return the merge tree and the barcode of the samples."""
-
-    def evaluate(landscape: Landscape, points: Floats) -> Floats:
-        return run.values(landscape, points, progress=progress)
-
+    losses = _Losses(run, progress)
     provenance = {"model": recipe.model, "data": recipe.data, "seed": recipe.seed}
     if "samples" not in run:
         if recipe.region == "grid" and not _fits(landscape.dimension, recipe):
-            return _by_blocks(landscape, recipe, run, provenance, progress)
-        samples = _sampled(landscape, recipe, run, evaluate, progress)
+            return _by_blocks(landscape, recipe, provenance, losses)
+        samples = _sampled(landscape, recipe, run, losses, progress)
         run.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
-    complex = complex_of(run.load("samples", LossSamples), recipe, landscape, evaluate)
+    complex = complex_of(run.load("samples", LossSamples), recipe, landscape, losses)
 
     from topolandscape.topology.merge import merge_tree
     from topolandscape.topology.persistence import barcode
 
     tree = merge_tree(complex)
     return tree, barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
+
+
+class Elsewhere(Exception):
+    """Other processes have to compute what is needed to go on."""
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Where losses are kept, and which part of them is computed here; with no run at all none are."""
+
+    run: Run | None
+    progress: bool | None
+    share: tuple[int, int] = (0, 1)
+
+    def __call__(self, landscape: Landscape, points: Floats) -> Floats:
+        """Return the losses at points."""
+        if self.run is None:
+            raise Elsewhere
+        return _there(
+            self.run.values(landscape, points, share=self.share, each=landscape.values_of, progress=self.progress)
+        )
+
+    def of_grid(self, landscape: Landscape, recipe: Recipe) -> tuple[list[Floats], Shards]:
+        """Return the coordinates along the axes of a grid, and its losses on the disk."""
+        from topolandscape.landscape.sampling import grid_axes
+
+        if self.run is None:
+            raise Elsewhere
+        axes = grid_axes(landscape.dimension, *recipe.sides())
+        return axes, _there(
+            self.run.grid_values(landscape, axes, share=self.share, each=landscape.values_of, progress=self.progress)
+        )
+
+
+def _there(losses: _Found | None) -> _Found:
+    if losses is None:
+        raise Elsewhere
+    return losses
+
+
+def begin_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> None:
+    """Train the points that a region is made of."""
+    with suppress(Elsewhere):
+        _sampled(landscape, recipe, run, _Losses(None, progress), progress)
+
+
+def sample_shard(
+    landscape: Landscape, recipe: Recipe, run: Run, part: Run, progress: bool | None, share: tuple[int, int]
+) -> None:
+    """Compute those losses of a run that were begun with `begin_samples` which belong to a part of it."""
+    losses = _Losses(part, progress, share)
+    with suppress(Elsewhere):
+        if recipe.region == "grid":
+            losses.of_grid(landscape, recipe)
+        else:
+            _sampled(landscape, recipe, run, losses, progress)
 
 
 def _fits(d: int, recipe: Recipe) -> bool:
@@ -64,16 +119,8 @@ def _memory(recipe: Recipe) -> float:
     return (_MEMORY if recipe.memory is None else recipe.memory) * 2**30
 
 
-def _grid(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[list[Floats], Shards]:
-    """Return the coordinates along the axes of a grid, and its losses on the disk."""
-    from topolandscape.landscape.sampling import grid_axes
-
-    axes = grid_axes(landscape.dimension, *recipe.sides())
-    return axes, run.grid_values(landscape, axes, progress=progress)
-
-
 def _by_blocks(
-    landscape: Landscape, recipe: Recipe, run: Run, provenance: Mapping[str, Any], progress: bool | None
+    landscape: Landscape, recipe: Recipe, provenance: Mapping[str, Any], kept: _Losses
 ) -> tuple[MergeTree, Barcode]:
     """Return the merge tree and the barcode of a grid that is never in memory as a whole."""
     from topolandscape.landscape.sampling import grid_settings, noise_among, provenance_of
@@ -85,7 +132,7 @@ def _by_blocks(
             f"max_dim is {recipe.max_dim}, and bars of degrees above 0 need the whole grid in memory. Allow more, "
             "or take fewer points along the axes."
         )
-    axes, losses = _grid(landscape, recipe, run, progress)
+    axes, losses = kept.of_grid(landscape, recipe)
     block = block_within(losses.shape, _memory(recipe))
     connectivity = recipe.neighbours_of(len(axes))
     lowest, highest, not_finite = _extremes(losses)
@@ -124,26 +171,26 @@ def _extremes(losses: Shards) -> tuple[int, int, int]:
     return lowest, highest, not_finite
 
 
-def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate, progress: bool | None) -> LossSamples:
+def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, progress: bool | None) -> LossSamples:
     from topolandscape.landscape import directions, sampling
 
     def trained(n: int) -> Floats:
         return _trained(landscape, recipe, run, n, progress)
 
-    scattered: dict[str, Any] = {"n": recipe.points, "seed": recipe.seed, "evaluate": evaluate}
+    scattered: dict[str, Any] = {"n": recipe.points, "seed": recipe.seed, "evaluate": losses}
     side, margin = recipe.resolution, recipe.margin
     match recipe.region:
         case "plane":
-            return sampling.sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=evaluate)
+            return sampling.sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=losses)
         case "segment":
             a, b = trained(2)
-            return sampling.sample_segment(landscape, a, b, n=side, margin=margin, evaluate=evaluate)
+            return sampling.sample_segment(landscape, a, b, n=side, margin=margin, evaluate=losses)
         case "random":
             origin = trained(1)[0]
             axes = directions.random_directions(landscape, 2, seed=recipe.seed, at=origin)
             plane = landscape.restricted_to(origin, axes)
             return sampling.sample_grid(
-                plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=evaluate
+                plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=losses
             )
         case "pca":
             way = _trained(landscape, recipe, run, 1, progress, record_every=max(1, recipe.n_steps() // 100))
@@ -156,7 +203,7 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate
                 low=low - border,
                 high=high + border,
                 shape=(side, side),
-                evaluate=evaluate,
+                evaluate=losses,
             )
         case "ball":
             center = trained(1)[0]
@@ -170,8 +217,8 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, evaluate: _Evaluate
             low, high, shape = recipe.sides()
 
             def looked_up(landscape: Landscape, points: Floats) -> Floats:
-                losses = _grid(landscape, recipe, run, progress)[1]
-                return losses[tuple(slice(0, side) for side in losses.shape)].reshape(-1)
+                found = losses.of_grid(landscape, recipe)[1]
+                return found[tuple(slice(0, side) for side in found.shape)].reshape(-1)
 
             return sampling.sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
 

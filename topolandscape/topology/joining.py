@@ -88,7 +88,7 @@ def ascending_runs(values: Floats) -> Integers:
     return order
 
 
-def points_of_nodes(joined: Joined, values: Floats, basin: Integers) -> Integers:
+def points_of_nodes(joined: Joined, values: Floats, basin: Integers, *, order: Integers | None = None) -> Integers:
     """Return how many vertices enter while each node is the top of their component.
 
     Parameters
@@ -99,10 +99,12 @@ def points_of_nodes(joined: Joined, values: Floats, basin: Integers) -> Integers
         Of any vertices, (n,).
     basin
         The leaf of each, -1 where it never enters, (n,).
+    order
+        The rows of the values in ascending order, where it is known.
     """
     turns, leaves = len(joined.saddles) + 1, len(joined.leaves)
     if turns * leaves > _FEW:
-        first, leaf = _by_turn(basin, _count_at_or_below(joined.saddle_values, values), turns)
+        first, leaf = _by_turn(basin, _count_at_or_below(joined.saddle_values, values, order), turns)
         number = np.ones(len(leaf), dtype=np.int64)
     else:
         table = _tabulated(values, basin, joined.saddle_values, leaves)
@@ -111,11 +113,12 @@ def points_of_nodes(joined: Joined, values: Floats, basin: Integers) -> Integers
     return _points_of_nodes(joined.parent, first, leaf, number)
 
 
-def _count_at_or_below(thresholds: Floats, values: Floats) -> Integers:
+def _count_at_or_below(thresholds: Floats, values: Floats, order: Integers | None) -> Integers:
     """Return for each value how many of the (ascending) thresholds it reaches."""
-    if 64 * len(thresholds) < len(values):
+    if order is None and 64 * len(thresholds) < len(values):
         return np.searchsorted(thresholds, values, side="right")
-    order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
+    if order is None:
+        order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
     counts = np.empty(len(values), dtype=np.int64)
     counts[order] = np.searchsorted(thresholds, values[order], side="right")
     return counts
@@ -143,6 +146,23 @@ def _sort_runs(values, order):  # type: ignore[no-untyped-def]
         if end > start + _SHORT_RUN:
             order[start:end] = np.sort(order[start:end])
         start = end
+
+
+@njit(cache=True)
+def links_in_order(order, name):  # type: ignore[no-untyped-def]
+    """Return the rows of links, of which those of a vertex stand together, in the order of their vertices."""
+    first = np.zeros(len(order) + 1, dtype=np.int64)
+    for vertex in name:
+        first[vertex + 1] += 1
+    for vertex in range(len(order)):
+        first[vertex + 1] += first[vertex]
+    rows = np.empty(len(name), dtype=np.int64)
+    count = 0
+    for vertex in order:
+        for row in range(first[vertex], first[vertex + 1]):
+            rows[count] = row
+            count += 1
+    return rows
 
 
 @njit(cache=True)

@@ -30,6 +30,7 @@ from topolandscape.topology.joining import (
     ascending_runs,
     concatenated,
     joined_stops,
+    links_in_order,
     points_of_nodes,
     spanning,
     summed_up,
@@ -81,7 +82,10 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
         complex = complex.complex
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
-        return _tree(complex.vertex_values, basins, links, lambda saddles: saddles, complex.provenance)
+        values = complex.vertex_values
+        # Where a large part of the vertices has links, these are sorted through their vertices, once for all.
+        order = ascending_runs(values) if 4 * len(links.name) > len(values) else None
+        return _tree(values, basins, links, lambda saddles: saddles, complex.provenance, order=order)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
@@ -124,11 +128,17 @@ def _tree(
     links: Links,
     vertices: Callable[[Integers], Integers],
     provenance: Mapping[str, Any],
+    *,
+    order: Integers | None = None,
 ) -> MergeTree:
-    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
-    joined = joined_stops(values[basins.stops], links, ascending_runs(links.value), basins.below)
+    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter.
+
+    Where the links are named by vertices, `order` may be these by (value, row).
+    """
+    turn = ascending_runs(links.value) if order is None else links_in_order(order, links.name)
+    joined = joined_stops(values[basins.stops], links, turn, basins.below)
     basin = leaves_below(values, basins.stop_of, joined.leaf)
-    points = points_of_nodes(joined, values, basin)
+    points = points_of_nodes(joined, values, basin, order=order)
     minima = basins.stops[joined.leaves]
     return MergeTree(
         simplex=np.concatenate([minima, joined.saddles]),
