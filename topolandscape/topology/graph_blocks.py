@@ -63,8 +63,8 @@ def graph_merge_tree_in_blocks(
 
     Examples
     --------
-    >>> points = np.array([[0.0], [1.0], [2.1], [3.0]])
-    >>> graph_merge_tree_in_blocks(points, [0.0, 2.0, 1.0, 3.0], k=2, block=2)
+    >>> points = np.array([[0.0], [1.0], [2.1], [3.3]])
+    >>> graph_merge_tree_in_blocks(points, [0.0, 2.0, 1.0, 3.0], k=1, block=2)
     MergeTree(2 minima, 1 saddles, 1 component)
     """
     losses = entering(np.asarray(values, dtype=np.float64), nonfinite)
