@@ -190,7 +190,7 @@ def found_network(function: Array) -> Run:
         minima = tl.minima(landscape, starts, seed=0, steps=0, progress=False)
         inside = ((minima.points >= known.low) & (minima.points <= known.high)).all(axis=1)
         kept = minima.rows(np.flatnonzero(inside & (np.array(minima.stationary) == "minimum")))
-        network = tl.minima_network(landscape, kept, seconds=3, progress=False)
+        network = tl.minima_network(landscape, kept, evaluations=20_000, progress=False)
         return {"bars": bars_of(tl.barcode(network))}
 
     return run
