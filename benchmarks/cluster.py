@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,16 +37,19 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(WORKERS)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {"environment": environment(*PACKAGES), "load": os.getloadavg()[0]}
     with dask_cluster() as address:
         executors = {"processes": WORKERS, "dask": address}
-        overheads = [overhead(name, executor, arguments.tasks) for name, executor in executors.items()]
-        gains = list(efficiency(executors, arguments.seconds))
-    record = {"environment": environment(*PACKAGES), "overheads": overheads, "efficiency": gains}
-    table = markdown(overheads, gains)
+        record["overheads"] = [overhead(name, executor, arguments.tasks) for name, executor in executors.items()]
+        record["efficiency"] = []
+        for row in efficiency(executors, arguments.seconds):
+            record["efficiency"].append(row)
+            table = markdown(record["overheads"], record["efficiency"], record["load"])
+            (arguments.output / "cluster.json").write_text(json.dumps(record, indent=2) + "\n")
+            (arguments.output / "cluster.md").write_text(table)
+            print(row, file=sys.stderr, flush=True)
     print(table)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "cluster.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "cluster.md").write_text(table)
 
 
 @contextmanager
@@ -110,9 +115,10 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def markdown(overheads: list[dict[str, Any]], gains: list[dict[str, Any]]) -> str:
-    """Return both tables."""
-    lines = ["| executor | to begin (s) | a task that does nothing (ms) |", "|---|--:|--:|"]
+def markdown(overheads: list[dict[str, Any]], gains: list[dict[str, Any]], load: float) -> str:
+    """Return both tables, and how busy the machine was before."""
+    lines = [f"Others kept the machine of {os.cpu_count()} cores busy by {load:.1f}.", ""]
+    lines += ["| executor | to begin (s) | a task that does nothing (ms) |", "|---|--:|--:|"]
     lines += [f"| {row['executor']} | {row['begin']:.1f} | {1e3 * row['task']:.2g} |" for row in overheads]
     lines += ["", "| work | done by | seconds | speed | equal to the bit |", "|---|---|--:|--:|---|"]
     lines += [

@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("topolandscape.files.runs._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
     values, calls = Run.values, []
 
-    def stopping(self, landscape, points, *, progress=None):
+    def stopping(self, landscape, points, *, each=None, progress=None):
         evaluate = type(landscape).values
 
         def counted(landscape, points, *, progress=None):
