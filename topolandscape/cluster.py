@@ -62,9 +62,9 @@ def on_workers(landscape: Landscape, executor: Executor) -> Iterator[Landscape]:
         A whole one, of a module or a function. It is sent to each worker once.
     executor
         A number of processes on this machine, which end with this one; the address of a dask scheduler
-        (``"tcp://host:8786"``; extra ``cluster``), or a ``distributed.Client``; or any object with the method ``submit``
-        of ``concurrent.futures``. Executors that are given stay open; what runs on other machines needs a temporary
-        folder that these share (``TMPDIR``), but for dask.
+        (``"tcp://host:8786"``; extra ``cluster``), or a ``distributed.Client``; or any object with ``submit``, as the
+        executors of ``concurrent.futures`` have it. Executors that are given stay open; what runs on other machines
+        needs a temporary folder that these share (``TMPDIR``), but for dask.
 
     Yields
     ------
