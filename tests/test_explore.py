@@ -676,12 +676,12 @@ def test_a_model_that_is_gone_leaves_what_was_computed(tmp_path):
     recipe = Recipe(model=f"{model}:build", data="sine_regression", route="sample", steps=5, resolution=5)
     done = run(recipe, tmp_path / "run", progress=False)
     model.write_text("import torch\n\ndef build():\n    return torch.nn.Linear(1, 1, bias=False)\n")
-    explorer = Explorer([done])
+    explorer = Explorer([done], trusted=True)
     explorer.load(0)
     with pytest.raises(ValueError, match="have changed since the run"):
         waited(explorer)
     model.unlink()
-    explorer = Explorer([done])
+    explorer = Explorer([done], trusted=True)
     explorer.load(0)
     with pytest.raises(ValueError, match=r"model\.py"):
         waited(explorer)

@@ -68,18 +68,15 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("topolandscape.files.runs._SHARD_WORK", 50.0 * 7 * 10)  # ten points a shard
     values, calls = Run.values, []
 
-    def stopping(self, landscape, points, *, each=None, progress=None):
-        evaluate = type(landscape).values
+    def stopping(self, landscape, points, *, each, **options):
+        def counted(parts):
+            for place, losses in each(parts):
+                calls.append(len(losses))
+                if len(calls) == 5:
+                    raise KeyboardInterrupt
+                yield place, losses
 
-        def counted(landscape, points, *, progress=None):
-            calls.append(len(points))
-            if len(calls) == 5:
-                raise KeyboardInterrupt
-            return evaluate(landscape, points, progress=progress)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(type(landscape), "values", counted)
-            return values(self, landscape, points, progress=progress)
+        return values(self, landscape, points, each=counted, **options)
 
     monkeypatch.setattr(Run, "values", stopping)
     with pytest.raises(KeyboardInterrupt):

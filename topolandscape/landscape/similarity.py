@@ -225,6 +225,8 @@ def bezier_paths(
 class _Curves:
     """The landscape of Bezier curves: a point is the three control points of one, and only the middle one moves."""
 
+    tasks = None
+
     def __init__(self, landscape: Landscape, batch: int | None, rng: np.random.Generator) -> None:
         self.landscape, self.batch, self.rng = landscape, batch, rng
 
