@@ -629,14 +629,17 @@ class Engine:
             # A loop gains nothing from more vectors at once.
             chunk = min(most, 4 if name == "loop" else 1)
             best: Plan | None = None
-            worse = 0
+            worse, before = 0, math.nan
+            least = min((plan.seconds for plan, _ in found), default=math.inf)
             while chunk <= most and worse < 2:
                 seconds, trial = self._trial(request, block, name, chunk)
                 if best is None or seconds < best.seconds:
                     best = Plan(name, chunk, len(self.devices), rows, seconds)
                 worse = worse + 1 if seconds > 1.1 * best.seconds else 0
-                if trial > TRIAL or name == "loop":
+                # What each of the added vectors costs is what larger chunks come to; another form may be faster.
+                if trial > TRIAL or name == "loop" or 2 * seconds - before > least:
                     break
+                before = seconds
                 chunk *= 2
             assert best is not None
             found.append((best, block))
