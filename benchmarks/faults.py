@@ -68,6 +68,8 @@ STUDY = Study(
     },
     measures=("distance", "hessian_top", "mode_connectivity"),
 )
+# 16,384 points, of which a few thousand are in memory at a time.
+GRID = Recipe(model="mlp:1-2-1,tanh", data="sine_regression", route="sample", region="grid", resolution=4, memory=3e-3)
 COMMAND = [
     *("barcode", NETWORK["model"], NETWORK["data"], "--weight-decay", "1e-3", "--minima", "3", "--steps", "12"),
     *("--max-evaluations", "30", "--evaluations", "500", "--dtype", "float64", "--json", "--out"),
@@ -105,6 +107,7 @@ TASKS: dict[str, Callable[[Path], Any]] = {
     "descents, polishing, passes": lambda folder: run(MINIMA, folder, progress=False),
     "a study with trained curves, its report": study,
     "merging a surface": merging,
+    "a grid beyond memory: losses, blocks": lambda folder: run(GRID, folder, progress=False),
 }
 
 
