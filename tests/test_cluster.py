@@ -344,6 +344,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
 NETWORK = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3"]
 BOX = [*NETWORK, "--region", "box", "--points", "64"]
 PLANE = [*NETWORK, "--region", "plane", "--resolution", "7", "--steps", "10"]
+GRID = [*NETWORK, "--region", "grid", "--resolution", "2", "--memory", "1e-4"]
 MINIMA = [*NETWORK, "--minima", "3", "--steps", "10", "--max-evaluations", "50", "--record-every", "4"]
 MINIMA += ["--evaluations", "200"]
 
@@ -370,7 +371,7 @@ def assert_same_run(one, other, *names):
 
 
 @pytest.mark.usefixtures("_a_task_each")
-@pytest.mark.parametrize("asked", [BOX, PLANE, MINIMA], ids=["box", "plane", "minima"])
+@pytest.mark.parametrize("asked", [BOX, PLANE, GRID, MINIMA], ids=["box", "plane", "grid", "minima"])
 def test_shards_give_what_an_undivided_run_gives(invoke, asked):
     assert invoke(*asked, "--out", "whole").exit_code == 0
     for number in (1, 0):

@@ -92,9 +92,10 @@ def _there(losses: _Found | None) -> _Found:
 
 
 def begin_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> None:
-    """Train the points that a region is made of."""
+    """Train the points that a region is made of; a grid is made of none."""
     with suppress(Elsewhere):
-        _sampled(landscape, recipe, run, _Losses(None, progress), progress)
+        if recipe.region != "grid":
+            _sampled(landscape, recipe, run, _Losses(None, progress), progress)
 
 
 def sample_shard(
