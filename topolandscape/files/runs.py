@@ -28,7 +28,7 @@ _MANIFEST = "manifest.json"
 _SHARDS = "shards"  # parts of the run, which other processes may be computing
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
-_AT_ONCE = 64  # shards of which the points are in memory at a time
+_AT_ONCE = 16  # shards of which the points are in memory at a time
 _LARGEST_MANIFEST = 2**26  # bytes
 _KEYS = {"format", "schema", "settings", "files", "found"}
 
