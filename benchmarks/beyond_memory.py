@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import environment
+from environment import environment, keep
 
 from topolandscape.files import Run, load, save
 from topolandscape.structures import Barcode, Floats, grid_points
@@ -55,7 +55,6 @@ def main() -> None:
         "settings": {"memory": arguments.memory, "box": BOX, **NETWORK},
         "rows": [],
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for side in arguments.sides:
         with tempfile.TemporaryDirectory(dir=arguments.output) as folder:
             rows = [child("blocks", side, arguments.memory, folder)]
@@ -64,8 +63,7 @@ def main() -> None:
                 rows[0]["equal"] = same_bars(*(load(f"{folder}/{row['way']}.npz") for row in rows))
         record["rows"] += rows
         record["slopes"] = slopes(record["rows"])
-        (arguments.output / "beyond_memory.json").write_text(json.dumps(record, indent=2) + "\n")
-        (arguments.output / "beyond_memory.md").write_text(markdown(record))
+        keep(arguments.output, "beyond_memory", record, markdown(record))
     picture(record, arguments.picture)
     print(markdown(record))
 

@@ -11,7 +11,6 @@ numbers and environment go to calibration.json beside it.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import environment
+from environment import environment, keep
 
 import topolandscape as tl
 
@@ -105,12 +104,10 @@ def main() -> None:
         f"box of {NETWORKS[0]}, or of that and of {NETWORKS[1]}, by total persistence:\n\n{table(test_rows)}\n"
     )
     print(text)
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "calibration.md").write_text(text)
     numbers = {"repetitions": n, "bands": band_rows, "tests": test_rows}
     packages = ("topolandscape", "numpy", "scipy", "gudhi", "torch")
     whole = {"environment": environment(*packages), **numbers}
-    (arguments.results / "calibration.json").write_text(json.dumps(whole, indent=1) + "\n")
+    keep(arguments.results, "calibration", whole, text)
 
 
 if __name__ == "__main__":

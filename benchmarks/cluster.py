@@ -8,7 +8,6 @@ Prints a table and keeps it in benchmarks/results/cluster.md; numbers and enviro
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import environment
+from environment import environment, keep
 
 import topolandscape as tl
 from topolandscape.cluster import workers
@@ -37,7 +36,6 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(WORKERS)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"environment": environment(*PACKAGES), "load": os.getloadavg()[0]}
     with dask_cluster() as address:
         executors = {"processes": WORKERS, "dask": address}
@@ -46,8 +44,7 @@ def main() -> None:
         for row in efficiency(executors, arguments.seconds):
             record["efficiency"].append(row)
             table = markdown(record["overheads"], record["efficiency"], record["load"])
-            (arguments.output / "cluster.json").write_text(json.dumps(record, indent=2) + "\n")
-            (arguments.output / "cluster.md").write_text(table)
+            keep(arguments.output, "cluster", record, table)
             print(row, file=sys.stderr, flush=True)
     print(table)
 

@@ -12,7 +12,6 @@ functions are those of the zoo. An entry is the largest difference of a birth or
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from contest import OURS, Entrant, contest
-from environment import environment
+from environment import environment, keep
 from peers.homology import grid_edges, sorted_bars
 from rows import bars_of_landscaper_tree, distance_of_bars, ours
 
@@ -123,8 +122,7 @@ def write(folder: Path, raced: Sequence[Mapping[str, Any]] = ()) -> None:
     parts = [engines(), with_nan(), degrees(), routes(raced), networks()]
     record = {"environment": environment("topolandscape", "numpy"), "tables": parts}
     text = "\n".join(markdown(part) for part in parts)
-    (folder / "correctness.json").write_text(json.dumps(record, indent=2) + "\n")
-    (folder / "correctness.md").write_text(text)
+    keep(folder, "correctness", record, text)
     print(text)
 
 

@@ -1,7 +1,8 @@
-"""What the times of a benchmark depend on."""
+"""What the times of a benchmark depend on, and where they are written down."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from datetime import UTC, datetime
@@ -30,3 +31,10 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def keep(folder: Path, name: str, record: Any, table: str) -> None:
+    """Write what a benchmark found into a folder: all of it as NAME.json, the table as NAME.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(table)

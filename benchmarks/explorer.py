@@ -9,7 +9,6 @@ environment go to explorer.json beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from chromium import CHROMIUM, DIGITS, RUN, VIEWPORT, launched, served
-from environment import environment
+from environment import environment, keep
 from playwright.sync_api import Page
 
 from topolandscape.explore import write_page
@@ -45,9 +44,7 @@ def main() -> None:
         rows = measured(run(DIGITS, RUN, progress=False), million(folder), folder, arguments.repeat)
     record = {"environment": environment("topolandscape", "dash", "plotly", "playwright"), "rows": rows}
     record["settings"] = {"repeat": arguments.repeat, "load": os.getloadavg()}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "explorer.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "explorer.md").write_text(markdown(rows))
+    keep(arguments.output, "explorer", record, markdown(rows))
     print(markdown(rows))
 
 

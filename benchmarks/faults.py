@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
 
 import numpy as np
-from environment import environment
+from environment import environment, keep
 
 import topolandscape.files.runs as runs
 import topolandscape.study.descents as kept
@@ -526,10 +526,10 @@ def main() -> None:
             for row in fault:
                 rows.append(row)
                 print(f"{time.monotonic() - begin:6.0f} s  {row.fault}: {row.tried}", file=sys.stderr, flush=True)
-    keep(rows, arguments)
+    report(rows, arguments)
 
 
-def keep(rows: list[Row], arguments: argparse.Namespace) -> None:
+def report(rows: list[Row], arguments: argparse.Namespace) -> None:
     """Print the table, and keep it."""
     lines = [
         "| fault | times | went on by itself | went on after one line |",
@@ -542,9 +542,7 @@ def keep(rows: list[Row], arguments: argparse.Namespace) -> None:
         "settings": settings,
         "rows": [row._asdict() for row in rows],
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "faults.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "faults.md").write_text("\n".join(lines) + "\n")
+    keep(arguments.output, "faults", record, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from environment import environment
+from environment import environment, keep
 from typer.testing import CliRunner
 
 from topolandscape import cli
@@ -529,10 +529,10 @@ def main() -> None:
             rows.append({"target": name} | json.loads(counts.read_text()))
             print(rows[-1], file=sys.stderr, flush=True)
             counts.unlink()
-    keep(rows, arguments)
+    report(rows, arguments)
 
 
-def keep(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Print the table, and keep it."""
     lines = ["| reader | inputs | refused | seconds | more memory, MB |", "|---|---:|---:|---:|---:|"]
     lines += [
@@ -545,9 +545,7 @@ def keep(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     )
     record = {"environment": environment("topolandscape", "hypothesis"), "rows": rows}
     record["settings"] = {"inputs": arguments.inputs, "seed": arguments.seed, "engine": arguments.engine}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "fuzz.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "fuzz.md").write_text("\n".join(lines) + "\n")
+    keep(arguments.output, "fuzz", record, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -10,7 +10,6 @@ and keeps it in benchmarks/results/graphs.md; numbers and environment go to grap
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from calibration import table
-from environment import environment
+from environment import environment, keep
 
 import topolandscape as tl
 
@@ -85,14 +84,12 @@ def main() -> None:
         f"wells; medians over {arguments.seeds} draws of uniform points, grids of about as many.\n\n{table(found)}\n"
     )
     print(text)
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "graphs.md").write_text(text)
     record = {
         "environment": environment("topolandscape", "numpy", "scipy", "pynndescent", "gudhi"),
         "seeds": arguments.seeds,
         "rows": found,
     }
-    (arguments.results / "graphs.json").write_text(json.dumps(record, indent=1) + "\n")
+    keep(arguments.results, "graphs", record, text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 import time
 import warnings
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import environment
+from environment import environment, keep
 from networks import NETWORKS, network
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy, mse_loss
@@ -58,10 +57,8 @@ def main() -> None:
     )
     if arguments.device == "cuda":
         record["environment"]["accelerator"] = torch.cuda.get_device_name()
-    arguments.output.mkdir(parents=True, exist_ok=True)
     name = "losses" if arguments.device == "cpu" else f"losses-{arguments.device}"
-    (arguments.output / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / f"{name}.md").write_text(table)
+    keep(arguments.output, name, record, table)
 
 
 def fastest(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:

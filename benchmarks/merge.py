@@ -8,14 +8,13 @@ Prints one table and keeps it in benchmarks/results/merge.md; numbers and enviro
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cases import DEFAULT_MAX_SIZE, ENGINES, Case, applies, case, names, warm_up
-from environment import environment
+from environment import environment, keep
 
 RESULTS = Path(__file__).parent / "results"
 LONG_ENOUGH = 15.0  # seconds after which a slow engine is not run again
@@ -35,13 +34,11 @@ def main() -> None:
         "settings": {"max_size": arguments.max_size, "repeat": arguments.repeat},
         "rows": [],
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for kind, landscape, size in names(arguments.max_size):
         drawn = case(kind, landscape, size)
         engines = [engine for engine in ENGINES if applies(engine, kind, size)]
         record["rows"] += compare(drawn, engines, arguments.repeat)
-        (arguments.output / "merge.json").write_text(json.dumps(record, indent=2) + "\n")
-        (arguments.output / "merge.md").write_text(markdown(record["rows"]))
+        keep(arguments.output, "merge", record, markdown(record["rows"]))
     print(markdown(record["rows"]))
 
 

@@ -9,7 +9,6 @@ environment go to morse.json beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import gudhi
 import numba
 import numpy as np
-from environment import environment
+from environment import environment, keep
 
 from topolandscape.structures import GridComplex
 from topolandscape.topology.morse import gradient_field, morse_complex
@@ -43,14 +42,12 @@ def main() -> None:
         "settings": {"repeat": arguments.repeat, "threads": numba.get_num_threads()},
         "rows": [],
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for shape in arguments.shapes:
         sides = tuple(map(int, shape.split("x")))
         compare("warm up", losses(tuple(min(side, 12) for side in sides), 0.1), 1)
         for name, noise in NOISES.items():
             record["rows"] += compare(shape, losses(sides, noise), arguments.repeat, name)
-            (arguments.output / "morse.json").write_text(json.dumps(record, indent=2) + "\n")
-            (arguments.output / "morse.md").write_text(markdown(record["rows"]))
+            keep(arguments.output, "morse", record, markdown(record["rows"]))
     print(markdown(record["rows"]))
 
 

@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from environment import keep
+
 from topolandscape.landscape.tasks import points_of_task
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,8 +41,7 @@ def main() -> None:
     table = markdown(rows, forests, device, where, overhead["dask"], sweep)
     print(table)
     record = {"device": device, "measured_on": where, "losses": rows, "sweep": sweep, "forests": forests}
-    (arguments.output / "projection.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "projection.md").write_text(table)
+    keep(arguments.output, "projection", record, table)
 
 
 def evaluated(row: dict[str, Any], device: str, overhead: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import correctness
 import numpy as np
 from contest import contest, whole
-from environment import environment
+from environment import environment, keep
 from peers.install import BUILD, ENVIRONMENTS
 from rows import Row, bars_of_search, rows, verdicts
 
@@ -40,12 +40,10 @@ def main() -> None:
 
     start = time.perf_counter()
     record: dict[str, Any] = {"environment": {**environment(*PACKAGES), "peers": versions()}, "rows": []}
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for row in chosen:
         record["rows"] += race(row, arguments.repeat)
         record["seconds"] = time.perf_counter() - start
-        (arguments.output / "race.json").write_text(json.dumps(record, indent=2) + "\n")
-        (arguments.output / "race.md").write_text(markdown(record["rows"]))
+        keep(arguments.output, "race", record, markdown(record["rows"]))
     print(markdown(record["rows"]))
     if arguments.only is None or "correctness" in arguments.only:
         correctness.write(arguments.output, record["rows"])

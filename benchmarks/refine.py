@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import environment
+from environment import environment, keep
 from scipy.optimize import Bounds, basinhopping
 
 from topolandscape.landscape.curvature import hessians
@@ -59,9 +59,7 @@ def main() -> None:
         row = compare(functions[name], arguments.seeds, arguments.most)
         record["rows"].append(row)
         print(json.dumps(row), flush=True)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "refine.json").write_text(json.dumps(record, indent=2) + "\n")
-    (arguments.output / "refine.md").write_text(markdown(record["rows"]))
+    keep(arguments.output, "refine", record, markdown(record["rows"]))
     print(markdown(record["rows"]))
 
 

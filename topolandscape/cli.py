@@ -39,6 +39,7 @@ from topolandscape.study import (
 )
 from topolandscape.study import run as run_recipe
 from topolandscape.study.minima_route import networks_of
+from topolandscape.study.sample_route import samples_of
 
 app = typer.Typer(
     name="topolandscape",
@@ -552,14 +553,10 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
 def _json_of_samples(run: Run) -> dict[str, Any]:
     code = run.load("barcode", Barcode)
     trained = run.load("trained", LossSamples) if "trained" in run else None
-    if "samples" in run:
-        samples = run.load("samples", LossSamples)
-        counts = {"points": len(samples), "not_finite": len(samples.nonfinite), "noise": samples.noise}
-    else:
-        counts = {name: code.provenance[name] for name in ("points", "not_finite", "noise")}
+    _, known = samples_of(run, code)
     return {
         "topology": code.provenance.get("topology"),
-        **counts,
+        **known,
         "trained": None if trained is None else trained.values.tolist(),
         "bars": _rows(code),
     }
@@ -567,15 +564,14 @@ def _json_of_samples(run: Run) -> dict[str, Any]:
 
 def _lines_of_samples(run: Run) -> Iterator[str]:
     code = run.load("barcode", Barcode)
-    if "samples" in run:
-        samples = run.load("samples", LossSamples)
-        noise = samples.noise
+    samples, known = samples_of(run, code)
+    noise, wrong = known["noise"], known["not_finite"]
+    if samples is not None:
         yield repr(samples)
     else:
-        noise = code.provenance["noise"]
-        shape, wrong = code.provenance["shape"], code.provenance["not_finite"]
+        shape = " x ".join(map(str, code.provenance["shape"]))
         yield (
-            f"a grid of {' x '.join(map(str, shape))}, {code.provenance['points']:,} points joined block by block"
+            f"a grid of {shape}, {known['points']:,} points joined block by block"
             + (f", {wrong} not finite" if wrong else "")
         )
     if "trained" in run and len(trained := run.load("trained", LossSamples)) <= 10:

@@ -312,7 +312,7 @@ class Run:
     ) -> Shards | None:
         """Return the losses of a full grid on the disk, computing only those that the run does not hold yet.
 
-        Points and losses are in memory for a shard at a time.
+        Points and losses of a few shards are in memory at a time.
 
         Parameters
         ----------

@@ -429,9 +429,10 @@ class Engine:
         ):
             # That vmap loops over an operation for which it has no batching rule is slow, not wrong.
             warnings.filterwarnings("ignore", message=".*performance drop")
-            # Points are read from arrays that cannot be written, and weights of recurrent layers from those of many.
-            warnings.filterwarnings("ignore", message=".*not writable")
-            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
+            if any(device.type == "cuda" for device in self.devices):
+                # Points come from arrays that cannot be written, and weights of recurrent layers from those of many.
+                warnings.filterwarnings("ignore", message=".*not writable")
+                warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
             yield
 
     def _groups(self) -> Iterator[tuple[list[Block], int]]:

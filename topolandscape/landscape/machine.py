@@ -141,10 +141,10 @@ def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
 @contextmanager
 def cudnn_allowed(device: torch.device, *, allowed: bool) -> Iterator[None]:
     """Let operations on an accelerator be done by cuDNN, or by torch alone; give torch's setting back."""
-    before = torch.backends.cudnn.enabled
-    if device.type != "cuda" or allowed or not before:
+    if device.type != "cuda" or allowed:
         yield
         return
+    before = torch.backends.cudnn.enabled
     try:
         torch.backends.cudnn.enabled = False
         yield
@@ -196,8 +196,7 @@ def _pieces(tensor: Tensor) -> Sequence[Tensor]:
 
     An accelerator reads and writes memory that the system cannot move several times as fast, but such memory is dear.
     """
-    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
-    return torch.split(flat, _PINNED)
+    return torch.split(tensor.contiguous().view(-1), _PINNED)
 
 
 def operations(function: Callable[[], Any]) -> float:

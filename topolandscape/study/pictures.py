@@ -10,6 +10,7 @@ from typing import Any
 from topolandscape.files import Run
 from topolandscape.structures import Barcode, LossSamples, MergeTree
 from topolandscape.study.minima_route import networks_of, profiles_of
+from topolandscape.study.sample_route import samples_of
 
 _Drawings = dict[str, Callable[[Any], Any]]
 
@@ -71,9 +72,8 @@ def _of_samples(run: Run, min_persistence: float | None) -> _Drawings:
     from topolandscape import plot
 
     tree, code = run.load("tree", MergeTree), run.load("barcode", Barcode)
-    samples = run.load("samples", LossSamples) if "samples" in run else None
-    noise = code.provenance["noise"] if samples is None else samples.noise
-    shortest = 2 * noise if min_persistence is None else min_persistence
+    samples, known = samples_of(run, code)
+    shortest = 2 * known["noise"] if min_persistence is None else min_persistence
     drawings: _Drawings = {
         "bars": lambda ax: plot.bars({name_of(run): code}, ax=ax, min_persistence=shortest),
         "tree": lambda ax: plot.merge_tree(tree, ax=ax, min_persistence=shortest),

@@ -53,6 +53,17 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
     return tree, barcode(complex, max_dim=recipe.max_dim) if recipe.max_dim else barcode(tree)
 
 
+def samples_of(run: Run, code: Barcode) -> tuple[LossSamples | None, Mapping[str, Any]]:
+    """Return the samples of a run with a barcode, and how many points and losses that are not finite, and what noise.
+
+    Of a grid that was joined block by block there are no samples, and its barcode says the rest.
+    """
+    if "samples" not in run:
+        return None, {name: code.provenance[name] for name in ("points", "not_finite", "noise")}
+    samples = run.load("samples", LossSamples)
+    return samples, {"points": len(samples), "not_finite": len(samples.nonfinite), "noise": samples.noise}
+
+
 class Elsewhere(Exception):
     """Other processes have to compute what is needed to go on."""
 
