@@ -14,6 +14,7 @@ import topolandscape as tl
 from topolandscape.cli import app
 from topolandscape.explore import figures, network_figures, write_page
 from topolandscape.explore.connecting import connection
+from topolandscape.explore.explorer import Explorer
 from topolandscape.explore.jobs import Jobs, Stopped
 from topolandscape.explore.landscape_figures import landscape
 from topolandscape.explore.landscape_figures import surface as surface_figure
@@ -31,7 +32,7 @@ from topolandscape.explore.live import (
 from topolandscape.explore.looks import look
 from topolandscape.explore.model import Explored, branches, explored, way_of, way_on_grid
 from topolandscape.explore.page import points_and_directions
-from topolandscape.explore.server import Explorer, application, is_own
+from topolandscape.explore.server import application, is_own
 from topolandscape.explore.views import views
 from topolandscape.files import Run
 from topolandscape.landscape.curvature import hessians

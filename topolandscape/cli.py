@@ -457,7 +457,8 @@ def explore(
     topolandscape explore runs/*_seed0
     topolandscape explore mlp:2-3-1,tanh teacher_student
     """  # noqa: D301
-    from topolandscape.explore.server import Explorer, serve
+    from topolandscape.explore.explorer import Explorer
+    from topolandscape.explore.server import serve
 
     if len(given) == 2 and not any(Path(name).exists() for name in given):
         explorer = Explorer(
