@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def main() -> None:
         compare("warm up", losses(tuple(min(side, 12) for side in sides), 0.1), 1)
         for name, noise in NOISES.items():
             record["rows"] += compare(shape, losses(sides, noise), arguments.repeat, name)
-            keep(arguments.output, "morse", record, markdown(record["rows"]))
-    print(markdown(record["rows"]))
+            keep(arguments.output, "morse", record, markdown(record))
+    print(markdown(record))
 
 
 def losses(shape: tuple[int, ...], noise: float | None) -> np.ndarray:
@@ -112,18 +113,20 @@ def sorted_pairs(pairs: np.ndarray) -> np.ndarray:
     return pairs[np.lexsort(pairs.T[::-1])]
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a table."""
+def markdown(record: dict[str, Any]) -> str:
+    """Return a table of the fastest runs, a line a grid."""
     lines = [
-        "| grid | losses | way | seconds | target | critical cells | bars | bars equal |",
-        "|---|---|---|--:|--:|--:|--:|---|",
+        "| grid | losses | critical cells | bars | bars, topolandscape | bars, gudhi cubical | gradient field "
+        "| Morse complex of it | bars equal |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
-    lines += [
-        f"| {row['shape']} | {row['losses']} | {row['way']} | {row['seconds']:.3g} | "
-        f"{'' if row['target'] is None else format(row['target'], 'g')} | {row['critical']:,} | {row['bars']:,} | "
-        f"{'yes' if row['equal'] else '**no**'} |"
-        for row in rows
-    ]
+    for _, group in groupby(record["rows"], key=lambda row: (row["shape"], row["losses"])):
+        ours, gudhis, field, complex = group
+        lines.append(
+            f"| {ours['shape']} | {ours['losses']} | {ours['critical']:,} | {ours['bars']:,} | {ours['seconds']:.3g} s "
+            f"| {gudhis['seconds']:.3g} s ({gudhis['seconds'] / ours['seconds']:.2g}x) | {field['seconds']:.3g} s "
+            f"| {complex['seconds']:.3g} s | {'yes' if ours['equal'] else '**no**'} |"
+        )
     return "\n".join(lines) + "\n"
 
 
