@@ -73,25 +73,20 @@ def compare(drawn: Case, engines: list[str], repeat: int) -> list[dict[str, Any]
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """Return a table of the fastest runs: a line a case, a column an engine, with its ratio to ours."""
-    lines = [f"| case | vertices | edges | bars | {' | '.join(ENGINES)} | bars equal |"]
-    lines += ["|---|" + "--:|" * (3 + len(ENGINES)) + "---|"]
+    """Return a table of the fastest runs, a line a case: our seconds, and how many times as long the others take."""
+    ours, *others = ENGINES
+    lines = [f"| case | vertices | bars | {ours} | {' | '.join(others)} | bars equal |"]
+    lines += ["|---|" + "--:|" * (2 + len(ENGINES)) + "---|"]
     for _, group in groupby(record["rows"], key=lambda row: (row["case"], row["n"])):
         rows = {row["engine"]: row for row in group}
-        ours, *others = rows.values()
-        cells = [f"{ours['seconds']:.3g} s"]
-        cells += ["" if name not in rows else against(rows[name]) for name in list(ENGINES)[1:]]
-        wrong = ", ".join(row["engine"] for row in (ours, *others) if not row["equal"])
+        first = rows[ours]
+        ratios = [f"{rows[name]['ratio']:.2g}x" if name in rows else "" for name in others]
+        wrong = ", ".join(name for name, row in rows.items() if not row["equal"])
         lines.append(
-            f"| {ours['case']} | {ours['n']:,} | {ours['edges']:,} | {ours['bars']:,} | {' | '.join(cells)} | "
+            f"| {first['case']} | {first['n']:,} | {first['bars']:,} | {first['seconds']:.3g} s | {' | '.join(ratios)} | "
             f"{f'**not of {wrong}**' if wrong else 'yes'} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def against(row: dict[str, Any]) -> str:
-    """Return the seconds of another engine, and how many times ours they are."""
-    return f"{row['seconds']:.3g} s ({row['ratio']:.2g}x)"
 
 
 if __name__ == "__main__":
