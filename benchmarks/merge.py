@@ -83,8 +83,8 @@ def markdown(record: dict[str, Any]) -> str:
         ratios = [f"{rows[name]['ratio']:.2g}x" if name in rows else "" for name in others]
         wrong = ", ".join(name for name, row in rows.items() if not row["equal"])
         lines.append(
-            f"| {first['case']} | {first['n']:,} | {first['bars']:,} | {first['seconds']:.3g} s | {' | '.join(ratios)} | "
-            f"{f'**not of {wrong}**' if wrong else 'yes'} |"
+            f"| {first['case']} | {first['n']:,} | {first['bars']:,} | {first['seconds']:.3g} s "
+            f"| {' | '.join(ratios)} | {f'**not of {wrong}**' if wrong else 'yes'} |"
         )
     return "\n".join(lines) + "\n"
 
