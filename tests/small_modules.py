@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 ROWS = 12
-
-pytestmark = pytest.mark.usefixtures("seeded")
 
 
 class Tied(nn.Module):

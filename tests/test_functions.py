@@ -11,7 +11,7 @@ from small_modules import MODULES, ROWS, TASKS, camel
 
 from topolandscape.landscape.loss import Landscape
 
-pytestmark = pytest.mark.usefixtures("seeded")
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 @pytest.fixture

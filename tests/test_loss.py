@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from topolandscape.landscape.loss import Landscape
 
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+
 
 @pytest.fixture
 def inputs():

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from topolandscape.landscape.loss import Landscape
 
-pytestmark = pytest.mark.usefixtures("seeded")
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 @pytest.fixture

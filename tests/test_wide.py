@@ -30,6 +30,8 @@ from torch.nn import functional as F
 from topolandscape.landscape import pooling
 from topolandscape.landscape.wide import Wide
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # --------------------------------------------------------------------------------------------------------------
 # Modules
 # --------------------------------------------------------------------------------------------------------------

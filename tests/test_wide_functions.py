@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from topolandscape.landscape.layers import RULES
 from topolandscape.landscape.stacked import Stacked
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Of h (rows, 4, 3), which differs from vector to vector, and parameters p (3,), q (4, 3), u (1, 4, 1), m (3, 2).
 EXPRESSIONS = {
     "view": lambda s, h: h.view(h.size(0), -1),

@@ -28,6 +28,8 @@ from torch.nn import functional as F
 
 from topolandscape.landscape.wide import Wide
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # --------------------------------------------------------------------------------------------------------------
 # Losses, weights, fixed parameters
 # --------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from torch.nn import functional as F
 
 from topolandscape.landscape.wide import NotWide, Wide
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_outputs_that_depend_on_no_varying_parameter():
     module = Written(lambda self, x: F.linear(x, self.weight), weight=torch.ones(3, 6), other=parameter(2))
