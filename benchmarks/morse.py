@@ -28,7 +28,6 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = ("1000x1000", "128x128x128")
 # Standard deviation of white noise beside the function, which has values of order 1; None: noise alone.
 NOISES = {"smooth": 1e-3, "rough": 0.1, "noise": None}
-TARGETS = {"1000x1000": 3.0, "128x128x128": 15.0}  # seconds
 
 
 def main() -> None:
@@ -92,7 +91,6 @@ def compare(shape: str, values: np.ndarray, repeat: int, name: str = "") -> list
                 "way": way,
                 "seconds": min(seconds),
                 "all_seconds": seconds,
-                "target": TARGETS.get(shape) if way == "topolandscape, bars" else None,
             }
         )
         print(f"{shape} {name}, {way}: {min(seconds):.3g} s", flush=True)
