@@ -3,15 +3,19 @@
 #
 #     sbatch docs/examples/slurm/dask.sh mlp:64-16-10 digits --minima 64 --out runs/minima
 #
+# It goes on with the nodes that are left when one dies, and where it was when it is queued again.
 #SBATCH --ntasks=16
 #SBATCH --cpus-per-task=1
 #SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --no-kill
 #SBATCH --output=dask-%j.log
+#SBATCH --open-mode=append
 set -euo pipefail
 
 port=$((20000 + SLURM_JOB_ID % 20000))
 address="tcp://$(hostname):$port"
+trap 'kill $(jobs -p)' EXIT
 dask scheduler --port "$port" --no-dashboard &
-srun --cpu-bind=cores dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
+srun --no-kill dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
 topolandscape barcode "$@" --executor "$address"
-scancel "$SLURM_JOB_ID"
