@@ -15,7 +15,7 @@ set -euo pipefail
 
 port=$((20000 + SLURM_JOB_ID % 20000))
 address="tcp://$(hostname):$port"
-trap 'kill $(jobs -p)' EXIT
+trap 'set +e; kill %srun; wait %srun; kill %dask' EXIT
 dask scheduler --port "$port" --no-dashboard &
 srun --no-kill dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
 topolandscape barcode "$@" --executor "$address"
