@@ -92,17 +92,6 @@ def eventually(true, seconds=300):
     return value
 
 
-def processes(**variables):
-    """Return the processes whose environment has these values."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            environment = process.environ()
-            if all(environment.get(name) == value for name, value in variables.items()):
-                found.append(process)
-    return found
-
-
 class Slurm:
     """Its daemons, and the commands that are given to it."""
 
@@ -141,17 +130,34 @@ class Slurm:
         words = dict(word.split("=", 1) for word in self.said("scontrol", "show", "job", job).split() if "=" in word)
         return words.get("JobState"), words.get("Restarts")
 
+    def soon(self, job):
+        """Let a job that was queued again begin in seconds, and not in two minutes: once its nodes have let it go."""
+        eventually(lambda: self.state(job)[0] == "PENDING")
+        eventually(lambda: not self.processes(SLURM_JOB_ID=self.said("squeue", "-h", "-O", "JobID", "-j", job).strip()))
+        self.said("scontrol", "update", f"JobId={job}", "StartTime=now+3", check=True)
+
+    def processes(self, **variables):
+        """Return the processes that it started, of jobs, with these values in their environment."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                environment = process.environ()
+                wanted = {"SLURM_CONF": self.environment["SLURM_CONF"], **variables}
+                if all(environment.get(name) == value for name, value in wanted.items()):
+                    found.append(process)
+        return found
+
     def node_dies(self, node):
         """Kill what runs on a node, and what would tell of it."""
         self.daemons[node].kill()
-        of_node = processes(SLURM_CONF=self.environment["SLURM_CONF"], SLURMD_NODENAME=node)
+        of_node = self.processes(SLURMD_NODENAME=node)
         steps = [parent for process in of_node if "slurmstepd" in (parent := process.parent()).name()]
         for process in (*steps, *of_node):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def end(self):
-        for process in processes(SLURM_CONF=self.environment["SLURM_CONF"]):
+        for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for daemon in self.daemons.values():
@@ -187,12 +193,13 @@ def test_a_part_that_is_killed_and_queued_again_goes_on(slurm, tmp_path):
     kept = list((tmp_path / "parts/shards/1-of-2/losses").rglob("*.npy"))
     assert len(kept) == 1
     written = kept[0].stat().st_mtime_ns
+    slurm.said("scontrol", "hold", last, check=True)  # which would compute what the part lacks
     slurm.said("scancel", "--signal=KILL", f"{array}_1", check=True)
     eventually(lambda: slurm.state(f"{array}_1")[0] in ("CANCELLED", "FAILED"))
     slurm.said("scontrol", "requeue", f"{array}_1", check=True)
     (tmp_path / "go").touch()
-    eventually(lambda: slurm.state(f"{array}_1")[0] == "PENDING")
-    slurm.said("scontrol", "update", f"JobId={array}_1", "StartTime=now", check=True)  # not in two minutes
+    slurm.soon(f"{array}_1")
+    slurm.said("scontrol", "release", last, check=True)
     eventually(lambda: slurm.state(last)[0] == "COMPLETED")
     assert [slurm.state(f"{array}_{number}") for number in (0, 1)] == [("COMPLETED", "0"), ("COMPLETED", "1")]
     assert kept[0].stat().st_mtime_ns == written
@@ -201,18 +208,24 @@ def test_a_part_that_is_killed_and_queued_again_goes_on(slurm, tmp_path):
     assert_same_barcode(tmp_path / "parts", Recipe(**asked), tmp_path)
 
 
-def test_a_dask_cluster_goes_on_without_a_node_that_dies(slurm, tmp_path):
+def test_a_dask_cluster_whose_worker_dies_and_then_a_node(slurm, tmp_path):
     asked = {**NETWORK, "minima": 4, "steps": 10, "max_evaluations": 50, "evaluations": 200}
     words = [NETWORK["model"], NETWORK["data"], "--weight-decay", "1e-3", "--minima", "4", "--steps", "10"]
     words += ["--max-evaluations", "50", "--evaluations", "200"]
-    layout = ("--parsable", "--ntasks=3", "--ntasks-per-node=1")
+    layout = ("--parsable", "--ntasks=2", "--ntasks-per-node=1")
     job = slurm.said("sbatch", *layout, SCRIPTS / "dask.sh", *words, "--out", "run", cwd=tmp_path, check=True).strip()
+    log = tmp_path / f"dask-{job}.log"
     eventually((tmp_path / "reached").exists)
-    workers = "Register worker"
-    eventually(lambda: (tmp_path / f"dask-{job}.log").read_text().count(workers) >= len(NODES))
-    slurm.node_dies(NODES[-1])
+    eventually(lambda: log.read_text().count("Register worker") == 2)
+    of_second = slurm.processes(SLURM_JOB_ID=job, SLURMD_NODENAME=NODES[1])
+    (worker,) = (one for one in of_second if any("spawn_main" in word for word in one.cmdline()))
+    worker.kill()
+    eventually(lambda: log.read_text().count("Register worker") == 3)
+    slurm.node_dies(NODES[1])
+    eventually(lambda: slurm.state(job) == ("PENDING", "1"))
     (tmp_path / "go").touch()
-    eventually(lambda: slurm.state(job)[0] not in ("RUNNING", "COMPLETING"))
-    assert slurm.state(job) == ("COMPLETED", "0")
-    eventually(lambda: not processes(SLURM_CONF=slurm.environment["SLURM_CONF"], SLURM_JOB_ID=job))
+    slurm.soon(job)
+    eventually(lambda: slurm.state(job)[0] not in ("PENDING", "RUNNING", "COMPLETING"))
+    assert slurm.state(job) == ("COMPLETED", "1")
+    eventually(lambda: not slurm.processes(SLURM_JOB_ID=job))
     assert_same_barcode(tmp_path / "run", Recipe(**asked), tmp_path)

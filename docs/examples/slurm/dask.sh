@@ -3,12 +3,11 @@
 #
 #     sbatch docs/examples/slurm/dask.sh mlp:64-16-10 digits --minima 64 --out runs/minima
 #
-# It goes on with the nodes that are left when one dies, and where it was when it is queued again.
+# Queued again, as after the death of a node, it goes on where it was.
 #SBATCH --ntasks=16
 #SBATCH --cpus-per-task=1
 #SBATCH --time=04:00:00
 #SBATCH --requeue
-#SBATCH --no-kill
 #SBATCH --output=dask-%j.log
 #SBATCH --open-mode=append
 set -euo pipefail
@@ -17,5 +16,5 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 address="tcp://$(hostname):$port"
 trap 'set +e; kill %srun; wait %srun; kill %dask' EXIT
 dask scheduler --port "$port" --no-dashboard &
-srun --no-kill dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
+srun dask worker "$address" --nthreads 1 --no-dashboard --death-timeout 120 &
 topolandscape barcode "$@" --executor "$address"
