@@ -306,6 +306,27 @@ def test_workers_of_a_machine_share_its_devices_evenly(workers, count):
     assert taken.max() - taken.min() <= 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_workers_of_several_machines_take_devices_of_their_own(tmp_path, monkeypatch, count):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # which the machines share
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    taken = {"one": [], "other": []}
+    processes = []
+    for machine in 8 * ("one", "other"):
+        monkeypatch.setattr("socket.gethostname", lambda machine=machine: machine)
+        monkeypatch.setattr("torch.cuda.set_device", taken[machine].append)
+        monkeypatch.setattr(cluster, "_numbers", {})  # those of a process
+        processes.append(cluster._numbers)
+        for _ in range(2):  # tasks
+            cluster._take_device()
+    for numbers in processes:
+        for _, stream in numbers.values():
+            stream.close()
+    alone = [] if count == 1 else [number % count for number in range(8) for _ in range(2)]
+    assert taken == {"one": alone, "other": alone}
+
+
 def test_each_worker_of_a_machine_has_a_number_until_it_ends(tmp_path, monkeypatch):
     code = "import sys, pathlib; from topolandscape.cluster import worker_number\n"
     code += "print(worker_number(pathlib.Path(sys.argv[1])), flush=True); input()"

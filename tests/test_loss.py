@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.pure import chosen_devices
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
@@ -361,6 +363,14 @@ def test_bad_input_is_refused(changes, error, message):
     with pytest.raises(error, match=message) as raised:
         make(**changes)
     assert "\n" not in str(raised.value)
+
+
+def test_a_device_of_which_there_are_several_has_a_number(monkeypatch):
+    there = SimpleNamespace(device=torch.device("cuda", 3))
+    monkeypatch.setattr("torch.empty", lambda *_, device: there)  # as where the third one is the current device
+    parameter = SimpleNamespace(device=torch.device("cuda"))
+    for asked in ("cuda", None):
+        assert [device.index for device in chosen_devices(asked, parameter)] == [3, 3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

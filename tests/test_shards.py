@@ -73,9 +73,18 @@ def test_the_task_of_a_job_array_says_which_shard(invoke, monkeypatch):
         "topolandscape: SLURM_ARRAY_TASK_ID is not set; --shard slurm is for tasks of a job array "
         "(sbatch --array=0-7).\n",
     )
-    for name, value in (("ID", "5"), ("MIN", "4"), ("COUNT", "3")):
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert "run/shards/1-of-3" in invoke(*BOX, "--shard", "slurm", "--out", "run").stdout
+
+    def of_array(*values):
+        for name, value in zip(("ID", "MIN", "MAX", "STEP", "COUNT"), values, strict=True):
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+        return invoke(*BOX, "--shard", "slurm", "--out", "run")
+
+    # As Slurm 22.05 sets them for --array=4-6 and 0-12:4.
+    assert "run/shards/1-of-3" in of_array(5, 4, 6, 1, 3).stdout
+    assert "run/shards/3-of-4" in of_array(12, 0, 12, 4, 4).stdout
+    said = of_array(3, 1, 3, 1, 2)  # --array=1,3
+    assert (said.exit_code, len(said.stderr.splitlines())) == (1, 1)
+    assert "the job array has gaps (2 tasks from 1 to 3)" in said.stderr
 
 
 @pytest.mark.parametrize("shard", ["2/2", "3", "-1/2", "a/b", "1/0"])
