@@ -14,7 +14,7 @@ from topolandscape.landscape.fits import LocalFits
 from topolandscape.landscape.following import ASIDE, FLAT, LONGEST, SAME, Followed, Follower, largest_size
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 Mask = NDArray[np.bool_]
 
