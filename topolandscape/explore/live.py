@@ -355,7 +355,7 @@ def slice_of(at: Live, said: Mapping[str, Any], side: int, report: Report) -> Sl
     -------
     Slice
     """
-    from topolandscape.landscape.sampling import sample_grid
+    from topolandscape.landscape.grids import sample_grid
 
     if not 2 <= side <= LARGEST_SIDE:
         raise ValueError(f"a slice has {side} points along an axis; it needs 2 to {LARGEST_SIDE}.")

@@ -86,7 +86,7 @@ class _Losses:
 
     def of_grid(self, landscape: Landscape, recipe: Recipe) -> tuple[list[Floats], Shards]:
         """Return the coordinates along the axes of a grid, and its losses on the disk."""
-        from topolandscape.landscape.sampling import grid_axes
+        from topolandscape.landscape.grids import grid_axes
 
         if self.run is None:
             raise Elsewhere
@@ -135,7 +135,8 @@ def _by_blocks(
     landscape: Landscape, recipe: Recipe, provenance: Mapping[str, Any], kept: _Losses
 ) -> tuple[MergeTree, Barcode]:
     """Return the merge tree and the barcode of a grid that is never in memory as a whole."""
-    from topolandscape.landscape.sampling import grid_settings, noise_among, provenance_of
+    from topolandscape.landscape.grids import grid_settings
+    from topolandscape.landscape.samples import noise_among, provenance_of
     from topolandscape.topology.blocks import block_within, merge_tree_in_blocks
     from topolandscape.topology.persistence import barcode
 
@@ -258,7 +259,7 @@ def complex_of(
     evaluate: _Evaluate | None = None,
 ) -> FilteredComplex:
     """Return the filtered complex of samples, joined as a recipe says."""
-    from topolandscape.landscape.sampling import segment_maxima
+    from topolandscape.landscape.segments import segment_maxima
     from topolandscape.topology import complexes
 
     if samples.shape is not None:
