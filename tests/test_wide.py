@@ -15,8 +15,8 @@ import topolandscape as tl
 from topolandscape.landscape import pooling
 from topolandscape.landscape.layers import RULES
 from topolandscape.landscape.pure import Block, Model
-from topolandscape.landscape.stacked import Stacked
-from topolandscape.landscape.wide import NotWide, Wide
+from topolandscape.landscape.stacked import NotWide, Stacked
+from topolandscape.landscape.wide import Wide
 
 ROWS = 7
 CLASSES = 3

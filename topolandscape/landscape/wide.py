@@ -26,8 +26,6 @@ from topolandscape.landscape.pure import Loss, Model
 from topolandscape.landscape.stacked import NotWide, Stacked
 from topolandscape.landscape.tracing import parameter_name, program
 
-__all__ = ["NotWide", "Wide"]
-
 WideLoss = Callable[[Tensor, Any, Tensor | None], Tensor]
 
 # Activations whose derivative is known from their result, so that this may take the memory of their argument.

@@ -186,6 +186,8 @@ def _extremes(losses: Shards) -> tuple[int, int, int]:
 
 def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, progress: bool | None) -> LossSamples:
     from topolandscape.landscape import directions, sampling
+    from topolandscape.landscape.grids import sample_grid, sample_plane
+    from topolandscape.landscape.segments import sample_segment
 
     def trained(n: int) -> Floats:
         return _trained(landscape, recipe, run, n, progress)
@@ -194,24 +196,22 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, pr
     side, margin = recipe.resolution, recipe.margin
     match recipe.region:
         case "plane":
-            return sampling.sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=losses)
+            return sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=losses)
         case "segment":
             a, b = trained(2)
-            return sampling.sample_segment(landscape, a, b, n=side, margin=margin, evaluate=losses)
+            return sample_segment(landscape, a, b, n=side, margin=margin, evaluate=losses)
         case "random":
             origin = trained(1)[0]
             axes = directions.random_directions(landscape, 2, seed=recipe.seed, at=origin)
             plane = landscape.restricted_to(origin, axes)
-            return sampling.sample_grid(
-                plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=losses
-            )
+            return sample_grid(plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=losses)
         case "pca":
             way = _trained(landscape, recipe, run, 1, progress, record_every=max(1, recipe.n_steps() // 100))
             origin, axes, _ = directions.principal_directions(way, 2)
             seen = (way - origin) @ axes.T
             low, high = seen.min(axis=0), seen.max(axis=0)
             border = margin * (high - low)
-            return sampling.sample_grid(
+            return sample_grid(
                 landscape.restricted_to(origin, axes),
                 low=low - border,
                 high=high + border,
@@ -233,7 +233,7 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, pr
                 found = losses.of_grid(landscape, recipe)[1]
                 return found[tuple(slice(0, side) for side in found.shape)].reshape(-1)
 
-            return sampling.sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
+            return sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
 
 
 def _trained(
