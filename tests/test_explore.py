@@ -18,20 +18,13 @@ from topolandscape.explore.jobs import Jobs, Stopped
 from topolandscape.explore.landscape_figures import landscape
 from topolandscape.explore.landscape_figures import surface as surface_figure
 from topolandscape.explore.layers import chain, names_of
-from topolandscape.explore.live import (
-    Live,
-    along_weights,
-    descent,
-    live,
-    plane,
-    point,
-    recipe_of,
-    slice_of,
-)
+from topolandscape.explore.live import Live, along_weights, live, recipe_of
 from topolandscape.explore.looks import look
 from topolandscape.explore.model import Explored, branches, explored, way_of, way_on_grid
 from topolandscape.explore.page import points_and_directions
+from topolandscape.explore.places import plane, point
 from topolandscape.explore.server import Explorer, application, is_own
+from topolandscape.explore.slices import descent, slice_of
 from topolandscape.explore.views import views
 from topolandscape.files import Run
 from topolandscape.landscape.curvature import hessians
