@@ -137,7 +137,7 @@ class Engine:
     # ---------------------------------------------------------------------------------------------- how
 
     def form(self, kind: Kind = "values") -> str:
-        """Return the name of the form in use: "wide", "vmap", "loop", "rows" or "numpy"."""
+        """Return the name of the form in use: "dense", "wide", "vmap", "loop", "rows" or "numpy"."""
         return self._crew.ways.form(kind)
 
     def forms(self, kind: Kind = "values") -> list[str]:

@@ -16,7 +16,7 @@ class Plan:
     Attributes
     ----------
     form
-        "wide", "vmap", "loop", "rows" or "numpy".
+        "dense", "wide", "vmap", "loop", "rows" or "numpy".
     chunk
         Vectors that one worker evaluates at once.
     workers
