@@ -110,7 +110,7 @@ def in_memory(side: int, memory: float, folder: str) -> dict[str, Any]:
 
 def prepared(side: int) -> tuple[Any, list[Floats]]:
     """Return the landscape, evaluated once so that the fastest way is known, and the axes of the grid."""
-    from topolandscape.landscape.sampling import grid_axes
+    from topolandscape.landscape.grids import grid_axes
     from topolandscape.study.problem import problem
 
     landscape = problem(Recipe(**NETWORK)).landscape()

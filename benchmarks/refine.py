@@ -25,9 +25,10 @@ from scipy.optimize import Bounds, basinhopping
 
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.following import ASIDE, FLAT, Follower, largest_size
+from topolandscape.landscape.grids import sample_grid
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.refinement import refine
-from topolandscape.landscape.sampling import sample_box, sample_grid
+from topolandscape.landscape.sampling import sample_box
 from topolandscape.structures import Barcode, LossSamples
 from topolandscape.topology.complexes import grid, nearest_neighbours
 from topolandscape.topology.persistence import barcode

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from topolandscape.landscape.batching import Engine, Plan, spread
+from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.forms import Looped, NumpyRows, Rows, Vmapped
 from topolandscape.landscape.machine import (
     PROCESSOR_MEMORY,
@@ -19,6 +19,8 @@ from topolandscape.landscape.machine import (
     out_of_memory,
     randomness_kept,
 )
+from topolandscape.landscape.noise import spread
+from topolandscape.landscape.plans import Plan
 from topolandscape.structures import Subspace
 
 DATA = [(0.25, torch.tensor([1.0, 2.0, 3.0])), (0.75, torch.tensor([-1.0, 0.5, 2.0]))]

@@ -7,8 +7,8 @@ import torch
 from topolandscape.files import load, save
 from topolandscape.landscape.critical import critical_points
 from topolandscape.landscape.flow import Flow, around, balls_around
+from topolandscape.landscape.grids import sample_grid
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.sampling import sample_grid
 from topolandscape.landscape.stationary import Box, stationary_points
 from topolandscape.structures import Minima, MinimaNetwork, MorseComplex
 from topolandscape.topology.completeness import completeness

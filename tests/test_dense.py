@@ -208,7 +208,7 @@ def test_the_dense_form_is_a_loop_to_rounding(name, rows, loss):
 def test_rows_that_do_not_fit_the_cache_are_treated_in_pieces():
     module = chain(9, 300, 300, 4, activation=nn.ReLU)
     landscape, points = landscape_of(module, 1000)
-    form = landscape.engine._forms[0]["dense"]
+    form = landscape.engine._crew.forms(0)["dense"]
     (layers,) = form._layers.values()
     assert dense._space(layers, 1000, points, 1).piece < 500
     expected, slopes = landscape.engine.gradients(points, form="loop")

@@ -10,8 +10,9 @@ import pytest
 from explored_runs import minima_run, plane_run, surface_run
 
 from topolandscape.explore import write_page
-from topolandscape.explore.live import live, point, recipe_of
+from topolandscape.explore.live import live, recipe_of
 from topolandscape.explore.model import explored
+from topolandscape.explore.places import point
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("dash", reason="Dash is not installed")

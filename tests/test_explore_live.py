@@ -14,10 +14,12 @@ from topolandscape.explore.jobs import Stopped
 from topolandscape.explore.landscape_figures import landscape
 from topolandscape.explore.landscape_figures import surface as surface_figure
 from topolandscape.explore.layers import chain, names_of
-from topolandscape.explore.live import Live, along_weights, descent, live, plane, point, recipe_of, slice_of
+from topolandscape.explore.live import Live, along_weights, live, recipe_of
 from topolandscape.explore.looks import look
 from topolandscape.explore.model import Explored, explored, way_of
 from topolandscape.explore.page import points_and_directions
+from topolandscape.explore.places import plane, point
+from topolandscape.explore.slices import descent, slice_of
 from topolandscape.landscape.curvature import hessians
 from topolandscape.structures import Barcode, LossSamples
 from topolandscape.study import Recipe

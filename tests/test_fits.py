@@ -8,9 +8,10 @@ from scipy.spatial import KDTree
 from topolandscape import zoo
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.fits import LocalFits
+from topolandscape.landscape.grids import sample_grid
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.refinement import refine
-from topolandscape.landscape.sampling import sample_box, sample_grid
+from topolandscape.landscape.sampling import sample_box
 from topolandscape.topology.complexes import grid, nearest_neighbours
 from topolandscape.topology.persistence import barcode
 

@@ -120,6 +120,20 @@ def test_restriction_is_the_landscape_on_a_subspace(inputs):
     assert landscape.subspace is None
 
 
+def test_restrictions_and_rows_are_evaluated_as_planned(inputs):
+    loss, targets = TASKS["classes"]
+    landscape = Landscape.from_module(MODULES["tanh"][0]().double(), inputs, targets, loss=loss)
+    plan = {"form": "loop", "chunk": 2, "rows": ROWS}
+    points = landscape.point + 0.1 * np.random.default_rng(0).normal(size=(5, landscape.dimension))
+    for of in (lambda whole: whole.restricted_to(whole.point, points), lambda whole: whole.of_rows([0, 3, 4])):
+        part = of(landscape)
+        coordinates = points[:, : part.dimension]
+        for planned in (part.planned({"values": plan}), of(landscape.planned({"values": plan}))):
+            assert (planned.engine.plan().form, planned.engine.plan().chunk) == ("loop", 2)
+            assert planned.description["plans"] == {"values": plan}
+            np.testing.assert_allclose(planned.values(coordinates), part.values(coordinates), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("origin", "directions", "message"),
     [

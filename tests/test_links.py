@@ -31,7 +31,7 @@ from topolandscape.landscape.links import (
 from topolandscape.landscape.minima import minima
 from topolandscape.landscape.network import joining, minima_network
 from topolandscape.structures import Minima
-from topolandscape.structures.network import escapes, spanning_tree
+from topolandscape.structures.graphs import escapes, spanning_tree
 
 WAVES = Landscape.from_function(lambda x: torch.sin(3 * x[:, 0]) * torch.cos(2 * x[:, 1]) + 0.1 * x[:, 0], 2)
 # Minima at (-1, 0) and (1, 0) with loss 0, a saddle at (0, 0) with loss 1.

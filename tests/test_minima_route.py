@@ -247,7 +247,7 @@ def test_a_run_goes_on_in_the_way_in_which_it_began(tmp_path, monkeypatch):
 
 
 def test_plans_are_found_for_all_that_is_asked(monkeypatch):
-    monkeypatch.setattr("topolandscape.landscape.batching.TRIAL", 1e-3)
+    monkeypatch.setattr("topolandscape.landscape.trials.TRIAL", 1e-3)
     numbers, classes = Recipe(**SMALL), Recipe(model="linear:4-3", data="iris")
     kinds = {"values", "gradients", "products"}
     assert set(original_plans(problem(numbers).landscape(), "minima")) == kinds

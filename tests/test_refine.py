@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from topolandscape.landscape.grids import sample_grid, sample_plane
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.refinement import refine
-from topolandscape.landscape.sampling import sample_ball, sample_box, sample_grid, sample_plane
+from topolandscape.landscape.sampling import sample_ball, sample_box
 from topolandscape.structures import Barcode, LossSamples, Subspace
 from topolandscape.topology.complexes import delaunay, grid, nearest_neighbours
 from topolandscape.topology.persistence import barcode

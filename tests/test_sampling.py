@@ -11,16 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from topolandscape.landscape.directions import affine_span, principal_directions, random_directions
+from topolandscape.landscape.grids import sample_grid, sample_plane
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.sampling import (
-    sample_ball,
-    sample_box,
-    sample_grid,
-    sample_hull,
-    sample_plane,
-    sample_segment,
-    segment_maxima,
-)
+from topolandscape.landscape.sampling import sample_ball, sample_box, sample_hull
+from topolandscape.landscape.segments import sample_segment, segment_maxima
 from topolandscape.structures import LossSamples
 
 N = 4096

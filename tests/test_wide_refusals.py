@@ -22,7 +22,8 @@ from plain_loop import (
 from torch import nn
 from torch.nn import functional as F
 
-from topolandscape.landscape.wide import NotWide, Wide
+from topolandscape.landscape.stacked import NotWide
+from topolandscape.landscape.wide import Wide
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

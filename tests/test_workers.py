@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from topolandscape import Landscape
-from topolandscape.landscape.batching import KINDS, Engine
+from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.data import prefetched
 from topolandscape.landscape.forms import Looped, Vmapped
 from topolandscape.landscape.machine import matrix_product_speed, operations
+from topolandscape.landscape.quantities import KINDS
 from topolandscape.landscape.workers import Rows, run_together
 
 ROWS = 60

@@ -40,6 +40,8 @@ from .landscape.descent import descend as descend
 from .landscape.descent import initial_points as initial_points
 from .landscape.directions import principal_directions as principal_directions
 from .landscape.directions import random_directions as random_directions
+from .landscape.grids import sample_grid as sample_grid
+from .landscape.grids import sample_plane as sample_plane
 from .landscape.loss import Landscape as Landscape
 from .landscape.minima import minima as minima
 from .landscape.network import minima_network as minima_network
@@ -51,11 +53,9 @@ from .landscape.refinement import refine as refine
 from .landscape.saddles import saddles as saddles
 from .landscape.sampling import sample_ball as sample_ball
 from .landscape.sampling import sample_box as sample_box
-from .landscape.sampling import sample_grid as sample_grid
 from .landscape.sampling import sample_hull as sample_hull
-from .landscape.sampling import sample_plane as sample_plane
-from .landscape.sampling import sample_segment as sample_segment
-from .landscape.sampling import segment_maxima as segment_maxima
+from .landscape.segments import sample_segment as sample_segment
+from .landscape.segments import segment_maxima as segment_maxima
 from .landscape.similarity import bezier_paths as bezier_paths
 from .landscape.similarity import disagreement as disagreement
 from .landscape.similarity import linear_cka as linear_cka

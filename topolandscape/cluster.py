@@ -7,7 +7,6 @@ which of them does what, and whether one dies.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import multiprocessing
@@ -103,10 +102,9 @@ def on_workers(landscape: Landscape, executor: Executor) -> Iterator[Landscape]:
     if "plans" not in landscape.description:
         landscape = landscape.planned(landscape.plans())
     with workers(executor) as team:
-        shared = copy.copy(landscape)
         tasks = _OfLandscape(team, cloudpickle.dumps(landscape))
-        shared.engine = tasks.engine = landscape.engine.shared_by(tasks, landscape.description)
-        shared.tasks = tasks
+        shared = landscape.shared_by(tasks)
+        tasks.engine = shared.engine
         yield shared
 
 

@@ -14,9 +14,10 @@ from topolandscape.explore.figures import Figure, between
 from topolandscape.explore.jobs import Jobs
 from topolandscape.explore.landscape_figures import landscape, surface
 from topolandscape.explore.layers import names_of
-from topolandscape.explore.live import Slice, Way, descent, point, slice_of
 from topolandscape.explore.looks import look
 from topolandscape.explore.page import points_and_directions
+from topolandscape.explore.places import point
+from topolandscape.explore.slices import Slice, Way, descent, slice_of
 from topolandscape.explore.views import views
 
 # What wrong values, or the user's model, may raise.

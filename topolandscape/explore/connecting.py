@@ -9,7 +9,8 @@ import numpy as np
 
 from topolandscape.explore.figures import Profile
 from topolandscape.explore.jobs import Report, Stopped
-from topolandscape.explore.live import Live, direction_of, name_of, point
+from topolandscape.explore.live import Live
+from topolandscape.explore.places import direction_of, name_of, point
 from topolandscape.structures import Floats
 
 # Points of the path in each part, and steps of a part, between which it can be stopped: 200 at most. Shorter parts

@@ -10,15 +10,8 @@ import numpy as np
 from topolandscape.explore import network_figures as drawn
 from topolandscape.explore.figures import Figure, thinned
 from topolandscape.explore.layers import chain, names_of
-from topolandscape.explore.live import (
-    SMALL,
-    Live,
-    accuracy_at,
-    along_weights,
-    losses_at,
-    outputs_at,
-    point,
-)
+from topolandscape.explore.live import SMALL, Live, accuracy_at, along_weights, losses_at, outputs_at
+from topolandscape.explore.places import point
 from topolandscape.structures import Floats
 
 _ROWS = 2000  # of the data on which a prediction is drawn
@@ -54,7 +47,7 @@ def look(at: Live, said: Mapping[str, Any], *, picked: int | None = None, reach:
     at
         The network.
     said
-        The point, as for `topolandscape.explore.live.point`.
+        The point, as for `topolandscape.explore.places.point`.
     picked
         Number of a parameter that is marked.
     reach

@@ -8,7 +8,7 @@ from typing import Any
 
 from topolandscape.explore.export import TITLES
 from topolandscape.explore.figures import Figure
-from topolandscape.explore.live import LARGEST_STEPS
+from topolandscape.explore.slices import LARGEST_STEPS
 
 LIVE_TITLES = {
     "slice": "Slice",

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from topolandscape.landscape import layers
+from topolandscape.landscape.functions import spellings
 from topolandscape.landscape.kernels import dense
 from topolandscape.landscape.kernels.convolution import Geometry
 from topolandscape.landscape.kernels.layers import ACTIVATIONS, LARGEST, MEAN, PRODUCT, Layer, Layers, layers_of
@@ -24,7 +25,7 @@ from topolandscape.landscape.kernels.losses import shares_of
 from topolandscape.landscape.kernels.registers import as_array, is_compiled
 from topolandscape.landscape.pooling import Windows
 from topolandscape.landscape.pure import Block, Loss, Model
-from topolandscape.landscape.stacked import NotWide, spellings
+from topolandscape.landscape.stacked import NotWide
 from topolandscape.landscape.tracing import parameter_name, program
 from topolandscape.landscape.wide import first_names, is_plain, share_right
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from topolandscape.landscape import pooling, stacked
+from topolandscape.landscape import functions, pooling
+from topolandscape.landscape.functions import row_by_row, spellings
 from topolandscape.landscape.kernels import convolution
-from topolandscape.landscape.stacked import NotWide, Rule, Stacked, fit, row_by_row, spellings
+from topolandscape.landscape.stacked import NotWide, Rule, Stacked, fit
 
 # --------------------------------------------------------------------------------------------------------------
 # Products
@@ -64,7 +65,7 @@ def matmul(a: Stacked, b: Stacked) -> Stacked:
     """Return the product of the last two dimensions, of each row for itself."""
     if a.rows and not b.rows and b.ndim <= 2:
         if b.ndim == 1:
-            return stacked.squeeze(linear(a, Stacked(b.tensor[:, None], rows=False)), -1)
+            return functions.squeeze(linear(a, Stacked(b.tensor[:, None], rows=False)), -1)
         return linear(a, Stacked(b.tensor.mT, rows=False))
     if min(a.ndim, b.ndim) < 2 or any(x.rows and x.ndim == 2 for x in (a, b)):
         raise NotWide("a product over the rows")
@@ -443,7 +444,7 @@ _OF_DIMENSIONS: dict[str, Callable[[int], Rule]] = {
 }
 
 RULES: dict[Any, Rule] = {
-    **stacked.RULES,
+    **functions.RULES,
     **{
         target: rule(dimensions)
         for name, rule in _OF_DIMENSIONS.items()

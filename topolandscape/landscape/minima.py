@@ -21,7 +21,7 @@ from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
 from topolandscape.landscape.tasks import joined
 from topolandscape.structures import Floats, Integers, Minima
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 # Points on a segment that is asked for a barrier, and on a ray that is asked where it leads.
 _ON_SEGMENT, _ON_RAY = 9, 15

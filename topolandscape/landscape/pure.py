@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.data import ROWS_TRIED, Batch, Data, count_rows, digest, map_tensors, shapes
-from topolandscape.landscape.forms import Form, Looped, NumpyRows, Rows
+from topolandscape.landscape.forms import Form, NumpyRows, Rows
 from topolandscape.landscape.machine import out_of_memory, randomness_kept
 from topolandscape.structures import Floats
 
@@ -288,32 +287,6 @@ def _fitting(model: Model, loss: Loss, vector: Tensor, batch: Batch) -> PureLoss
         f"the loss {name_of(loss)} cannot take outputs of shape {shapes(outputs)} with targets of shape "
         f"{shapes(targets)}: {str(problem).splitlines()[0]}"
     ) from problem
-
-
-def in_float64(model: Model, loss: Loss, point: Floats, data: Data, engine: Engine) -> Engine | None:
-    """Return an engine that evaluates the network in float64, or None where the module or the device cannot."""
-    try:
-        with randomness_kept(engine.device), torch.inference_mode(False), torch.enable_grad():
-            exact = Model(copy.deepcopy(model.module).double(), model.blocks, model.trainable)
-            vector = torch.tensor(point, device=engine.device)
-            inputs, targets, weights = data.first
-            function = pure_loss(
-                exact, loss, vector, replace(data, first=(map_tensors(inputs, _double), targets, weights))
-            )
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        return None
-    return Engine(
-        [Looped(function)],
-        lambda: doubled(data.blocks()),
-        count=data.count,
-        devices=engine.devices,
-        decay=engine.decay,
-        memory=engine.memory,
-        streamed=data.streamed,
-        cudnn=engine.cudnn,
-    )
 
 
 def doubled(blocks: Iterable[tuple[float, Batch]]) -> Iterator[tuple[float, Batch]]:

@@ -14,7 +14,7 @@ from topolandscape.landscape.fits import LocalFits
 from topolandscape.landscape.following import ASIDE, FLAT, LONGEST, SAME, Followed, Follower, largest_size
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, Floats, Integers, LossSamples
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 Mask = NDArray[np.bool_]
 
@@ -83,7 +83,7 @@ def refine(barcode: Barcode, samples: LossSamples, landscape: Landscape, *, tole
 
     Examples
     --------
-    >>> from topolandscape.landscape.sampling import sample_grid
+    >>> from topolandscape.landscape.grids import sample_grid
     >>> well = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 0.3 * x[:, 0], 1)
     >>> samples = sample_grid(well, low=-2, high=2, shape=(9,))
     >>> samples.values[[2, 4, 6]].round(6).tolist()

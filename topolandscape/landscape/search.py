@@ -33,7 +33,7 @@ from topolandscape.landscape.links import (
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
 from topolandscape.structures import Floats, Integers, Minima, MinimaNetwork
-from topolandscape.structures.network import components, escapes
+from topolandscape.structures.graphs import components, escapes
 
 Pair = tuple[int, int]
 # Two minima that are to be joined, and a path between them from which to begin.

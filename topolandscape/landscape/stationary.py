@@ -13,7 +13,7 @@ from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed, whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 Mask = NDArray[np.bool_]
 

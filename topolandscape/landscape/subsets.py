@@ -55,7 +55,7 @@ def values_on_subsets(
     Examples
     --------
     >>> import torch
-    >>> from topolandscape.landscape.sampling import sample_grid
+    >>> from topolandscape.landscape.grids import sample_grid
     >>> module = torch.nn.Linear(1, 1, bias=False)
     >>> inputs, targets = torch.ones(4, 1), torch.tensor([[1.0], [1.0], [3.0], [3.0]])
     >>> landscape = Landscape.from_module(module, inputs, targets, loss=torch.nn.functional.mse_loss)

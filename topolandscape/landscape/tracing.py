@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from topolandscape.landscape.stacked import IN_PLACE, SHARING, NotWide
+from topolandscape.landscape.functions import IN_PLACE, SHARING
+from topolandscape.landscape.stacked import NotWide
 
 
 @dataclass(frozen=True, eq=False)

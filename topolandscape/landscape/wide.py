@@ -20,12 +20,11 @@ from torch.nn import functional as F
 from topolandscape.landscape import kernels, pooling
 from topolandscape.landscape.data import map_tensors
 from topolandscape.landscape.forms import Function, derivative
+from topolandscape.landscape.functions import spellings
 from topolandscape.landscape.layers import RULES
 from topolandscape.landscape.pure import Loss, Model
-from topolandscape.landscape.stacked import NotWide, Stacked, spellings
+from topolandscape.landscape.stacked import NotWide, Stacked
 from topolandscape.landscape.tracing import parameter_name, program
-
-__all__ = ["NotWide", "Wide"]
 
 WideLoss = Callable[[Tensor, Any, Tensor | None], Tensor]
 

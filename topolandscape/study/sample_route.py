@@ -86,7 +86,7 @@ class _Losses:
 
     def of_grid(self, landscape: Landscape, recipe: Recipe) -> tuple[list[Floats], Shards]:
         """Return the coordinates along the axes of a grid, and its losses on the disk."""
-        from topolandscape.landscape.sampling import grid_axes
+        from topolandscape.landscape.grids import grid_axes
 
         if self.run is None:
             raise Elsewhere
@@ -135,7 +135,8 @@ def _by_blocks(
     landscape: Landscape, recipe: Recipe, provenance: Mapping[str, Any], kept: _Losses
 ) -> tuple[MergeTree, Barcode]:
     """Return the merge tree and the barcode of a grid that is never in memory as a whole."""
-    from topolandscape.landscape.sampling import grid_settings, noise_among, provenance_of
+    from topolandscape.landscape.grids import grid_settings
+    from topolandscape.landscape.samples import noise_among, provenance_of
     from topolandscape.topology.blocks import block_within, merge_tree_in_blocks
     from topolandscape.topology.persistence import barcode
 
@@ -185,6 +186,8 @@ def _extremes(losses: Shards) -> tuple[int, int, int]:
 
 def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, progress: bool | None) -> LossSamples:
     from topolandscape.landscape import directions, sampling
+    from topolandscape.landscape.grids import sample_grid, sample_plane
+    from topolandscape.landscape.segments import sample_segment
 
     def trained(n: int) -> Floats:
         return _trained(landscape, recipe, run, n, progress)
@@ -193,24 +196,22 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, pr
     side, margin = recipe.resolution, recipe.margin
     match recipe.region:
         case "plane":
-            return sampling.sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=losses)
+            return sample_plane(landscape, trained(3), shape=(side, side), margin=margin, evaluate=losses)
         case "segment":
             a, b = trained(2)
-            return sampling.sample_segment(landscape, a, b, n=side, margin=margin, evaluate=losses)
+            return sample_segment(landscape, a, b, n=side, margin=margin, evaluate=losses)
         case "random":
             origin = trained(1)[0]
             axes = directions.random_directions(landscape, 2, seed=recipe.seed, at=origin)
             plane = landscape.restricted_to(origin, axes)
-            return sampling.sample_grid(
-                plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=losses
-            )
+            return sample_grid(plane, low=-recipe.radius, high=recipe.radius, shape=(side, side), evaluate=losses)
         case "pca":
             way = _trained(landscape, recipe, run, 1, progress, record_every=max(1, recipe.n_steps() // 100))
             origin, axes, _ = directions.principal_directions(way, 2)
             seen = (way - origin) @ axes.T
             low, high = seen.min(axis=0), seen.max(axis=0)
             border = margin * (high - low)
-            return sampling.sample_grid(
+            return sample_grid(
                 landscape.restricted_to(origin, axes),
                 low=low - border,
                 high=high + border,
@@ -232,7 +233,7 @@ def _sampled(landscape: Landscape, recipe: Recipe, run: Run, losses: _Losses, pr
                 found = losses.of_grid(landscape, recipe)[1]
                 return found[tuple(slice(0, side) for side in found.shape)].reshape(-1)
 
-            return sampling.sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
+            return sample_grid(landscape, low=low, high=high, shape=shape, evaluate=looked_up)
 
 
 def _trained(
@@ -258,7 +259,7 @@ def complex_of(
     evaluate: _Evaluate | None = None,
 ) -> FilteredComplex:
     """Return the filtered complex of samples, joined as a recipe says."""
-    from topolandscape.landscape.sampling import segment_maxima
+    from topolandscape.landscape.segments import segment_maxima
     from topolandscape.topology import complexes
 
     if samples.shape is not None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from topolandscape.structures import Floats, Integers
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 Search = Literal["auto", "tree", "brute", "approximate"]
 

@@ -26,7 +26,7 @@ from topolandscape.structures import (
     SimplicialComplex,
     total_order,
 )
-from topolandscape.structures.network import components
+from topolandscape.structures.graphs import components
 
 Engine = Literal["auto", "merge", "morse", "gudhi", "ripser", "canonical"]
 ENGINES: tuple[Engine, ...] = ("merge", "morse", "gudhi", "ripser", "canonical")
