@@ -40,8 +40,8 @@ from typer.testing import CliRunner
 from topolandscape import cli
 from topolandscape.files import Run, read_surface
 from topolandscape.files.checked import arrays_in
+from topolandscape.files.manifest import sealed
 from topolandscape.files.nouns import unpacked
-from topolandscape.files.runs import _sealed
 from topolandscape.landscape.checkpoints import checkpoints
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode
@@ -218,7 +218,7 @@ def read_sealed_run(data: bytes, folder: Path) -> None:
     draw = random.Random(data)
     told = json.loads(draw.choice(manifests()))
     told.pop("sha256")
-    read_run(_sealed(twisted(told, draw)), folder)
+    read_run(sealed(twisted(told, draw)), folder)
 
 
 def surface_files(ending: str) -> Callable[[], list[bytes]]:
@@ -321,7 +321,7 @@ def command_on_run(data: bytes, folder: Path) -> None:
     opened._add(file, twisted_noun((place / file).read_bytes(), draw))
     if draw.random() < 0.3:
         told = opened._manifest
-        (place / "manifest.json").write_bytes(_sealed(told | {"settings": twisted(told["settings"], draw)}))
+        (place / "manifest.json").write_bytes(sealed(told | {"settings": twisted(told["settings"], draw)}))
     words = draw.choice((["export", "run", "bars.csv"], ["export", "run", "page.html"], ["compare", "run", str(place)]))
     invoke(list(words), folder)
 

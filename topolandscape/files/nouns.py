@@ -31,7 +31,6 @@ from topolandscape.structures import (
     MinimaNetwork,
     MorseComplex,
     PathProfile,
-    Polishing,
     SimplicialComplex,
     Subspace,
     Trajectories,
@@ -53,7 +52,6 @@ Noun = (
     | MinimaNetwork
     | PathProfile
     | Descent
-    | Polishing
     | Trajectories
 )
 
@@ -74,7 +72,7 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         what was there.
     noun
         Samples, a filtered complex, a merge tree, a gradient field, a Morse complex, a canonical form, a barcode,
-        minima, their network, descents, their polishing or their trajectories, bands, a distance matrix.
+        minima, their network, descents or their trajectories, bands, a distance matrix.
 
     Examples
     --------
