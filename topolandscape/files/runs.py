@@ -390,28 +390,23 @@ class Run(Listed):
                     bar.update()
         return read_shard if len(own) == len(missing) else None
 
-    def store(self, name: str) -> Stored:
+    def store(self) -> Stored:
         """Return a place for arrays that are needed for as long as a computation is on its way.
-
-        Parameters
-        ----------
-        name
-            Of a folder in that of the run.
 
         Returns
         -------
         Store
-            As a `Journal` needs it.
+            The folder ``halfway``, as a `Journal` needs it; it is empty when the run is done.
 
         Examples
         --------
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Run.create(folder, {"seed": 0}).store("halfway").put("state", {"step": np.array(3)})
-        ...     Run.open(folder).store("halfway").get("state")
+        ...     Run.create(folder, {"seed": 0}).store().put("state", {"step": np.array(3)})
+        ...     Run.open(folder).store().get("state")
         {'step': array(3)}
         """
-        return Stored(self, name)
+        return Stored(self, "halfway")
 
     def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 # Places on a path at which its profile is evaluated, at least.
 _PLACES = 200
-# The folder in which is kept what was found out since the last noun.
-HALFWAY = "halfway"
 # How far the middle of a path that starts bent lies from the segment, in lengths of the segment.
 _BENT = 1 / 3
 
@@ -76,7 +74,7 @@ def by_minima(
             ends = descents(landscape, starts, recipe, run, progress, record_every=recipe.record_every)
         with _stage(2, "polishing their ends to minima"):
             run.save("minima", _minima(landscape, held_out, ends, recipe, run, progress))
-            run.store(HALFWAY).clear()
+            run.store().clear()
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
         network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)
@@ -105,7 +103,7 @@ def _minima(
     from topolandscape.landscape.minima import minima
 
     return minima(
-        kept(landscape, Journal(run.store(HALFWAY))),
+        kept(landscape, Journal(run.store())),
         ends,
         merge=recipe.merge,
         test=held_out,
@@ -127,7 +125,7 @@ def _network(
             f"all {len(found)} descents diverged: their loss stopped being finite. Try a smaller learning rate in "
             "another folder."
         )
-    journal = Journal(run.store(HALFWAY))
+    journal = Journal(run.store())
     landscape = kept(landscape, journal)
     if "network" in run:
         start: Minima | MinimaNetwork = run.load("network", MinimaNetwork)

@@ -154,6 +154,7 @@ def _by_blocks(
         connectivity=connectivity,
         nonfinite=recipe.nonfinite,
         block=block,
+        store=None if kept.run is None else kept.run.store(),
         provenance={
             **provenance,
             **provenance_of(landscape, "sample_grid", grid_settings(axes)),
