@@ -196,7 +196,9 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("often", [1, 3])
-@pytest.mark.parametrize(("shape", "connectivity"), [((12, 9, 5), "full"), ((61,), "axis"), ((9, 8, 4), "freudenthal")])
+@pytest.mark.parametrize(
+    ("shape", "connectivity"), [((12, 9, 5), "full"), ((211,), "axis"), ((9, 8, 4), "freudenthal")]
+)
 def test_a_merge_that_is_stopped_goes_on_to_the_same_bits(shape, connectivity, often, monkeypatch):
     """Stopped whenever so many blocks were read, and kept at every or at every third chance."""
     values, asked, reads = np.random.default_rng(0).integers(0, 30, shape).astype(float), count(1), []

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from topolandscape.files.checked import arrays_in, json_in
+from topolandscape.files.users import in_one_line
 from topolandscape.files.whole import read, write
 from topolandscape.structures import (
     BarBands,
@@ -144,7 +145,7 @@ def unpacked(data: bytes, path: Path) -> Noun:
     try:
         return _made(kind, arrays, plain)
     except Exception as error:  # parts that do not belong together, in ways that only the nouns know
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise ValueError(f"{path} is damaged, or was not written by topolandscape ({said}).") from error
 
 
