@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -36,6 +35,7 @@ from topolandscape.study import (
     write_report,
 )
 from topolandscape.study import run as run_recipe
+from topolandscape.study.parts import shard_of
 from topolandscape.study.said import json_of_run, lines_of_run
 
 app = typer.Typer(
@@ -255,7 +255,7 @@ def barcode(
     folder = out if out is not None else Path("runs") / recipe.folder_name()
     by = None if executor is None else _executor(executor)
     if shard is not None:
-        part = run_shard(recipe, folder, _shard(shard), executor=by)
+        part = run_shard(recipe, folder, shard_of(shard), executor=by)
         typer.echo(f"shard:   {part.path}\nthe same command without --shard goes on to the barcode")
         return
     done = run_recipe(recipe, folder, executor=by)
@@ -266,23 +266,6 @@ def barcode(
 def _executor(text: str) -> int | str:
     """Return a number of processes, or the address of a scheduler."""
     return int(text) if text.isdecimal() else text
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
-    if text == "slurm":
-        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
-        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
-        if missing:
-            raise ValueError(
-                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
-            )
-        task, first, count = (int(os.environ[name]) for name in names)
-        return task - first, count
-    number, _, count_text = text.partition("/")
-    if not (number.isdecimal() and count_text.isdecimal()):
-        raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
-    return int(number), int(count_text)
 
 
 def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[str, Any]) -> Run:
@@ -364,10 +347,7 @@ def compare(
     if as_json:
         _print_json(json_of(result, score=score, against=against) | {"files": [str(path) for path in written]})
     else:
-        for line in lines_of(result, score=score, against=against):
-            typer.echo(line)
-        for path in written:
-            typer.echo(f"written: {path}")
+        _print(*lines_of(result, score=score, against=against), *(f"written: {path}" for path in written))
     if result.failures:
         name, wrong = next(iter(result.failures.items()))
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
@@ -485,15 +465,13 @@ def functions(
         if as_json:
             _print_json(known.json_of_functions())
         else:
-            for line in known.lines_of_functions():
-                typer.echo(line)
+            _print(*known.lines_of_functions())
         return
     found = known.beside_truth(name, resolution, connectivity)  # type: ignore[arg-type]
     if as_json:
         _print_json(known.json_of(found))
     else:
-        for line in known.lines_of(found):
-            typer.echo(line)
+        _print(*known.lines_of(found))
 
 
 def main() -> None:
@@ -509,11 +487,12 @@ def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
     if as_json:
         _print_json(json_of_run(run) | {"pictures": [str(path) for path in written]})
         return
-    for line in lines_of_run(run):
-        typer.echo(line)
-    for path in written:
-        typer.echo(f"picture: {path}")
-    typer.echo(f"run:     {run.path}")
+    drawn = (f"picture: {path}" for path in written)
+    _print(*lines_of_run(run), *drawn, f"run:     {run.path}")
+
+
+def _print(*lines: str) -> None:
+    typer.echo("\n".join(lines))
 
 
 def _print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,23 @@ def parts_of_minima(
         # The minima last: what has them is complete.
         for name, noun in nouns.items():
             run.save(f"{names[own[place]]}/{name}", noun)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
+    if text == "slurm":
+        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
+            )
+        task, first, count = (int(os.environ[name]) for name in names)
+        return task - first, count
+    number, _, count_text = text.partition("/")
+    if not (number.isdecimal() and count_text.isdecimal()):
+        raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
+    return int(number), int(count_text)
 
 
 def settings_of_minima(recipe: Recipe) -> dict[str, Any]:
