@@ -396,7 +396,7 @@ class Run(Listed):
         Returns
         -------
         Store
-            The folder ``halfway``, as a `Journal` needs it; it is empty when the run is done.
+            The folder ``halfway``, empty when the run is done; named arrays are put there, got, and cleared.
 
         Examples
         --------
