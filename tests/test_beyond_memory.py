@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from topolandscape.cli import app
 from topolandscape.files import Run, Shards
+from topolandscape.files.manifest import Stored
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Barcode, LossSamples, MergeTree, grid_points
-from topolandscape.study import Recipe, pictures, run
+from topolandscape.study import Recipe, pictures, run, sample_route
 
 GRID = {"route": "sample", "region": "grid", "model": "mlp:1-2-1,tanh", "data": "sine_regression", "resolution": 4}
 LITTLE = 3e-3  # GiB
@@ -166,3 +167,43 @@ def test_memory_stays_within_its_bound(tmp_path):
     assert int(bars) > 10
     assert int(size) == 9**5 * 8**2
     assert float(megabytes) < 150
+
+
+@pytest.mark.parametrize("options", [{"neighbours": 6}, {}])
+def test_a_graph_in_blocks_is_as_in_memory(options, tmp_path, monkeypatch):
+    """Also when it is stopped after each block of neighbours."""
+    box = GRID | {"region": "box", "points": 1500} | options
+    box.pop("resolution")
+    monkeypatch.setattr(sample_route, "_FEWEST", 400)
+    monkeypatch.setattr(sample_route, "_PAIRS", 1)
+    whole = run(Recipe(**box), tmp_path / "whole", plans=PLANS, progress=False)
+    put, found = Stored.put, []
+
+    def stop(self, name, arrays):
+        put(self, name, arrays)
+        found.append(name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stored, "put", stop)
+        for _ in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                run(Recipe(**box, memory=1e-4), tmp_path / "parts", plans=PLANS, progress=False)
+    assert len(set(found)) == 4
+    parts = run(Recipe(**box, memory=1e-4), tmp_path / "parts", plans=PLANS, progress=False)
+    for name, kind, columns in (
+        ("barcode", Barcode, Barcode.columns),
+        ("tree", MergeTree, ("simplex", "vertex", "value", "parent", "size")),
+    ):
+        for column in columns:
+            one, other = (getattr(done.load(name, kind), column) for done in (whole, parts))
+            assert np.array_equal(one, other), column
+    assert not (tmp_path / "parts" / "halfway").exists() or not list((tmp_path / "parts" / "halfway").iterdir())
+
+
+@pytest.mark.parametrize("options", [{"connect": True}, {"max_dim": 1}, {"edge_points": 2}])
+def test_graphs_whose_edges_are_needed_are_refused_beyond_memory(options, tmp_path):
+    box = GRID | {"region": "box", "points": 200, "neighbours": 6} | options
+    box.pop("resolution")
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is .*needs all edges of the graph in memory"):
+        run(Recipe(**box, memory=1e-5), tmp_path, plans=PLANS, progress=False)

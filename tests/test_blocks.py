@@ -1,23 +1,28 @@
 """Merge trees block by block are those of the whole, to the bit."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topolandscape.structures import CONNECTIVITIES, LossSamples, SimplicialComplex
+from topolandscape.structures import CONNECTIVITIES, LossSamples, SimplicialComplex, journal
+from topolandscape.structures.journal import InMemory
 from topolandscape.topology.blocks import (
     Cut,
-    _Found,
+    _boxes,
     _Grid,
     _reduced,
     block_within,
+    halved,
     merge_tree_in_blocks,
     merge_tree_of_cut,
 )
 from topolandscape.topology.complexes import grid, nearest_neighbours
 from topolandscape.topology.graph_blocks import graph_merge_tree_in_blocks
 from topolandscape.topology.merge import graph_merge_tree, merge_tree
+from topolandscape.topology.reduced import Found
 
 LEVELS = {
     "ties": st.integers(-2, 2).map(float),
@@ -62,7 +67,7 @@ def test_any_cut_gives_the_tree_of_the_whole(values, connectivity, data):
     assert_same_tree(merge_tree_of_cut(parts, cut, {}), whole)
 
     # Nothing is settled too early: each link joins two components, and with none to spare.
-    found = _Found([], [], [])
+    found = Found(None, "")
     _reduced(parts, cut, found)
     stops = int(np.isfinite(np.concatenate(found.values)).sum())
     assert sum(len(links.one) for links in found.settled) == stops - int((whole.parent < 0).sum())
@@ -184,3 +189,50 @@ def test_everything_infinite_has_no_bars():
 def test_smaller_memory_takes_smaller_blocks():
     shape = (400, 500, 600)
     assert block_within(shape, 2**30) > block_within(shape, 2**28) > block_within(shape, 2**26)
+
+
+class Stopped(Exception):
+    """Somebody ends the computation."""
+
+
+@pytest.mark.parametrize("often", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "connectivity"), [((12, 9, 5), "full"), ((211,), "axis"), ((9, 8, 4), "freudenthal")]
+)
+def test_a_merge_that_is_stopped_goes_on_to_the_same_bits(shape, connectivity, often, monkeypatch):
+    """Stopped whenever so many blocks were read, and kept at every or at every third chance."""
+    values, asked, reads = np.random.default_rng(0).integers(0, 30, shape).astype(float), count(1), []
+    monkeypatch.setattr(journal.Pace, "is_due", lambda self, ahead=0.0: next(asked) % often == 0)
+    store, allowed = InMemory(), 4
+
+    class Read:
+        shape = values.shape
+
+        def __getitem__(self, box):
+            if len(reads) == allowed:
+                raise Stopped
+            reads.append(box)
+            return values[box]
+
+    stops = total = 0
+    while True:
+        reads.clear()
+        try:
+            tree = merge_tree_in_blocks(Read(), connectivity=connectivity, block=17, store=store)
+            break
+        except Stopped:
+            stops, total = stops + 1, total + len(reads)
+    assert stops >= 3
+    assert_same_tree(tree, merge_tree_in_blocks(values, connectivity=connectivity, block=17))
+    if often == 1:
+        assert (
+            total + len(reads)
+            <= 2 * sum(1 for _ in _boxes(halved(tuple(map(slice, [0] * len(shape), shape)), 17))) + 2 * stops
+        )
+
+
+def test_what_another_grid_left_is_forgotten(monkeypatch):
+    monkeypatch.setattr(journal, "_KEEP_AFTER", 0.0)
+    store, values = InMemory(), np.random.default_rng(0).integers(0, 9, (8, 8)).astype(float)
+    for block, part in ((8, values), (16, values), (16, values[:4])):
+        assert_same_tree(merge_tree_in_blocks(part, block=block, store=store), merge_tree_in_blocks(part, block=block))

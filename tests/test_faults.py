@@ -22,9 +22,8 @@ from topolandscape import cli, zoo
 from topolandscape.explore.live import live, recipe_of
 from topolandscape.files import Run, load, locked, read_surface, save
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import polish
-from topolandscape.structures import Barcode, Polishing
-from topolandscape.study import Recipe, descents, measures, run
+from topolandscape.structures import Barcode, journal
+from topolandscape.study import Recipe, measures, run
 from topolandscape.study.problem import problem
 from topolandscape.study.runs import is_done
 
@@ -62,11 +61,11 @@ def in_one_line(*words):
 
 def sealed(folder, **changes):
     """Write another manifest, with the checksum that belongs to it."""
-    from topolandscape.files.runs import _sealed
+    from topolandscape.files.manifest import sealed as sealing
 
     told = json.loads((folder / "manifest.json").read_text())
     told.pop("sha256")
-    (folder / "manifest.json").write_bytes(_sealed(told | changes))
+    (folder / "manifest.json").write_bytes(sealing(told | changes))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -138,27 +137,6 @@ def test_no_module_asks_what_time_it_is():
 # --------------------------------------------------------------------------------------------------------------
 
 
-def test_polishing_goes_on_to_the_same_bits(tmp_path):
-    landscape = Landscape.from_function(
-        lambda x: ((1 - x[:, :-1]) ** 2 + 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2).sum(1), 4
-    )
-    starts = np.random.default_rng(0).uniform(-1, 2, size=(5, 4))
-    starts[3] = 1e20  # where the slope counts as not finite
-    states = []
-    options = {"tolerance": 1e-9, "max_evaluations": 80}
-    whole = polish(landscape, starts, pause=lambda state: states.append(state()), **options)
-    assert {state.method for state in states} == {"quasi-newton", "newton"}
-    for state in states[::7]:
-        save(tmp_path / "state.npz", state)
-        read = load(tmp_path / "state.npz")
-        again = polish(landscape, read, **options)
-        for name in ("points", "values", "gradient_norm", "evaluations"):
-            assert np.array_equal(getattr(again, name), getattr(whole, name), equal_nan=True), name
-        assert again.ended == whole.ended
-    with pytest.raises(ValueError, match="state is of other points"):
-        polish(landscape, Polishing(**vars(states[0]) | {"memory": states[0].memory[:1]}), **options)
-
-
 class Stopped(Exception):
     """Somebody ends the computation."""
 
@@ -167,8 +145,8 @@ def test_a_sampled_hull_keeps_its_descents_and_the_losses_on_its_edges(tmp_path,
     recipe = Recipe(
         model="mlp:2-2-1,tanh", data="teacher_student", route="sample", region="hull", starts=2, steps=6, points=40
     )
-    monkeypatch.setattr(descents, "_KEEP_AFTER", 0.0)
-    monkeypatch.setattr(descents, "_KEEP_SHARE", np.inf)
+    monkeypatch.setattr(journal, "_KEEP_AFTER", 0.0)
+    monkeypatch.setattr(journal, "_KEEP_SHARE", np.inf)
     plans = {kind: {"form": "wide", "chunk": 16, "rows": 200} for kind in ("values", "gradients")}
     whole = run(recipe, tmp_path / "whole", plans=plans, progress=False).load("barcode", Barcode)
     asked, stops = [], 0

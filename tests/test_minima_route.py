@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from dataclasses import fields
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 import torch
 
 import topolandscape as tl
-import topolandscape.study.descents as descents
 import topolandscape.study.minima_route as minima_route
 import topolandscape.study.runs as runs
 from topolandscape.files import Run
+from topolandscape.files.manifest import Stored
 from topolandscape.structures import (
     Barcode,
     Descent,
@@ -22,8 +23,8 @@ from topolandscape.structures import (
     Minima,
     MinimaNetwork,
     PathProfile,
-    Polishing,
     Trajectories,
+    journal,
 )
 from topolandscape.study import Recipe, pictures, run
 from topolandscape.study.problem import problem
@@ -153,16 +154,34 @@ def stopping(monkeypatch, name, times):
             raise Stop
 
     monkeypatch.setattr(Run, "save", stop)
+    put = Stored.put
+
+    def stop_halfway(self, key, arrays):
+        put(self, key, arrays)
+        if name in ("polishing", "passes") and next(left, None) is None:
+            raise Stop
+
+    monkeypatch.setattr(Stored, "put", stop_halfway)
 
 
 @pytest.mark.parametrize(
     ("name", "times"),
-    [("descents", 3), ("polishing", 20), pytest.param("minima", 1, marks=pytest.mark.slow), ("network", 1)],
+    [
+        ("descents", 3),
+        ("polishing", 4),
+        ("passes", 12),
+        pytest.param("minima", 1, marks=pytest.mark.slow),
+        ("network", 1),
+    ],
 )
 def test_a_stopped_run_ends_as_if_it_had_not_been(name, times, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(descents, "_KEEP_AFTER", 0.0)
-        patch.setattr(descents, "_KEEP_SHARE", np.inf)
+        if name in ("polishing", "passes"):
+            asked = count(1)
+            patch.setattr(journal.Pace, "is_due", lambda self, ahead=0.0: next(asked) % 30 == 0)
+        else:
+            patch.setattr(journal, "_KEEP_AFTER", 0.0)
+            patch.setattr(journal, "_KEEP_SHARE", np.inf)
         stopping(patch, name, times)
         with pytest.raises(Stop):
             run(Recipe(**SMALL), tmp_path, progress=False)
@@ -170,9 +189,9 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(name, times, whole, tmp_path, 
     if name == "descents":
         assert begun.load("descents", Descent).step == times - 1
         assert "minima" not in begun
-    elif name == "polishing":
-        assert begun.load("polishing", Polishing).evaluations.max() >= times
-        assert "minima" not in begun
+    elif name in ("polishing", "passes"):
+        assert begun.store().names()
+        assert ("minima" in begun) == (name == "passes")
     else:
         monkeypatch.setattr("topolandscape.landscape.descent.descending", None)
     assert_same_result(run(Recipe(**SMALL), tmp_path, progress=False), whole)
@@ -183,8 +202,8 @@ def test_mini_batches_and_trajectories_go_on(tmp_path, monkeypatch):
     recipe = Recipe(**SMALL | {"batch": 50, "method": "sgd", "record_every": 7})
     undisturbed = run(recipe, tmp_path / "undisturbed", progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(descents, "_KEEP_AFTER", 0.0)
-        patch.setattr(descents, "_KEEP_SHARE", np.inf)
+        patch.setattr(journal, "_KEEP_AFTER", 0.0)
+        patch.setattr(journal, "_KEEP_SHARE", np.inf)
         # Between the two files that belong to one step.
         stopping(patch, "trajectories", 16)
         with pytest.raises(Stop):
@@ -226,7 +245,7 @@ def test_a_network_that_is_there_is_gone_on_with(tmp_path, monkeypatch, whole):
         yield last
 
     monkeypatch.setattr(minima_route, "_joining", joining)
-    monkeypatch.setattr(descents, "_KEEP_AFTER", 0.0)
+    monkeypatch.setattr(journal, "_KEEP_AFTER", 0.0)
     with pytest.raises(Stop):
         run(Recipe(**SMALL), tmp_path, progress=False)
     assert_same(Run.open(tmp_path).load("network", MinimaNetwork), first)

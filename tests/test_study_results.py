@@ -18,7 +18,7 @@ from topolandscape.files import Run
 from topolandscape.structures import MinimaNetwork
 from topolandscape.study import MEASURES
 from topolandscape.study.measures import scores
-from topolandscape.study.report import _factor, _picture
+from topolandscape.study.report_pictures import _factor, phases, picture
 from topolandscape.study.statistics import correlations, differences, interval
 
 INF = float("inf")
@@ -220,9 +220,9 @@ def test_phases_are_means_over_seeds(tmp_path):
                 finished(folders[-1], [(0.0, INF), (1.0, 1.0 + length)], model=model, seed=seed, batch=batch)
     result = tl.compare_runs(folders)
     assert set(result.varied) == {"model", "batch"}
-    assert tl.study.report._phases(result, "mean_bar") is None  # only a study says which axis is which
+    assert phases(result, "mean_bar") is None  # only a study says which axis is which
     known = comparison.StudyResult(result.groups, result.runs, result.varied, load="model", temperature="batch")
-    (ax,) = tl.study.report._phases(known, "mean_bar").axes[:1]
+    (ax,) = phases(known, "mean_bar").axes[:1]
     assert [text.get_text() for text in ax.texts] == ["10.5", "110", "20.5", "120"]
     assert "phases.png" in [path.name for path in tl.write_report(known, tmp_path / "out")]
 
@@ -273,7 +273,7 @@ def test_a_number_that_is_varied_is_an_axis(tmp_path):
             runs.append(finished(tmp_path / f"{decay} {seed}", bars, seed=seed, weight_decay=decay))
             groups.append(f"weight_decay {decay}")
     result = tl.StudyResult(tuple(groups), tuple(runs), ("weight_decay",))
-    _, lower = _picture(result, "mean_bar").axes
+    _, lower = picture(result, "mean_bar").axes
     assert (lower.get_xlabel(), lower.get_xscale()) == ("weight decay", "log")
     (curve,) = (line for line in lower.lines if line.get_label() == "mean bar")
     np.testing.assert_allclose(curve.get_xdata(), [1e-3, 1e-2, 1e-1])

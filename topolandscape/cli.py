@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import typer
 
-from topolandscape.files import SURFACES, Run
+from topolandscape.files import SURFACES, Run, in_one_line
 from topolandscape.files import export as export_bars
-from topolandscape.structures import PASSES, Barcode, LossSamples, Minima
+from topolandscape.structures import Barcode
 from topolandscape.study import (
     MEASURES,
     REGIONS,
@@ -38,8 +35,8 @@ from topolandscape.study import (
     write_report,
 )
 from topolandscape.study import run as run_recipe
-from topolandscape.study.minima_route import networks_of
-from topolandscape.study.sample_route import samples_of
+from topolandscape.study.parts import shard_of
+from topolandscape.study.said import json_of_run, lines_of_run
 
 app = typer.Typer(
     name="topolandscape",
@@ -50,8 +47,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-_SHOWN = 5  # known bars a line of the list of functions shows
-_PLURALS = {"verified saddle": "verified saddles", "path maximum": "path maxima", "not converged": "not converged"}
 _JOINING = ("connectivity", "nonfinite", "max_dim")  # what can be asked of a surface
 _RECIPE = {field.name for field in fields(Recipe)}
 
@@ -68,18 +63,14 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.BadParameter):
             raise
         except MemoryError as error:
-            said = _line(error) or "memory ran out"
+            said = in_one_line(error) if str(error) else "memory ran out"
             _fail(said if "memory" in said else f"{said}: memory ran out. What was computed is kept; ask for less.", 1)
         except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-            _fail(_line(error) or type(error).__name__, 1)
+            _fail(in_one_line(error), 1)
         except Exception as error:  # damaged files of others reach this, or a fault of ours
-            _fail(f"{type(error).__name__}: {_line(error)}. The files given may be damaged.", 1)
+            _fail(f"{type(error).__name__}: {in_one_line(error)}. The files given may be damaged.", 1)
 
     return guarded
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -197,7 +188,7 @@ def barcode(
     max_dim: Annotated[int, typer.Option(help="Sample: highest degree of homology; 0: minima.")] = 0,
     memory: Annotated[
         float | None,
-        typer.Option(help="Sample: GiB a grid may take; a larger one is joined block by block. [default: 4]"),
+        typer.Option(help="Sample: GiB a grid or the edges of a graph may take; beyond, block by block. [default: 4]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: cpu]")] = None,
@@ -264,7 +255,7 @@ def barcode(
     folder = out if out is not None else Path("runs") / recipe.folder_name()
     by = None if executor is None else _executor(executor)
     if shard is not None:
-        part = run_shard(recipe, folder, _shard(shard), executor=by)
+        part = run_shard(recipe, folder, shard_of(shard), executor=by)
         typer.echo(f"shard:   {part.path}\nthe same command without --shard goes on to the barcode")
         return
     done = run_recipe(recipe, folder, executor=by)
@@ -275,28 +266,6 @@ def barcode(
 def _executor(text: str) -> int | str:
     """Return a number of processes, or the address of a scheduler."""
     return int(text) if text.isdecimal() else text
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
-    if text == "slurm":
-        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT")]
-        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
-        if missing:
-            raise ValueError(
-                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
-            )
-        task, first, last, step, count = (int(os.environ[name]) for name in names)
-        if (last - first) // step + 1 != count:
-            raise ValueError(
-                f"the job array has gaps ({count} tasks from {first} to {last}), so how many parts are there? "
-                'Say it: --shard "$SLURM_ARRAY_TASK_ID/8".'
-            )
-        return (task - first) // step, count
-    number, _, count_text = text.partition("/")
-    if not (number.isdecimal() and count_text.isdecimal()):
-        raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
-    return int(number), int(count_text)
 
 
 def _of_surface(file: str, given: list[str], out: Path | None, options: Mapping[str, Any]) -> Run:
@@ -378,10 +347,7 @@ def compare(
     if as_json:
         _print_json(json_of(result, score=score, against=against) | {"files": [str(path) for path in written]})
     else:
-        for line in lines_of(result, score=score, against=against):
-            typer.echo(line)
-        for path in written:
-            typer.echo(f"written: {path}")
+        _print(*lines_of(result, score=score, against=against), *(f"written: {path}" for path in written))
     if result.failures:
         name, wrong = next(iter(result.failures.items()))
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
@@ -494,42 +460,19 @@ def functions(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """List the functions whose barcode is known, or compute one's barcode beside the truth."""
-    from topolandscape import zoo
+    from topolandscape.study import functions as known
 
     if name is None:
-        known = {key: _bars_of(function.bars.get(0)) for key, function in zoo.functions.items()}
         if as_json:
-            _print_json({key: [[b, None if np.isinf(d) else d] for b, d in bars] for key, bars in known.items()})
-            return
-        for key, bars in known.items():
-            function = zoo.functions[key]
-            box = " x ".join(f"[{low:g}, {high:g}]" for low, high in zip(function.low, function.high, strict=True))
-            typer.echo(f"{key}  on {box}  ({function.source})")
-            more = f"  ... {len(bars)} bars in all" if len(bars) > _SHOWN else ""
-            typer.echo("  " + "  ".join(f"[{birth:.6g}, {death:.6g})" for birth, death in bars[:_SHOWN]) + more)
+            _print_json(known.json_of_functions())
+        else:
+            _print(*known.lines_of_functions())
         return
-    if name not in zoo.functions:
-        import difflib
-
-        near = difflib.get_close_matches(name, zoo.functions, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else " `topolandscape functions` lists them."
-        raise ValueError(f"there is no function {name!r}.{hint}")
-    from topolandscape.topology.complexes import grid
-    from topolandscape.topology.persistence import barcode as barcode_of
-
-    function = zoo.functions[name]
-    samples = function.on_grid((resolution,) * function.dimension)
-    code = barcode_of(grid(samples, connectivity=connectivity))  # type: ignore[arg-type]
-    components = function.bars.get(0)
-    exact = None if components is None else Barcode.from_pairs(components)
+    found = known.beside_truth(name, resolution, connectivity)  # type: ignore[arg-type]
     if as_json:
-        _print_json({"function": name, "bars": _rows(code), "exact": None if exact is None else _rows(exact)})
-        return
-    typer.echo(f"{name} on a grid of {' x '.join(map(str, samples.shape or ()))}, {connectivity} neighbours")
-    typer.echo(code.table())
-    typer.echo("exact:" if exact is not None else "no exact bars are known.")
-    for birth, death in [] if exact is None else zip(exact.birth, exact.death, strict=True):
-        typer.echo(f"     {birth:>12.6g}  {death:>12.6g}  {death - birth:>12.6g}")
+        _print_json(known.json_of(found))
+    else:
+        _print(*known.lines_of(found))
 
 
 def main() -> None:
@@ -542,160 +485,15 @@ def main() -> None:
 
 
 def _report(run: Run, written: list[Path], *, as_json: bool) -> None:
-    result = _json_of_minima(run) if "network" in run else _json_of_samples(run)
     if as_json:
-        drawn = {"pictures": [str(path) for path in written]}
-        _print_json({"run": str(run.path), "settings": dict(run.settings)} | result | drawn)
+        _print_json(json_of_run(run) | {"pictures": [str(path) for path in written]})
         return
-    lines = _lines_of_minima(run) if "network" in run else _lines_of_samples(run)
-    said = f"{run.settings['model']} on {run.settings['data']}: " if "model" in run.settings else ""
-    said = f"{run.settings['surface']}: " if "surface" in run.settings else said
-    typer.echo(said + "\n".join(lines))
-    for path in written:
-        typer.echo(f"picture: {path}")
-    typer.echo(f"run:     {run.path}")
+    drawn = (f"picture: {path}" for path in written)
+    _print(*lines_of_run(run), *drawn, f"run:     {run.path}")
 
 
-def _json_of_samples(run: Run) -> dict[str, Any]:
-    code = run.load("barcode", Barcode)
-    trained = run.load("trained", LossSamples) if "trained" in run else None
-    _, known = samples_of(run, code)
-    return {
-        "topology": code.provenance.get("topology"),
-        **known,
-        "trained": None if trained is None else trained.values.tolist(),
-        "bars": _rows(code),
-    }
-
-
-def _lines_of_samples(run: Run) -> Iterator[str]:
-    code = run.load("barcode", Barcode)
-    samples, known = samples_of(run, code)
-    noise, wrong = known["noise"], known["not_finite"]
-    if samples is not None:
-        yield repr(samples)
-    else:
-        shape = " x ".join(map(str, code.provenance["shape"]))
-        yield (
-            f"a grid of {shape}, {known['points']:,} points joined block by block"
-            + (f", {wrong} not finite" if wrong else "")
-        )
-    if "trained" in run and len(trained := run.load("trained", LossSamples)) <= 10:
-        yield "losses of the trained points: " + ", ".join(f"{value:.6g}" for value in trained.values)
-    long = code.filter(min_persistence=2 * noise)
-    yield long.table()
-    if len(long) < len(code):
-        yield f"{len(code) - len(long)} bars no longer than twice the noise ({noise:.2g}) are not shown"
-    yield "minimum and saddle are rows of the samples; what lies between or outside them is not seen"
-
-
-def _json_of_minima(run: Run) -> dict[str, Any]:
-    (network, reduced), code = networks_of(run), run.load("barcode", Barcode)
-    known = network.minima
-    words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
-    return {
-        "minima": [
-            {
-                "loss": float(known.values[row]),
-                "accuracy": _number(known.accuracy[row]),
-                "test_accuracy": _number(known.test_accuracy[row]),
-                "gradient_norm": float(known.gradient_norm[row]),
-                "curvature": [_number(value) for value in known.curvature[row]],
-                "index": int(known.index[row]),
-                "stationary": known.stationary[row],
-                "found": int(known.found[row]),
-            }
-            for row in range(network.trained)
-        ],
-        "modulo_symmetry": known.provenance.get("modulo_symmetry"),
-        "others": len(network) - network.trained,
-        "diverged": _diverged(run),
-        "bars": [
-            row | {"pass": None if edge < 0 else reduced.passes[edge]}
-            for row, edge in zip(_rows(code), code.death_simplex, strict=True)
-        ],
-        "highest_passes": {word: words[word] for word in PASSES},
-    }
-
-
-def _lines_of_minima(run: Run) -> Iterator[str]:
-    (network, reduced), code = networks_of(run), run.load("barcode", Barcode)
-    trained = network.minima.rows(slice(network.trained))
-    yield repr(network)
-    yield reduced.table(code)
-    if without := len(trained) - int((code.birth_vertex < len(trained)).sum()):
-        yield f"{without} of {len(trained)} minima have no bar: a path leads from them to a lower one without climbing"
-    if (code.birth_vertex >= len(trained)).any():
-        yield f"minima from {len(trained)} on were not trained but met on the way, and are lower than those"
-    ending = code.persistence[~code.essential]
-    if len(ending):
-        yield (
-            f"{len(ending)} bar{'s' * (len(ending) > 1)} that end: sum of lengths {ending.sum():.6g}, "
-            f"mean {ending.mean():.6g}, longest {ending.max():.6g}"
-        )
-        words = Counter(reduced.passes[row] for row in code.death_simplex if row >= 0)
-        yield "their highest passes: " + ", ".join(
-            f"{words[word]} {plural if words[word] != 1 else word}" for word, plural in _PLURALS.items()
-        )
-        yield "deaths are upper bounds: there may be lower passes that were not found"
-    if (groups := int(code.essential.sum())) > 1:
-        yield f"no path of finite loss was found between {groups} groups of minima: {groups} bars do not end"
-    if (descents := int(trained.found.sum())) > len(trained):
-        where = f"{len(trained)} different points" if len(trained) > 1 else "1 point"
-        yield f"{descents} descents ended in {where}"
-    if "modulo_symmetry" in network.minima.provenance:
-        yield _modulo_symmetry(network.minima.provenance["modulo_symmetry"])
-    if diverged := _diverged(run):
-        rows = ", ".join(map(str, diverged))
-        said = "descent diverged and is" if len(diverged) == 1 else "descents diverged and are"
-        yield f"{len(diverged)} {said} left out: {rows}, counted from 0"
-    weak = Counter(word for word in trained.stationary if word != "minimum")
-    if weak:
-        counts = ", ".join(f"{count} {word}" for word, count in weak.items())
-        yield f"{weak.total()} of {len(trained)} are no strict minima: {counts}"
-    if weak["far"] and not run.settings.get("weight_decay"):
-        yield "where the loss falls towards infinity there is no minimum; --weight-decay 1e-3, say, makes one"
-
-
-def _modulo_symmetry(done: Mapping[str, Any]) -> str:
-    """Return in a line how minima were brought together."""
-    copies = Counter(done["copies"])
-    if len(copies) == 1 and "none found" in done["symmetry"]:
-        return "no symmetries of the network were found: minima are joined as they are"
-    return (
-        f"modulo symmetry, of {copies.total()} minima: {copies['weights']} brought near by weights, "
-        f"{copies['activations']} by activations, the others as they were"
-    )
-
-
-def _diverged(run: Run) -> list[int]:
-    """Return which descents diverged."""
-    found = run.load("minima", Minima) if "minima" in run else None
-    if found is None or "rows" not in found.provenance:
-        return []
-    return [start for start, row in enumerate(found.provenance["rows"]) if found.stationary[row] == "diverged"]
-
-
-def _rows(code: Barcode) -> list[dict[str, Any]]:
-    return [
-        {
-            "dim": int(code.dim[i]),
-            "birth": float(code.birth[i]),
-            "death": None if code.essential[i] else float(code.death[i]),
-            "minimum": int(code.birth_vertex[i]),
-            "saddle": int(code.death_vertex[i]),
-            "size": int(code.size[i]),
-        }
-        for i in range(len(code))
-    ]
-
-
-def _bars_of(bars: Any) -> list[tuple[float, float]]:
-    return [] if bars is None else [(float(birth), float(death)) for birth, death in bars]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _print(*lines: str) -> None:
+    typer.echo("\n".join(lines))
 
 
 def _print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from topolandscape.explore.page import points_and_directions
 from topolandscape.explore.places import point
 from topolandscape.explore.slices import Slice, Way, descent, slice_of
 from topolandscape.explore.views import views
+from topolandscape.files import in_one_line
 
 # What wrong values, or the user's model, may raise.
 _WRONG = (ValueError, TypeError, KeyError, RuntimeError, OSError, ImportError)
@@ -180,7 +181,7 @@ def register(app: Any, explorer: Explorer) -> None:
             reach = _real(reach, "by how much weights are moved")
             seen = look(explorer.live(number), {**base, "moved": moved}, picked=chosen, reach=reach)
         except _WRONG as error:
-            return *(no_update,) * 6, _said(error)
+            return *(no_update,) * 6, in_one_line(error)
         empty: Figure = {"data": [], "layout": {}}
         drawn = (seen.prediction, seen.network or empty, seen.weights or empty)
         classes = ("view tall wide" if seen.network else "hidden", "view tall" if seen.weights else "hidden")
@@ -270,7 +271,7 @@ def register(app: Any, explorer: Explorer) -> None:
             size = _number(side, 2, 10**6, "points")
             job = explorer.jobs.start(lambda report: slice_of(at, plane, size, report))
         except _WRONG as error:
-            return no_update, True, _said(error)
+            return no_update, True, in_one_line(error)
         return {"kind": "slice", "number": job, "plane": plane}, False, ""
 
     @app.callback(Input("stop", "n_clicks"), State("job", "data"), prevent_initial_call=True)
@@ -370,10 +371,6 @@ def _real(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ValueError(f"{name} is {value!r}; it needs to be a number above 0.")
     return float(value)
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _result(jobs: Jobs, said: Mapping[str, Any] | None, kind: type[Any]) -> Any:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from topolandscape.files import in_one_line
+
 Report = Callable[[float], None]
 """Called by work with the share that is done; raises `Stopped` where nobody waits for the rest any more."""
 
@@ -108,5 +110,5 @@ def _run(job: Job, work: Callable[[Report], Any]) -> None:
     except Stopped:
         job.state = "stopped"
     except Exception as error:  # whatever the user's model raises is said on the page
-        job.message = " ".join(str(error).split()) or type(error).__name__
+        job.message = in_one_line(error)
         job.state = "failed"

@@ -15,4 +15,5 @@ from topolandscape.files.surfaces import SURFACES as SURFACES
 from topolandscape.files.surfaces import read_surface as read_surface
 from topolandscape.files.users import bytes_in_file as bytes_in_file
 from topolandscape.files.users import function_in_file as function_in_file
+from topolandscape.files.users import in_one_line as in_one_line
 from topolandscape.files.users import telling_where as telling_where

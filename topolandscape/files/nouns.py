@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from topolandscape.files.checked import arrays_in, json_in
+from topolandscape.files.users import in_one_line
 from topolandscape.files.whole import read, write
 from topolandscape.structures import (
     BarBands,
@@ -31,7 +32,6 @@ from topolandscape.structures import (
     MinimaNetwork,
     MorseComplex,
     PathProfile,
-    Polishing,
     SimplicialComplex,
     Subspace,
     Trajectories,
@@ -53,7 +53,6 @@ Noun = (
     | MinimaNetwork
     | PathProfile
     | Descent
-    | Polishing
     | Trajectories
 )
 
@@ -74,7 +73,7 @@ def save(path: str | os.PathLike[str], noun: Noun) -> None:
         what was there.
     noun
         Samples, a filtered complex, a merge tree, a gradient field, a Morse complex, a canonical form, a barcode,
-        minima, their network, descents, their polishing or their trajectories, bands, a distance matrix.
+        minima, their network, descents or their trajectories, bands, a distance matrix.
 
     Examples
     --------
@@ -146,7 +145,7 @@ def unpacked(data: bytes, path: Path) -> Noun:
     try:
         return _made(kind, arrays, plain)
     except Exception as error:  # parts that do not belong together, in ways that only the nouns know
-        said = " ".join(str(error).split())
+        said = in_one_line(error)
         raise ValueError(f"{path} is damaged, or was not written by topolandscape ({said}).") from error
 
 

@@ -11,26 +11,25 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from topolandscape.files.checked import array_in, json_in
+from topolandscape.files.checked import array_in
 from topolandscape.files.lock import LOCK, PATIENCE, locked
+from topolandscape.files.manifest import MANIFEST, Listed, Stored, differences, manifest_in
 from topolandscape.files.nouns import SCHEMA, Noun, packed, unpacked
 from topolandscape.files.shards import Shards
 from topolandscape.files.whole import PARTIAL, read, remove_partial, write
 from topolandscape.structures import Floats, Subspace, grid_points
 
-_MANIFEST = "manifest.json"
 _SHARDS = "shards"  # parts of the run, which other processes may be computing
 _SHARD_WORK = 2e10  # parameters times rows times points: a few seconds on two cores
 _LARGEST_SHARD = 2**18
 _AT_ONCE = 16  # shards of which the points are in memory at a time
 _LARGEST_MANIFEST = 2**26  # bytes
-_KEYS = {"format", "schema", "settings", "files", "found"}
 
 Each = Callable[[Sequence[Floats]], Iterator[tuple[int, Floats]]]
 
@@ -49,7 +48,7 @@ class Evaluated(Protocol):
         """Return the losses at points."""
 
 
-class Run:
+class Run(Listed):
     """A folder that holds one computation: its settings, losses as they come in, results.
 
     Made by `create` or `open`. Give `run.values` to a sampler as its ``evaluate``: losses are then written shard by
@@ -73,11 +72,6 @@ class Run:
     Barcode(1 bar: 1 in degree 0; 0 essential)
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
-        self._manifest = manifest
-        self._shards: tuple[Run, ...] = ()
-
     @classmethod
     def create(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Run:
         """Begin a run, or go on with the one that the folder holds.
@@ -96,9 +90,9 @@ class Run:
         """
         path = Path(path)
         plain = json.loads(json.dumps(dict(settings)))
-        if (path / _MANIFEST).exists():
+        if (path / MANIFEST).exists():
             run = cls.open(path)
-            differing = list(_differences(run.settings, plain))
+            differing = list(differences(run.settings, plain))
             if differing:
                 key, there, here = differing[0]
                 raise ValueError(
@@ -107,7 +101,7 @@ class Run:
                     "Choose another folder, or remove that one."
                 )
             remove_partial(path, but=_SHARDS)
-            run._shards = tuple(cls.open(found.parent) for found in sorted(path.glob(f"{_SHARDS}/*/{_MANIFEST}")))
+            run._shards = tuple(cls.open(found.parent) for found in sorted(path.glob(f"{_SHARDS}/*/{MANIFEST}")))
             return run
         cls._refuse_others(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -159,7 +153,7 @@ class Run:
         """Raise where there is a file of that name, or a folder with files that are no run."""
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file; a run needs a folder. Choose another name.")
-        if not path.exists() or (path / _MANIFEST).exists():
+        if not path.exists() or (path / MANIFEST).exists():
             return
         if any(entry.name != LOCK and not entry.match(PARTIAL) for entry in path.iterdir()):
             raise ValueError(f"{path} holds files that are no run. Choose another folder.")
@@ -178,9 +172,9 @@ class Run:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"there is no run at {path}.")
-        if not (path / _MANIFEST).exists():
-            raise FileNotFoundError(f"{path} holds no run: it has no {_MANIFEST}.")
-        return cls(path, _manifest_in(read(path / _MANIFEST, most=_LARGEST_MANIFEST), path / _MANIFEST))
+        if not (path / MANIFEST).exists():
+            raise FileNotFoundError(f"{path} holds no run: it has no {MANIFEST}.")
+        return cls(path, manifest_in(read(path / MANIFEST, most=_LARGEST_MANIFEST), path / MANIFEST))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -396,6 +390,24 @@ class Run:
                     bar.update()
         return read_shard if len(own) == len(missing) else None
 
+    def store(self) -> Stored:
+        """Return a place for arrays that are needed for as long as a computation is on its way.
+
+        Returns
+        -------
+        Store
+            The folder ``halfway``, empty when the run is done; named arrays are put there, got, and cleared.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Run.create(folder, {"seed": 0}).store().put("state", {"step": np.array(3)})
+        ...     Run.open(folder).store().get("state")
+        {'step': array(3)}
+        """
+        return Stored(self, "halfway")
+
     def picture(self, name: str, draw: Callable[[Any], None], *, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write a file that `draw` puts into the binary stream it is given, here or in `folder`; return its path."""
         buffer = BytesIO()
@@ -403,93 +415,6 @@ class Run:
         path = (self.path if folder is None else Path(folder)) / name
         write(path, buffer.getvalue())
         return path
-
-    def _holds(self, name: str) -> bool:
-        return self._holder(name) is not None
-
-    def _holder(self, name: str) -> Run | None:
-        """Return the run that has a file: this one, or a part of it."""
-        if name in self._manifest["files"] and self._place(name).exists():
-            return self
-        return next((shard for shard in self._shards if shard._holds(name)), None)
-
-    def _place(self, name: str) -> Path:
-        """Return where a file of the run lies, which is nowhere but in its folder."""
-        place = self.path / name
-        if not place.resolve().is_relative_to(self.path.resolve()):
-            raise ValueError(f"{place} leads out of the folder of the run; remove it and run again.")
-        return place
-
-    def _add(self, name: str, data: bytes) -> None:
-        files, checksum = self._manifest["files"], hashlib.sha256(data).hexdigest()
-        if self._holder(name) is self:
-            # Whoever is killed before the file is listed leaves the one before or the new one, both whole.
-            files[name] = {**files[name], "or": [*files[name].get("or", []), checksum]}
-            self._write_manifest()
-        write(self._place(name), data)
-        files[name] = {"sha256": checksum, "bytes": len(data)}
-        self._write_manifest()
-
-    def _checked(self, name: str) -> bytes:
-        holder = self._holder(name)
-        if holder is not None and holder is not self:
-            return holder._checked(name)
-        listed = self._manifest["files"][name]
-        data = read(self._place(name), most=None if "or" in listed else listed["bytes"])
-        if hashlib.sha256(data).hexdigest() not in (listed["sha256"], *listed.get("or", [])):
-            raise ValueError(
-                f"{self.path / name} is damaged: its checksum is not that of the manifest. Remove it and run again."
-            )
-        return data
-
-    def _write_manifest(self) -> None:
-        write(self.path / _MANIFEST, _sealed(self._manifest))
-
-
-def _sealed(manifest: Mapping[str, Any]) -> bytes:
-    """Return the contents of the file of a manifest, which end with their own checksum."""
-    text = json.dumps(manifest, indent=1)
-    checksum = hashlib.sha256(text.encode()).hexdigest()
-    return f'{text[:-2]},\n "sha256": "{checksum}"\n}}'.encode()
-
-
-def _manifest_in(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the manifest in a file, checked."""
-    wrong = f"{path} is damaged, or was not written by topolandscape. Put back a copy of it, or choose another folder."
-    try:
-        manifest = json_in(data)
-        known, schema = manifest["format"] == "topolandscape run", manifest["schema"]
-        checksum = manifest.pop("sha256", None)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(wrong) from None
-    if known and schema != SCHEMA:
-        raise ValueError(f"{path.parent} has format {schema}, and this version reads format {SCHEMA}.")
-    whole = checksum is None or hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest() == checksum
-    types = {"settings": dict, "files": dict, "found": dict}
-    if not (known and whole and manifest.keys() <= _KEYS and _are({"found": {}} | manifest, types)):
-        raise ValueError(wrong)
-    for name, listed in manifest["files"].items():
-        others = listed.get("or", []) if isinstance(listed, dict) else None
-        if not (isinstance(others, list) and _are(listed, {"sha256": str, "bytes": int})):
-            raise ValueError(wrong)
-        if ".." in PurePath(name).parts or any(kind(name).anchor for kind in (PurePosixPath, PureWindowsPath)):
-            raise ValueError(f"{path} names {name!r}, which is not in the folder. Choose another folder.")
-    return manifest
-
-
-def _are(values: Mapping[str, Any], types: Mapping[str, type]) -> bool:
-    """Tell whether values of some names are there and of these types."""
-    return all(type(values.get(name)) is kind for name, kind in types.items())
-
-
-def _differences(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the settings, by names with dots, that differ between two mappings, and both values."""
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        if one != other:
-            yield name, one, other
-        return
-    for key in sorted({*one, *other}):
-        yield from _differences(one.get(key), other.get(key), f"{name}.{key}" if name else key)
 
 
 def _shard_size(landscape: Evaluated) -> int:

@@ -60,6 +60,17 @@ def telling_where(path: str | os.PathLike[str], call: Callable[[], Any]) -> Any:
         raise RuntimeError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
 
 
+def in_one_line(error: BaseException) -> str:
+    r"""Return what an error says, in one line; its kind where it says nothing.
+
+    Examples
+    --------
+    >>> in_one_line(ValueError("no such file:\n  model.py")), in_one_line(KeyError())
+    ('no such file: model.py', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def bytes_in_file(path: str | os.PathLike[str]) -> bytes:
     """Return the contents of a file: of a trained checkpoint, for example, which the landscape half takes apart.
 

@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal
 
 from topolandscape.landscape.directions import parameter_vector, point_rows, whole_number
+from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats
+from topolandscape.structures.journal import Arrays, Halfway
 
 Seed = int | np.random.Generator
 
@@ -236,11 +238,7 @@ def _ends(
     if not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be above 0.")
     whole_number(max_products, "max_products")
-    whole = multiplier(landscape, rows)
-
-    def multiply(at: Any, blocks: Floats) -> Floats:
-        return projected(whole(at, blocks), normals[at])
-
+    multiply = _across(landscape, rows, normals, 1.0)
     if exact or (exact is None and p <= DENSE):
         vectors = np.full((len(rows), k, p), np.nan)
         together = max(1, _BASIS // p**2)
@@ -252,9 +250,7 @@ def _ends(
     else:
         block = np.random.default_rng(seed).standard_normal((k, p))
         first = projected(np.broadcast_to(block, (len(rows), k, p)), normals)
-        vectors = _block_lanczos(
-            lambda at, blocks: sign * multiply(at, blocks), first, free, tolerance, max_products, share
-        )
+        vectors = _block_lanczos(landscape, rows, normals, sign, first, tolerance, max_products, share).vectors
     known = np.isfinite(vectors).all(axis=(1, 2))
     products = np.full(vectors.shape, np.nan)
     products[known] = multiply(known, vectors[known])
@@ -289,14 +285,37 @@ def multiplier(landscape: Landscape, points: Floats) -> Multiply:
     return multiply
 
 
-def _block_lanczos(
-    multiply: Multiply, first: Floats, free: int, tolerance: float, max_products: int, share: float
-) -> Floats:
-    """Return orthonormal vectors (m, k, p) near the k lowest eigenvectors, from first blocks (m, k, p).
+def _across(landscape: Landscape, points: Floats, normals: Floats, sign: float) -> Multiply:
+    """Return the products with `sign` times the Hessians, restricted to what is across the normals."""
+    whole = multiplier(landscape, points)
+    return lambda at, blocks: sign * projected(whole(at, blocks), normals[at])
 
-    The blocks, and what is made of them, have `free` dimensions.
+
+class _Found(NamedTuple):
+    """Orthonormal vectors (m, k, p)."""
+
+    vectors: Floats
+
+
+@resumable(_Found)
+def _block_lanczos(
+    landscape: Landscape,
+    halfway: Halfway,
+    points: Floats,
+    normals: Floats,
+    sign: float,
+    first: Floats,
+    tolerance: float,
+    max_products: int,
+    share: float,
+) -> _Found:
+    """Return vectors near the k lowest eigenvectors of `sign` times the Hessians, from first blocks (m, k, p).
+
+    The blocks, and what is made of them, are across the normals (m, j, p).
     """
+    multiply = _across(landscape, points, normals, sign)
     m, k, p = first.shape
+    free = p - normals.shape[1]
     capacity = min(free, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
     basis = np.empty((m, capacity, p))
     small = np.zeros((m, capacity, capacity))  # the Hessian in that basis
@@ -304,7 +323,25 @@ def _block_lanczos(
     found = np.full((m, k, p), np.nan)
     going = np.arange(m)
     start, size, spent, checked, restarted = 0, k, 0, 0, False
+    if state := halfway.known:
+        going, found = state["going"], state["found"]
+        start, size, spent, checked = (int(number) for number in state["numbers"])
+        restarted = bool(state["restarted"])
+        basis, small = basis[: len(going)], small[: len(going)]
+        basis[:, :size], small[:, :size, :size] = state["basis"], state["small"]
+
+    def now() -> Arrays:
+        return {
+            "going": going,
+            "found": found,
+            "numbers": np.array([start, size, spent, checked]),
+            "restarted": np.array(restarted),
+            "basis": basis[:, :size],
+            "small": small[:, :size, :size],
+        }
+
     while len(going):
+        halfway.offer(now)
         products = multiply(going, basis[:, start:size])
         spent += size - start
         finite = np.isfinite(products).all(axis=(1, 2))
@@ -344,7 +381,7 @@ def _block_lanczos(
                 basis, small = basis[left], small[left]
         start, size = size, min(size + k, capacity)
         basis[:, start:size] = ahead[:, : size - start]
-    return found
+    return _Found(found)
 
 
 def _outermost(matrices: Floats) -> tuple[Floats, Floats]:

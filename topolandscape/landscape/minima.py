@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,6 @@ def minima(
     flatness: float = 1e-6,
     merge: float | None = 1e-2,
     test: Landscape | None = None,
-    polisher: Callable[..., Polished] = polish,
     progress: bool | None = None,
 ) -> Minima:
     """Find minima: descend from many starts, polish, examine the ends, and merge those that are the same point.
@@ -79,8 +78,6 @@ def minima(
         Of `merge_equal`; None: keep a row for every start.
     test
         The landscape of the same network on other data, for the accuracy there.
-    polisher
-        Called as `polish` is, by a run that keeps what is polished on the way.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -140,7 +137,7 @@ def minima(
 
     going = np.flatnonzero(end.stopped < 0)
     if len(going):
-        polished = polisher(
+        polished = polish(
             landscape, points[going], tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
         )
         points[going], values[going], norms[going] = polished.points, polished.values, polished.gradient_norm

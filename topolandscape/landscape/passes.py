@@ -12,15 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import dot
 from topolandscape.landscape.quasi_newton import History, inner_product
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
+from topolandscape.structures.journal import Arrays, Halfway
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
@@ -322,6 +324,40 @@ def lower_paths(
             progress=progress,
         )
         return joined(parts, curve=_mean_curve(parts))
+    return _bent(
+        landscape,
+        own,
+        tuple(points),
+        steps,
+        tolerance,
+        method,
+        emphasis,
+        memory,
+        batch=batch,
+        seed=seed,
+        judged_on=judged_on,
+        progress=progress,
+    )
+
+
+@resumable(Paths)
+def _bent(
+    landscape: Landscape,
+    halfway: Halfway,
+    own: Floats,
+    points: tuple[int, ...],
+    steps: int,
+    tolerance: float,
+    method: str,
+    emphasis: float,
+    memory: int,
+    *,
+    batch: int | None,
+    seed: int | np.random.Generator | None,
+    judged_on: Landscape | None,
+    progress: bool | None,
+) -> Paths:
+    """Do what `lower_paths` does, from where it had come."""
     judge = landscape if judged_on is None else judged_on
     random = np.random.default_rng(seed)
     curve: list[tuple[float, float]] = []
@@ -329,24 +365,41 @@ def lower_paths(
     spent = 0
     best, top = np.full(len(own), math.inf), own[:, 0].copy()
     kept = own
-    ends = _values_at_ends(judge, own)
+    state = halfway.known
+    ends = state["ends"] if state else _values_at_ends(judge, own)
+
+    def reached() -> Arrays:
+        known = {"ends": ends, "kept": kept, "best": best, "top": top, "idle": idle, "curve": np.array(curve)}
+        return {**known, "numbers": np.array([level, step, spent]), **strings.state()}
+
     disable = None if progress is None else not progress
     with tqdm(total=len(points) * steps, desc="bending paths", unit="steps", delay=1, disable=disable) as bar:
         for level, k in enumerate(points):
-            # Where points are added all others stay, so that no path is higher than it was.
-            own = refined(kept, k) if kept.shape[1] <= k else _spread(kept, None, k, emphasis)
-            kept = own.copy()
-            best, top = highest_on(judge, own)
-            if not curve:
-                curve.append((0.0, float(np.mean(best))))
-            strings = _Strings(landscape, own, method, emphasis, memory)
-            idle = np.zeros(len(own), dtype=np.int64)
+            if state and level < state["numbers"][0]:
+                continue
+            if state:
+                _, first, spent = state["numbers"].tolist()
+                kept, best, top, idle = (state[name] for name in ("kept", "best", "top", "idle"))
+                curve = [(row[0], row[1]) for row in state["curve"].tolist()]
+                strings = _Strings(landscape, kept, method, emphasis, memory, state)
+                state = {}
+            else:
+                # Where points are added all others stay, so that no path is higher than it was.
+                own = refined(kept, k) if kept.shape[1] <= k else _spread(kept, None, k, emphasis)
+                kept = own.copy()
+                best, top = highest_on(judge, own)
+                if not curve:
+                    curve.append((0.0, float(np.mean(best))))
+                first, strings = 0, _Strings(landscape, own, method, emphasis, memory, {})
+                idle = np.zeros(len(own), dtype=np.int64)
             converged = idle >= _IDLE
-            for step in range(steps):
+            for step in range(first, steps):
                 going = np.flatnonzero(~converged)
                 if len(going) == 0:
                     break
-                if batch is not None and step % _CYCLE == 0:
+                if batch is None:
+                    halfway.offer(reached)
+                elif step % _CYCLE == 0:
                     strings.on(landscape.subset(batch, seed=int(random.integers(2**63))))
                 strings.step(going)
                 spent += k - 2
@@ -380,19 +433,36 @@ def _mean_curve(parts: Sequence[Paths]) -> Floats:
 class _Strings:
     """Paths on their way down, each with the memory of its own quasi-Newton steps."""
 
-    def __init__(self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int) -> None:
+    def __init__(
+        self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int, state: Arrays
+    ) -> None:
         self.paths = paths.copy()
         b, k, p = paths.shape
         self._landscape = landscape
         self._method, self._emphasis = method, emphasis
         self.values = np.full((b, k), math.inf)
-        self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
         memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
         self._history = History(b, (k - 2) * p, memory, least=1e-6)
         self._last = np.zeros((2, b, k - 2, p))  # points and forces of the step before
         self._begun = False
         length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
         self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
+        if state:
+            for place, array in enumerate(self._arrays):
+                array[...] = state[f"strings {place}"]
+            self._begun = bool(state["begun"])
+        else:
+            self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
+
+    @property
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        """All that changes from step to step."""
+        return self.paths, self.values, self._last, self._radius, *self._history.arrays
+
+    def state(self) -> Arrays:
+        """Return what is needed to go on."""
+        arrays = {f"strings {place}": array for place, array in enumerate(self._arrays)}
+        return arrays | {"begun": np.array(self._begun)}
 
     def on(self, landscape: Landscape) -> None:
         """Go on on another landscape, of which nothing is remembered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
-from topolandscape.structures import Floats, Integers, Polishing
+from topolandscape.structures import Floats, Integers
 from topolandscape.structures.arrays import frozen, settle
+from topolandscape.structures.journal import Arrays, Halfway
 
 Mask = NDArray[np.bool_]
 
@@ -89,14 +91,13 @@ class Polished:
 
 def polish(
     landscape: Landscape,
-    points: ArrayLike | Polishing,
+    points: ArrayLike,
     *,
     tolerance: float = 1e-6,
     max_evaluations: int = 5000,
     longest: float | ArrayLike = math.inf,
     trails: bool = False,
     noise: float | None = None,
-    pause: Callable[[Callable[[], Polishing]], None] | None = None,
     progress: bool | None = None,
 ) -> Polished:
     """Go on from points near minima until their gradients vanish.
@@ -106,8 +107,7 @@ def polish(
     landscape
         Any; twice differentiable for the second part.
     points
-        Shape (m, dimension); or a state that `pause` was given, with the same other arguments and no trails: then the
-        points end in the same place, bit by bit, as without the interruption.
+        Shape (m, dimension).
     tolerance
         Gradient norm to be reached.
     max_evaluations
@@ -119,9 +119,6 @@ def polish(
     noise
         By how much losses differ by rounding; None: it is measured at each point, which takes several evaluations in
         forms that are slow.
-    pause
-        Called again and again on the way with a function that returns the state, so that it can be kept; not where
-        workers do it.
     progress
         None: a bar after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -153,14 +150,9 @@ def polish(
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
     whole_number(max_evaluations, "max_evaluations")
-    begun: Polishing | None = None
-    if isinstance(points, Polishing):
-        begun = points
-        at = point_rows(begun.points, landscape.dimension, "points of the state")
-    else:
-        at = point_rows(points, landscape.dimension, "points")
+    at = point_rows(points, landscape.dimension, "points")
     most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
-    if landscape.tasks is not None and begun is None and len(at) > 1:
+    if landscape.tasks is not None and len(at) > 1:
         settings = {"tolerance": tolerance, "max_evaluations": max_evaluations, "trails": trails, "noise": noise}
         return joined(
             in_parts(
@@ -172,18 +164,30 @@ def polish(
                 progress=progress,
             )
         )
-    if begun is None:
-        values, gradients = landscape.gradients(at, progress=False)
-    else:
-        values, gradients = begun.values.copy(), begun.gradients.copy()
+    return _polished(landscape, at, tolerance, max_evaluations, most, trails, noise, progress=progress)
+
+
+@resumable(Polished)
+def _polished(
+    landscape: Landscape,
+    halfway: Halfway,
+    at: Floats,
+    tolerance: float,
+    max_evaluations: int,
+    most: Floats,
+    trails: bool,
+    noise: float | None,
+    *,
+    progress: bool | None,
+) -> Polished:
+    """Do what `polish` does, from where it had come."""
     disable = None if progress is None else not progress
     with tqdm(total=len(at), desc="polishing", unit="points", delay=1, disable=disable) as bar:
-        task = _Task(landscape, at.copy(), values, gradients, tolerance, max_evaluations, most, trails, pause, bar)
-        if begun is None:
-            task.noise = noise_at(landscape, at, values, noise)
-            task.end("not finite", ~_finite(values, gradients))
+        task = _Task(landscape, at.copy(), tolerance, max_evaluations, most, trails, halfway, bar)
+        if halfway.known:
+            task.go_on(halfway.known)
         else:
-            task.go_on(begun)
+            task.begin(noise)
         if task.method == "quasi-newton":
             _quasi_newton(task, (max_evaluations + 1) // 2)
             task.method, task.memory = "newton", ()
@@ -213,17 +217,15 @@ class _Task:
         self,
         landscape: Landscape,
         points: Floats,
-        values: Floats,
-        gradients: Floats,
         tolerance: float,
         allowed: int,
         longest: Floats,
         trails: bool,
-        pause: Callable[[Callable[[], Polishing]], None] | None,
+        halfway: Halfway,
         bar: tqdm,
     ) -> None:
         self.landscape = landscape
-        self.points, self.values, self.gradients = points, values, gradients
+        self.points, self.values, self.gradients = points, np.empty(len(points)), np.empty_like(points)
         self.tolerance, self.allowed, self.longest = tolerance, allowed, longest
         self.trails = [_Trail(point) for point in points] if trails else []
         self.noise = np.zeros(len(points))
@@ -233,40 +235,50 @@ class _Task:
         # What a method remembers, in arrays that it changes.
         self.method: str = "quasi-newton"
         self.memory: tuple[NDArray[Any], ...] = ()
-        self._pause, self._bar = pause, bar
+        self._halfway, self._bar = halfway, bar
 
-    def go_on(self, state: Polishing) -> None:
-        """Take over what a state has beside points, losses and gradients."""
-        self.noise, self.spent = state.noise.copy(), state.evaluations.copy()
-        for why in dict.fromkeys(filter(None, state.ended)):
-            self.end(why, np.array([other == why for other in state.ended]))
-        self.method, self.memory = state.method, tuple(array.copy() for array in state.memory)
+    def begin(self, noise: float | None) -> None:
+        """Find out what is known of the points before the first step."""
+        self.values, self.gradients = self.landscape.gradients(self.points, progress=False)
+        self.noise = noise_at(self.landscape, self.points, self.values, noise)
+        self.end("not finite", ~_finite(self.values, self.gradients))
+
+    def go_on(self, state: Arrays) -> None:
+        """Take over a state."""
+        self.points, self.values, self.gradients = state["points"], state["values"], state["gradients"]
+        self.noise, self.spent = state["noise"], state["spent"]
+        for why in np.unique(state["ended"][state["ended"] != ""]):
+            self.end(str(why), state["ended"] == why)
+        self.method = str(state["method"])
+        count = sum(name.startswith("memory") for name in state)
+        self.memory = tuple(state[f"memory {place}"] for place in range(count))
+        for row, trail in enumerate(self.trails):
+            trail.kept, trail.counts = list(state[f"trail {row}"]), state["counts"][row]
 
     def remember(self, *first: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Return what the method remembers, or at its beginning arrays that hold it from now on."""
-        known = self.memory
-        if known and [array.shape for array in known] != [array.shape for array in first]:
-            raise ValueError("the state is of other points, or of another method; polish the points anew.")
-        for array, before in zip(first, known, strict=False):
+        for array, before in zip(first, self.memory, strict=False):
             array[...] = before
         self.memory = first
         return first
 
     def pause(self) -> None:
-        if self._pause is not None:
-            self._pause(self._state)
+        """Offer the state."""
+        self._halfway.offer(self._state)
 
-    def _state(self) -> Polishing:
-        return Polishing(
-            points=self.points,
-            values=self.values,
-            noise=self.noise,
-            gradients=self.gradients,
-            evaluations=self.spent,
-            ended=tuple(self.ended),
-            method=self.method,
-            memory=self.memory,
-        )
+    def _state(self) -> Arrays:
+        return {
+            "points": self.points,
+            "values": self.values,
+            "gradients": self.gradients,
+            "noise": self.noise,
+            "spent": self.spent,
+            "ended": np.array(self.ended),
+            "method": np.array(self.method),
+            "counts": np.array([trail.counts for trail in self.trails]),
+            **{f"memory {place}": array for place, array in enumerate(self.memory)},
+            **{f"trail {row}": np.array(trail.kept) for row, trail in enumerate(self.trails)},
+        }
 
     def end(self, why: str, which: Mask) -> None:
         """End the points of a mask that have not ended yet."""
@@ -305,15 +317,17 @@ class _Trail:
 
     def __init__(self, start: Floats) -> None:
         self.kept = [start.copy()]
-        self._every, self._missed = 1, 0
+        self.counts: Sequence[int] = (1, 0)  # steps from one that is kept to the next, and since the last
 
     def add(self, point: Floats) -> None:
-        self._missed += 1
-        if self._missed == self._every:
+        every, missed = self.counts
+        missed += 1
+        if missed == every:
             self.kept.append(point.copy())
-            self._missed = 0
+            missed = 0
         if len(self.kept) >= _TRAIL:
-            self.kept, self._every = self.kept[::2], 2 * self._every
+            self.kept, every = self.kept[::2], 2 * every
+        self.counts = every, missed
 
 
 def _finite(values: Floats, gradients: Floats) -> Mask:

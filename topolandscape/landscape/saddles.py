@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.directions import point_rows, unit
+from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import MEMORY, dot, noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers
+from topolandscape.structures.journal import Arrays, Halfway
 
 # Products for each point with which its direction of least curvature is looked for, at first and after each step.
 _AT_FIRST, _AFTER = 20, 4
@@ -133,11 +136,39 @@ def saddles(
             return (at[rows], modes[rows]), settings | {"radius": longest[rows], "ceiling": highest[rows]}
 
         return joined(in_parts(landscape, saddles, len(at), part, what="points", progress=False))
-    values, gradients = landscape.gradients(at, progress=False)
-    climb = _Climb(landscape, at, values, gradients, modes, longest, highest, tolerance)
-    climb.approach(steps, noise_at(landscape, at, values, noise))
+    reached = _climbed(landscape, at, modes, longest, highest, tolerance, steps, products, noise)
+    return _examined(landscape, reached, tolerance, seed)
+
+
+class _Reached(NamedTuple):
+    """Points at which a climb has ended, with their losses and gradients, and the directions there."""
+
+    points: Floats
+    values: Floats
+    gradients: Floats
+    modes: Floats
+
+
+@resumable(_Reached)
+def _climbed(
+    landscape: Landscape,
+    halfway: Halfway,
+    at: Floats,
+    modes: Floats,
+    radius: Floats,
+    ceiling: Floats,
+    tolerance: float,
+    steps: int,
+    products: int,
+    noise: float | None,
+) -> _Reached:
+    """Climb from points, from where it had come."""
+    climb = _Climb(landscape, halfway, at.copy(), modes.copy(), radius.copy(), ceiling, tolerance)
+    if not halfway.known:
+        climb.begin(noise)
+    climb.approach(steps)
     climb.close_in(products)
-    return _examined(landscape, climb, tolerance, seed)
+    return _Reached(climb.points, climb.values, climb.gradients, climb.modes)
 
 
 class _Climb:
@@ -146,18 +177,40 @@ class _Climb:
     def __init__(
         self,
         landscape: Landscape,
+        halfway: Halfway,
         points: Floats,
-        values: Floats,
-        gradients: Floats,
         modes: Floats,
         radius: Floats,
         ceiling: Floats,
         tolerance: float,
     ) -> None:
         self.landscape, self.ceiling, self.tolerance = landscape, ceiling, tolerance
-        self.points, self.values, self.gradients, self.modes = points, values, gradients, modes
+        self.points, self.modes = points, modes
         self.radius, self.first_radius = radius, radius.copy()
-        self.curvatures = np.zeros(len(points))
+        self.values, self.gradients = np.empty(len(points)), np.empty_like(points)
+        self.curvatures, self.noise, self.close = np.zeros((3, len(points)))
+        self.history = History(len(points), points.shape[1], MEMORY)
+        self.step, self.is_near = 0, False  # of the approach, or of closing in
+        self._halfway = halfway
+        if state := halfway.known:
+            for array, before in zip(self._arrays, (state[f"{place}"] for place in count()), strict=False):
+                array[...] = before
+            self.step, self.is_near = int(state["step"]), bool(state["is_near"])
+
+    def begin(self, noise: float | None) -> None:
+        """Find out what is known of the points before the first step."""
+        self.values, self.gradients = self.landscape.gradients(self.points, progress=False)
+        self.noise = noise_at(self.landscape, self.points, self.values, noise)
+        self.close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
+
+    @property
+    def _arrays(self) -> list[NDArray[Any]]:
+        known = [self.points, self.values, self.gradients, self.modes, self.radius, self.curvatures]
+        return [*known, self.noise, self.close, *self.history.arrays]
+
+    def _state(self) -> Arrays:
+        arrays = {f"{place}": array for place, array in enumerate(self._arrays)}
+        return arrays | {"step": np.array(self.step), "is_near": np.array(self.is_near)}
 
     def left(self, radius: Floats, close: Floats | float) -> Integers:
         """Return the points whose gradients are longer, which may go on, and are not above their ceiling."""
@@ -177,16 +230,17 @@ class _Climb:
         steps = slopes / np.maximum(np.abs(self.curvatures[rows]), 1e-300)
         return slopes, np.clip(steps, -0.5 * radius, 0.5 * radius)
 
-    def approach(self, steps: int, noise: Floats) -> None:
+    def approach(self, steps: int) -> None:
         """Go downhill across the directions by L-BFGS without line search, and uphill along them."""
-        history = History(len(self.points), self.points.shape[1], MEMORY)
-        close = np.maximum(_CLOSE * np.linalg.norm(self.gradients, axis=1), self.tolerance)
-        for step in range(steps):
-            going = self.left(self.radius, close)
+        history = self.history
+        while self.step < steps and not self.is_near:
+            going = self.left(self.radius, self.close)
             if len(going) == 0:
                 break
-            if step % _TURNS == 0:
-                self.turn(going, _AT_FIRST if step == 0 else _AFTER)
+            self._halfway.offer(self._state)
+            if self.step % _TURNS == 0:
+                self.turn(going, _AT_FIRST if self.step == 0 else _AFTER)
+            self.step += 1
             modes, (slopes, ups) = self.modes[going], self.ups(going, self.radius[going])
             downhill = self.gradients[going] - slopes[:, None] * modes
             moves = -history.times(going, downhill)
@@ -200,7 +254,7 @@ class _Climb:
             # What the loss should gain by the way up; the way down must not lose it again.
             gain = slopes * ups + 0.5 * self.curvatures[going] * ups**2
             promised = -dot(moves, downhill)
-            fine = values - self.values[going] <= np.maximum(gain, 0.0) + 0.1 * promised + noise[going]
+            fine = values - self.values[going] <= np.maximum(gain, 0.0) + 0.1 * promised + self.noise[going]
             fine &= np.isfinite(values) & np.isfinite(gradients).all(axis=1)
             there = going[fine]
             changes = (gradients - self.gradients[going])[fine]
@@ -214,11 +268,16 @@ class _Climb:
 
     def close_in(self, products: int) -> None:
         """Go on by Newton steps, which are exact to the gradient's tolerance in the end."""
-        radius = self.first_radius.copy()
-        for _ in range(_NEWTON_STEPS):
+        if not self.is_near:
+            self.step, self.is_near = 0, True
+            self.radius = self.first_radius.copy()
+        radius = self.radius
+        while self.step < _NEWTON_STEPS:
             going = self.left(radius, self.tolerance)
             if len(going) == 0:
                 break
+            self._halfway.offer(self._state)
+            self.step += 1
             self.turn(going, _AFTER)
             moves = self._newton(going, radius[going], products)
             ahead = self.points[going] + moves
@@ -250,9 +309,9 @@ class _Climb:
         return moves * np.minimum(1.0, radius / np.maximum(np.linalg.norm(moves, axis=1), 1e-300))[:, None]
 
 
-def _examined(landscape: Landscape, climb: _Climb, tolerance: float, seed: Any) -> Saddles:
+def _examined(landscape: Landscape, reached: _Reached, tolerance: float, seed: Any) -> Saddles:
     """Return what the points are, with the lowest curvatures of those that are stationary."""
-    at, values, gradients, modes = climb.points, climb.values, climb.gradients, climb.modes
+    at, values, gradients, modes = reached
     m, p = at.shape
     norms = np.linalg.norm(gradients, axis=1)
     still = np.flatnonzero(norms <= tolerance)

@@ -20,7 +20,6 @@ from topolandscape.structures.complexes import SimplicialComplex as SimplicialCo
 from topolandscape.structures.complexes import ascending as ascending
 from topolandscape.structures.complexes import total_order as total_order
 from topolandscape.structures.descents import Descent as Descent
-from topolandscape.structures.descents import Polishing as Polishing
 from topolandscape.structures.descents import Trajectories as Trajectories
 from topolandscape.structures.minima import Minima as Minima
 from topolandscape.structures.morse import CRITICAL as CRITICAL

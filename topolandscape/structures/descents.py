@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from topolandscape.structures.arrays import Floats, Integers, check_length, frozen, settle
+from topolandscape.structures.arrays import Floats, Integers, frozen, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,61 +133,3 @@ class Descent:
         """Return some of the descents."""
         points, values, gradients = self.points[rows], self.values[rows], self.gradients[rows]
         return Descent(self.step, points, values, gradients, self.moments[:, rows], self.stopped[rows], self.seed)
-
-
-@dataclass(frozen=True, eq=False)
-class Polishing:
-    """Points on their way to where the gradient vanishes: all that is needed to go on with them to the same bits.
-
-    Parameters
-    ----------
-    points
-        Where they are, shape (m, p).
-    values, noise
-        Losses there, and by how much these differ by rounding, shape (m,).
-    gradients
-        Shape (m, p).
-    evaluations
-        Gradients that each point took, shape (m,).
-    ended
-        For each point why it ended, empty where it goes on.
-    method
-        ``"quasi-newton"`` or ``"newton"``.
-    memory
-        Arrays of that method, one entry for each point along the first or the last axis.
-    """
-
-    points: Floats
-    values: Floats
-    noise: Floats
-    gradients: Floats
-    evaluations: Integers
-    ended: tuple[str, ...]
-    method: str
-    memory: tuple[NDArray[Any], ...]
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays and check that their shapes agree."""
-        points = frozen(self.points, np.float64, "points", 2)
-        gradients = frozen(self.gradients, np.float64, "gradients", 2)
-        columns = {name: frozen(getattr(self, name), np.float64, name, 1) for name in ("values", "noise")}
-        evaluations = frozen(self.evaluations, np.int64, "evaluations", 1)
-        for name, column in (columns | {"evaluations": evaluations}).items():
-            check_length(column, len(points), name, "points")
-        if gradients.shape != points.shape or len(self.ended) != len(points):
-            raise ValueError(
-                f"points {points.shape}, gradients {gradients.shape} and ended ({len(self.ended)},) do not belong "
-                "together; they need shapes (m, p), (m, p), (m,)."
-            )
-        if self.method not in ("quasi-newton", "newton"):
-            raise ValueError(f"method is {self.method!r}; it needs to be quasi-newton or newton.")
-        memory = tuple(frozen(array, array.dtype.type, "memory") for array in map(np.asarray, self.memory))
-        settle(
-            self,
-            points=points,
-            gradients=gradients,
-            evaluations=evaluations,
-            ended=tuple(self.ended),
-            memory=memory,
-            **columns,
-        )

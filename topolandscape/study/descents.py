@@ -1,9 +1,7 @@
-"""Work that is kept on the way: descents, and how often."""
+"""Descents that are kept on the way."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,33 +9,13 @@ import numpy as np
 
 from topolandscape.files import Run
 from topolandscape.structures import Descent, Floats, Trajectories
+from topolandscape.structures.journal import Pace
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from topolandscape.landscape.loss import Landscape
 
-# Seconds of work after which it is kept, and the largest share of the time that keeping it may take.
-_KEEP_AFTER, _KEEP_SHARE = 15.0, 0.05
-
 _Recorded = list[tuple[int, Floats, Floats]]
-
-
-class Pace:
-    """Tells when it is time to keep what was computed."""
-
-    def __init__(self) -> None:
-        self._last, self._wait = time.monotonic(), _KEEP_AFTER
-
-    def is_due(self) -> bool:
-        """Tell whether there is enough new work to be kept."""
-        return time.monotonic() - self._last >= self._wait
-
-    def keep(self, save: Callable[[], None]) -> None:
-        """Keep it, and mind how long that takes."""
-        start = time.monotonic()
-        save()
-        self._last = time.monotonic()
-        self._wait = max(_KEEP_AFTER, (self._last - start) / _KEEP_SHARE)
 
 
 def settings_of_descents(recipe: Recipe) -> dict[str, Any]:

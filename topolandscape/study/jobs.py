@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from topolandscape.cluster import workers
-from topolandscape.files import Run, locked
+from topolandscape.files import Run, in_one_line, locked
 from topolandscape.landscape.tasks import Asked
 from topolandscape.study.measures import measure
 from topolandscape.study.recipe import Recipe
@@ -119,7 +119,7 @@ def _what_goes_wrong(job: Job) -> str | None:
     try:
         _do(job)
     except Exception as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return in_one_line(error)
     return None
 
 

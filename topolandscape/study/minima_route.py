@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +24,9 @@ from topolandscape.structures import (
     Minima,
     MinimaNetwork,
     PathProfile,
-    Polishing,
 )
-from topolandscape.study.descents import Pace, descents
+from topolandscape.structures.journal import Journal, Pace
+from topolandscape.study.descents import descents
 from topolandscape.study.parts import minima_of_parts, part_names, parts_of_minima, settings_of_minima
 from topolandscape.study.recipe import Recipe
 
@@ -74,7 +74,7 @@ def by_minima(
             ends = descents(landscape, starts, recipe, run, progress, record_every=recipe.record_every)
         with _stage(2, "polishing their ends to minima"):
             run.save("minima", _minima(landscape, held_out, ends, recipe, run, progress))
-    run.remove("polishing")
+            run.store().clear()
     found = run.load("minima", Minima)
     with _stage(3, "paths over the lowest passes between them"):
         network = _network(landscape, held_out, found, recipe, run, progress).reduced(lower=recipe.lower)
@@ -99,25 +99,14 @@ def _stage(number: int, what: str) -> Iterator[None]:
 def _minima(
     landscape: Landscape, held_out: Landscape | None, ends: Descent, recipe: Recipe, run: Run, progress: bool | None
 ) -> Minima:
+    from topolandscape.landscape.keeping import kept
     from topolandscape.landscape.minima import minima
-    from topolandscape.landscape.polishing import Polished, polish
-
-    pace = Pace()
-
-    def pause(state: Callable[[], Polishing]) -> None:
-        if pace.is_due():
-            pace.keep(lambda: run.save("polishing", state()))
-
-    def polisher(landscape: Landscape, points: Floats, **settings: Any) -> Polished:
-        start = run.load("polishing", Polishing) if "polishing" in run else points
-        return polish(landscape, start, pause=pause, **settings)
 
     return minima(
-        landscape,
+        kept(landscape, Journal(run.store())),
         ends,
         merge=recipe.merge,
         test=held_out,
-        polisher=polisher,
         progress=progress,
         **settings_of_minima(recipe),
     )
@@ -127,6 +116,7 @@ def _network(
     landscape: Landscape, held_out: Landscape | None, found: Minima, recipe: Recipe, run: Run, progress: bool | None
 ) -> MinimaNetwork:
     """Return the network of minima, gone on with from where it was, or begun."""
+    from topolandscape.landscape.keeping import kept
     from topolandscape.landscape.minima import with_accuracies
 
     rows = [row for row, word in enumerate(found.stationary) if word != "diverged"]
@@ -135,6 +125,8 @@ def _network(
             f"all {len(found)} descents diverged: their loss stopped being finite. Try a smaller learning rate in "
             "another folder."
         )
+    journal = Journal(run.store())
+    landscape = kept(landscape, journal)
     if "network" in run:
         start: Minima | MinimaNetwork = run.load("network", MinimaNetwork)
     else:
@@ -149,8 +141,10 @@ def _network(
     for network in _joining(landscape, start, recipe, progress):
         if pace.is_due():
             pace.keep(partial(run.save, "network", network))
+            journal.clear()
     network = replace(network, minima=with_accuracies(landscape, network.minima, test=held_out))
     run.save("network", network)
+    journal.clear()
     return network
 
 

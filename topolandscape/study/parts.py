@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,28 @@ def parts_of_minima(
         # The minima last: what has them is complete.
         for name, noun in nouns.items():
             run.save(f"{names[own[place]]}/{name}", noun)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
+    if text == "slurm":
+        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT")]
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
+            )
+        task, first, last, step, count = (int(os.environ[name]) for name in names)
+        if (last - first) // step + 1 != count:
+            raise ValueError(
+                f"the job array has gaps ({count} tasks from {first} to {last}), so how many parts are there? "
+                'Say it: --shard "$SLURM_ARRAY_TASK_ID/8".'
+            )
+        return (task - first) // step, count
+    number, _, count_text = text.partition("/")
+    if not (number.isdecimal() and count_text.isdecimal()):
+        raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
+    return int(number), int(count_text)
 
 
 def settings_of_minima(recipe: Recipe) -> dict[str, Any]:

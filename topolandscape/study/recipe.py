@@ -151,6 +151,8 @@ class Recipe:
     memory
         GiB that a grid may take. One that takes more is never in memory as a whole: its losses lie on the disk, and
         its barcode is found block by block, the same to the bit, in degree 0. None: 4. Results do not depend on it.
+        Also that the edges between scattered points may take: beyond it their neighbours are found block by block and
+        kept on the disk, if no edges are measured or added; exactly, where in memory they may be found nearly.
     seed
         Of everything that is drawn.
     device, dtype

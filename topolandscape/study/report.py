@@ -11,14 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from topolandscape.compare.groups import Interval, bar_bands
+from topolandscape.compare.groups import Interval
 from topolandscape.files.whole import write
 from topolandscape.study.comparison import StudyResult
 from topolandscape.study.measures import MEASURES, SCORES
+from topolandscape.study.report_pictures import name_of, phases, picture, png
 from topolandscape.study.statistics import (
     CERTAIN,
     Against,
@@ -31,8 +30,6 @@ from topolandscape.study.statistics import (
 # Of what the command prints of each group, besides the score; what is not known is left out.
 _PRINTED = ("relative_bar", "longest_bar", "train_error", "test_error", "test_loss")
 _WORDS = {**SCORES, **{name: measure.words for name, measure in MEASURES.items()}}
-_DPI = 150
-_RATIO = 8.0  # numbers that lie so far apart are drawn on a scale of ratios
 
 
 def write_report(
@@ -75,9 +72,9 @@ def write_report(
     ['report.html', 'table.csv', 'table.tex', 'picture.png']
     """
     _check_score(result, score)
-    pictures = {"picture.png": _png(_picture(result, score))}
-    if (phases := _phases(result, score)) is not None:
-        pictures["phases.png"] = _png(phases)
+    pictures = {"picture.png": png(picture(result, score))}
+    if (figure := phases(result, score)) is not None:
+        pictures["phases.png"] = png(figure)
     texts = {
         "report.html": _html(result, pictures, score, against),
         "table.csv": table_csv(result),
@@ -154,10 +151,6 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _name(number: str) -> str:
-    return number.replace("_", " ")
-
-
 # --------------------------------------------------------------------------------------------------------------
 # What is printed
 # --------------------------------------------------------------------------------------------------------------
@@ -167,7 +160,7 @@ def lines_of(result: StudyResult, *, score: str = "mean_bar", against: Against =
     """Yield what the command prints: a short table with intervals over seeds, differences, and what they say."""
     _check_score(result, score)
     names = [score, *(name for name in _PRINTED if name in result.numbers and name != score)]
-    yield from _aligned([["group", "runs", *map(_name, names)], *_group_rows(result, names)])
+    yield from _aligned([["group", "runs", *map(name_of, names)], *_group_rows(result, names)])
     if found := differences(result, score, against=against):
         yield ""
         yield from _aligned([_difference_head(score), *_difference_rows(found)])
@@ -185,7 +178,7 @@ def _group_rows(result: StudyResult, names: Sequence[str]) -> list[list[str]]:
 
 
 def _difference_head(score: str) -> list[str]:
-    return [f"difference in {_name(score)}", "shift", "p", "corrected", "Cliff's delta"]
+    return [f"difference in {name_of(score)}", "shift", "p", "corrected", "Cliff's delta"]
 
 
 def _difference_rows(found: Sequence[Difference]) -> list[list[str]]:
@@ -207,7 +200,7 @@ def verdict(result: StudyResult, *, score: str = "mean_bar", against: Against = 
         group: known.estimate for group, known in intervals(result, score).items() if not math.isnan(known.estimate)
     }
     if len(means) < 2:
-        return f"there is one group with a known {_name(score)}: nothing to compare"
+        return f"there is one group with a known {name_of(score)}: nothing to compare"
     best = min(means, key=lambda group: means[group])
     found = {
         (d.other if d.one == best else d.one): d.corrected < CERTAIN
@@ -221,7 +214,7 @@ def verdict(result: StudyResult, *, score: str = "mean_bar", against: Against = 
         "not compared with that of {}": [g for g in others if g not in found],
     }
     said = [words.format("; ".join(some)) for words, some in parts.items() if some]
-    return f"lowest {_name(score)}: {best}, " + ", ".join(said)
+    return f"lowest {name_of(score)}: {best}, " + ", ".join(said)
 
 
 def json_of(result: StudyResult, *, score: str = "mean_bar", against: Against = "all") -> dict[str, Any]:
@@ -253,138 +246,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Pictures
-# --------------------------------------------------------------------------------------------------------------
-
-
-def _picture(result: StudyResult, score: str) -> Any:
-    """Return the figure of a study: the barcodes of the groups side by side, and their scores below."""
-    from matplotlib.figure import Figure
-
-    from topolandscape import plot
-
-    names = {group: group.replace(", ", "\n") for group in dict.fromkeys(result.groups)}
-    figure = Figure(figsize=(max(5.5, 1.7 * len(names) + 1.5), 7.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, height_ratios=(1.3, 1))
-    plot.bands({name: bar_bands(result.barcodes(group)) for group, name in names.items()}, ax=upper)
-    if (varied := _factor(result)) is None:
-        _draw_scores(lower, {name: result.of_group(group, score) for group, name in names.items()}, _name(score))
-    else:
-        factor, values = varied
-        known = {values[group]: found for group, found in intervals(result, score).items()}
-        bounded = all(map(math.isfinite, (bound for found in known.values() for bound in found[:3])))
-        plot.scores(
-            {_name(score): {values[group]: result.of_group(group, score).tolist() for group in names}},
-            intervals={_name(score): known} if bounded else None,
-            ax=lower,
-            xscale="log" if min(known) > 0 and max(known) >= _RATIO * min(known) else "linear",
-            factor=_name(factor),
-            label=_name(score),
-        )
-    return figure
-
-
-def _factor(result: StudyResult) -> tuple[str, Mapping[str, float]] | None:
-    """Return the only thing by which groups differ, and its value for each, where it is a number; else None.
-
-    Of named architectures it may be the width or the number of their hidden layers.
-    """
-    if len(result.varied) != 1 or len(set(result.groups)) < 2:
-        return None
-    (name,) = result.varied
-    values = {row["group"]: row[name] for row in result.rows}
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values.values()):
-        return name, values
-    known = [_hidden(str(model)) for model in values.values()] if name == "model" else []
-    if not known or None in known or len({found[:2] for found in known if found}) > 1:
-        return None
-    widths = [found.widths for found in known if found]
-    if any(len(set(hidden)) > 1 for hidden in widths):
-        return None
-    if len(set(map(len, widths))) == 1:
-        return "width", dict(zip(values, (hidden[0] for hidden in widths), strict=True))
-    if len({hidden[0] for hidden in widths}) == 1:
-        return "depth", dict(zip(values, map(len, widths), strict=True))
-    return None
-
-
-class _Hidden(NamedTuple):
-    """The hidden layers of a named architecture, and what else is in its name."""
-
-    kind: str
-    others: tuple[str, ...]
-    widths: tuple[int, ...]
-
-
-def _hidden(model: str) -> _Hidden | None:
-    """Read the name of an architecture as the zoo has it; None: it is no such name, or has no hidden layer."""
-    kind, _, rest = model.partition(":")
-    sizes, *options = rest.split(",")
-    first, *hidden, last = sizes.split("-") if "-" in sizes else ("", "")
-    if not hidden or not all(width.isdecimal() for width in hidden):
-        return None
-    return _Hidden(kind, (first, last, *sorted(options)), tuple(map(int, hidden)))
-
-
-def _draw_scores(ax: Any, values: Mapping[str, Any], label: str) -> None:
-    """Draw the score of every run, and each group's mean with its interval."""
-    from topolandscape.plot import ink
-    from topolandscape.study.statistics import interval
-
-    for place, some in enumerate(values.values()):
-        colour = ink.COLOURS[place % len(ink.COLOURS)]
-        ax.plot(np.full(len(some), place - 0.1), some, "o", color=colour, alpha=0.6, markersize=4)
-        known = interval(some)
-        if len(some) > 1:
-            half = known.high - known.estimate
-            ax.errorbar(place + 0.1, known.estimate, half, fmt="s", color=colour, markersize=5, capsize=3)
-    ax.set_xlim(-0.5, len(values) - 0.5)
-    ink.name_places(ax, np.arange(len(values), dtype=np.float64), list(values))
-    ax.set_ylabel(label)
-    ax.set_xlabel("every run, and the mean over seeds with its 95 % interval", fontsize=ink.SMALL)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _phases(result: StudyResult, score: str) -> Any:
-    """Return the figure of phase plots, or None where no load and no temperature were varied."""
-    if result.load is None or result.temperature is None:
-        return None
-    from matplotlib.figure import Figure
-
-    from topolandscape import plot
-
-    loads = list(dict.fromkeys(row[result.load] for row in result.rows))
-    temperatures = list(dict.fromkeys(row[result.temperature] for row in result.rows))
-    shown = [score, *(n for n in ("test_error", "test_loss", *MEASURES) if n in result.numbers and n != score)]
-    shown = list(dict.fromkeys(shown))
-    columns = min(3, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.0 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax, name in zip(panels, shown, strict=False):
-        cells = np.full((len(temperatures), len(loads)), np.nan)
-        for i, temperature in enumerate(temperatures):
-            for j, load in enumerate(loads):
-                here = [
-                    row[name]
-                    for row in result.rows
-                    if (row[result.load], row[result.temperature]) == (load, temperature) and not math.isnan(row[name])
-                ]
-                cells[i, j] = np.mean(here) if here else np.nan
-        names = (_name(result.load), _name(result.temperature))
-        plot.phase(cells, loads=loads, temperatures=temperatures, ax=ax, names=names, label=_name(name))
-    for ax in panels[len(shown) :]:
-        ax.set_axis_off()
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -432,10 +293,10 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         for name, wrong in result.failures.items()
     ]
     parts += _image(
-        pictures, "picture.png", f"Mean barcodes with bands over seeds, and below them {_name(score)} of every run."
+        pictures, "picture.png", f"Mean barcodes with bands over seeds, and below them {name_of(score)} of every run."
     )
     names = result.numbers
-    head = ["group", "runs", *map(_name, names)]
+    head = ["group", "runs", *map(name_of, names)]
     parts += _section("Groups: means over seeds, with 95 % intervals", head, _group_rows(result, names))
     if found := differences(result, score, against=against):
         parts += _section("Differences", _difference_head(score), _difference_rows(found))
@@ -445,7 +306,7 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         head = ["number", "over", "n", "Spearman", "p", "Kendall", "p"]
         rows = [
             [
-                *(_name(c.name), c.over, str(c.n)),
+                *(name_of(c.name), c.over, str(c.n)),
                 *(f"{c.spearman:.2f}", f"{c.spearman_p:.2g}", f"{c.kendall:.2f}", f"{c.kendall_p:.2g}"),
             ]
             for c in related
@@ -453,14 +314,14 @@ def _html(result: StudyResult, pictures: Mapping[str, bytes], score: str, agains
         parts += _section(f"Rank correlation with the {error}", head, rows)
     columns = result.columns()
     rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
-    parts += _section("Runs", [_name(name) for name in columns], rows)
+    parts += _section("Runs", [name_of(name) for name in columns], rows)
     parts.append("<h2>What the numbers are</h2><dl>")
-    parts += [f"<dt>{escape(_name(name))}</dt><dd>{escape(_WORDS[name])}</dd>" for name in names]
+    parts += [f"<dt>{escape(name_of(name))}</dt><dd>{escape(_WORDS[name])}</dd>" for name in names]
     parts.append("</dl><h2>What they do not say</h2><ul>")
     parts += [f"<li>{escape(words)}</li>" for words in _CAUTIONS]
     shared = {name: value for name, value in _shared(result).items() if name not in ("group", "seed", *result.varied)}
     parts.append("</ul><h2>Settings that all runs share</h2><p>")
-    parts.append(escape(", ".join(f"{_name(name)}: {value}" for name, value in shared.items()) or "none"))
+    parts.append(escape(", ".join(f"{name_of(name)}: {value}" for name, value in shared.items()) or "none"))
     parts.append(f"</p><footer>Written by topolandscape {escape(__version__)}.</footer>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -170,6 +170,7 @@ def _compute(
     """Add to a run what is still missing of it."""
     asked, key = recipe.asked_anew(), _ASKED[recipe.route]
     if "barcode" in result and result.load("barcode", Barcode).provenance.get(key) == asked:
+        result.store().clear()
         return
     # Ways of evaluation differ by rounding, which training amplifies: a run that goes on needs those of its beginning.
     plans = result.once("plans", lambda: plans or _plans(landscape, recipe.route))
@@ -181,6 +182,7 @@ def _compute(
             tree, code = by_samples(shared, recipe, result, progress)
     result.save("tree", tree)
     result.save("barcode", replace(code, provenance={**code.provenance, key: asked}))
+    result.store().clear()
 
 
 def is_done(recipe: Recipe, folder: str | Path) -> bool:

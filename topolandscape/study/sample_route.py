@@ -30,9 +30,13 @@ if TYPE_CHECKING:
 _Evaluate = Callable[["Landscape", Floats], Floats]
 _Found = TypeVar("_Found")
 _TRIANGULATED = 3  # dimensions up to which scattered samples are triangulated
-_MEMORY = 4.0  # GiB that a grid may take
+_MEMORY = 4.0  # GiB that a grid or the edges of a graph may take
 # Of a point of a grid that is in memory as a whole: coordinates while they are written, and the rest.
 _BYTES_OF_A_COORDINATE, _BYTES = 32, 150
+# Of each neighbour of a point, while the graph is made and sorted.
+_BYTES_OF_A_NEIGHBOUR = 80
+# Pairs of points that are compared for a block of a graph, in seconds; and points of a block, at least and at most.
+_PAIRS, _FEWEST, _MOST = 2**35, 2**10, 2**17
 
 
 def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | None) -> tuple[MergeTree, Barcode]:
@@ -44,7 +48,10 @@ def by_samples(landscape: Landscape, recipe: Recipe, run: Run, progress: bool | 
             return _by_blocks(landscape, recipe, provenance, losses)
         samples = _sampled(landscape, recipe, run, losses, progress)
         run.save("samples", replace(samples, provenance={**provenance, **samples.provenance}))
-    complex = complex_of(run.load("samples", LossSamples), recipe, landscape, losses)
+    samples = run.load("samples", LossSamples)
+    if _is_beyond_memory(samples, recipe):
+        return _graph_by_blocks(samples, recipe, run)
+    complex = complex_of(samples, recipe, landscape, losses)
 
     from topolandscape.topology.merge import merge_tree
     from topolandscape.topology.persistence import barcode
@@ -131,6 +138,50 @@ def _memory(recipe: Recipe) -> float:
     return (_MEMORY if recipe.memory is None else recipe.memory) * 2**30
 
 
+def _is_beyond_memory(samples: LossSamples, recipe: Recipe) -> bool:
+    """Tell whether the edges of the graph of scattered samples are never to be in memory together."""
+    n, d = samples.points.shape
+    k = _neighbours(n, d, recipe)
+    if samples.shape is not None or k is None or n * k * _BYTES_OF_A_NEIGHBOUR <= _memory(recipe):
+        return False
+    asked = {"max_dim": recipe.max_dim, "connect": recipe.connect, "edge_points": recipe.points_on_edges()}
+    needed = {name: value for name, value in asked.items() if value}
+    if needed and recipe.memory is not None:
+        name, value = next(iter(needed.items()))
+        raise ValueError(
+            f"{name} is {value}, and needs all edges of the graph in memory, which take "
+            f"{n * k * _BYTES_OF_A_NEIGHBOUR / 2**30:.3g} GiB. Allow more memory, or leave {name} out."
+        )
+    return not needed
+
+
+def _graph_by_blocks(samples: LossSamples, recipe: Recipe, run: Run) -> tuple[MergeTree, Barcode]:
+    """Return the merge tree and the barcode of a graph of which only some edges are in memory at a time."""
+    from topolandscape.topology.graph_blocks import graph_merge_tree_in_blocks
+    from topolandscape.topology.persistence import barcode
+
+    n, d = samples.points.shape
+    k = _neighbours(n, d, recipe)
+    assert k is not None
+    tree = graph_merge_tree_in_blocks(
+        samples.points,
+        samples.values,
+        k=k,
+        nonfinite=recipe.nonfinite,
+        block=int(np.clip(_PAIRS // n, _FEWEST, _MOST)),
+        store=run.store(),
+        provenance={**samples.provenance, "noise": samples.noise},
+    )
+    return tree, barcode(tree)
+
+
+def _neighbours(n: int, d: int, recipe: Recipe) -> int | None:
+    """Return with how many neighbours each of n scattered points is joined, None where they are triangulated."""
+    if recipe.neighbours is None:
+        return None if d <= _TRIANGULATED else min(8 * d, n - 1)
+    return recipe.neighbours
+
+
 def _by_blocks(
     landscape: Landscape, recipe: Recipe, provenance: Mapping[str, Any], kept: _Losses
 ) -> tuple[MergeTree, Barcode]:
@@ -155,6 +206,7 @@ def _by_blocks(
         connectivity=connectivity,
         nonfinite=recipe.nonfinite,
         block=block,
+        store=None if kept.run is None else kept.run.store(),
         provenance={
             **provenance,
             **provenance_of(landscape, "sample_grid", grid_settings(axes)),
@@ -267,8 +319,8 @@ def complex_of(
             samples, connectivity=recipe.neighbours_of(len(samples.shape)), nonfinite=recipe.nonfinite
         )
     n, d = samples.points.shape
-    k = min(8 * d, n - 1) if recipe.neighbours is None else recipe.neighbours
-    if recipe.neighbours is None and d <= _TRIANGULATED:
+    k = _neighbours(n, d, recipe)
+    if k is None:
         complex = complexes.delaunay(samples, nonfinite=recipe.nonfinite)
     elif recipe.max_dim:
         complex = complexes.flag_complex(

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from topolandscape.structures import CONNECTIVITIES, Connectivity, Floats, Integers, MergeTree
+from topolandscape.structures.journal import Store
 from topolandscape.topology.complexes import Nonfinite, entering
 from topolandscape.topology.joining import (
     Joined,
@@ -31,12 +33,11 @@ from topolandscape.topology.joining import (
     summed_up,
 )
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
+from topolandscape.topology.reduced import Box, Face, Found, Reduced
 from topolandscape.topology.sweep import leaves_below
 
 # Bytes of a vertex: in a block, on a face that waits, on a face that is being joined to another.
 _BLOCK, _FACE, _ACROSS = 150, 12, 80
-
-Box = tuple[slice, ...]
 
 
 class Sliced(Protocol):
@@ -64,6 +65,7 @@ def merge_tree_in_blocks(
     connectivity: Connectivity = "axis",
     nonfinite: Nonfinite = "raise",
     block: int = 2**22,
+    store: Store | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> MergeTree:
     """Track the components of the sublevel sets of a grid of which only a block is in memory at a time.
@@ -80,6 +82,9 @@ def merge_tree_in_blocks(
     block
         Largest number of vertices in memory at once. A block takes about 60 bytes for each; its faces, and those of
         the blocks that wait for their neighbours, 12 bytes a vertex: a few layers of the grid in all.
+    store
+        Where reduced blocks are kept on the way, as `Run.store` gives it, so that the same call goes on where one that
+        was stopped had come; of this grid alone. None: nowhere.
     provenance
         How the grid was made.
 
@@ -109,7 +114,7 @@ def merge_tree_in_blocks(
     if block < 1:
         raise ValueError(f"block is {block}; it must be at least 1 vertex.")
     cut = halved(tuple(slice(0, side) for side in shape), block)
-    return merge_tree_of_cut(_Grid(grid, shape, connectivity, nonfinite), cut, provenance or {})
+    return merge_tree_of_cut(_Grid(grid, shape, connectivity, nonfinite), cut, provenance or {}, store)
 
 
 def halved(box: Box, most: int) -> Cut | Box:
@@ -193,10 +198,13 @@ def _box(cut: Cut | Box) -> Box:
     return (*low[: cut.axis], slice(low[cut.axis].start, high[cut.axis].stop), *low[cut.axis + 1 :])
 
 
-def merge_tree_of_cut(grid: _Grid, cut: Cut | Box, provenance: Mapping[str, Any]) -> MergeTree:
+def merge_tree_of_cut(
+    grid: _Grid, cut: Cut | Box, provenance: Mapping[str, Any], store: Store | None = None
+) -> MergeTree:
     """Return the merge tree of a grid that is cut in some way."""
-    found = _Found([], [], [])
+    found = Found(store, f"{grid.shape} {grid.connectivity} {grid.nonfinite} {list(_boxes(cut))}")
     _reduced(grid, cut, found)
+    found.write()
     vertices, values = np.concatenate(found.vertices), np.concatenate(found.values)
     order = np.lexsort((vertices, values))
     number = np.empty_like(order)
@@ -212,17 +220,18 @@ def merge_tree_of_cut(grid: _Grid, cut: Cut | Box, provenance: Mapping[str, Any]
         vertex=simplex,
         value=np.concatenate([values[order][joined.leaves], joined.saddle_values]),
         parent=joined.parent,
-        size=_sizes(grid, cut, joined, number),
+        size=_sizes(grid, cut, joined, number, found),
         basin=np.empty(0, dtype=np.int64),
         provenance=provenance,
     )
 
 
-def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers) -> Integers:
+def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers, found: Found) -> Integers:
     """Return the size of every node: each block's vertices counted in turn."""
     points = np.zeros(len(joined.parent), dtype=np.int64)
-    first = 0
-    for box in _boxes(cut):
+    done, first = found.counted(points)
+    for place, box in enumerate(islice(_boxes(cut), done, None), done):
+        found.count(points, place, first)
         values = grid.read(box)
         basins = grid_basins(values, grid.connectivity)
         leaf_of_stop = joined.leaf[number[first : first + len(basins.stops)]]
@@ -261,34 +270,13 @@ class _Grid(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
-    """What is known of the whole: stops, numbered as they are found, and links that join for certain."""
-
-    vertices: list[Integers]
-    values: list[Floats]
-    settled: list[Links]
-
-
-class _Face(NamedTuple):
-    """The outermost layer of a box: values, and the node to which each vertex descends."""
-
-    values: Floats
-    node: NDArray[np.int32]
-
-
-class _Reduced(NamedTuple):
-    """What of a box can still matter."""
-
-    box: Box
-    stops: Integers  # (nodes,) the number of each node's stop
-    links: Links  # between nodes, a forest
-    faces: Mapping[tuple[int, int], _Face]  # by axis and side (0: low), those that touch other boxes
-
-
-def _reduced(grid: _Grid, cut: Cut | Box, found: _Found) -> _Reduced:
+def _reduced(grid: _Grid, cut: Cut | Box, found: Found) -> Reduced:
     """Reduce a box, its halves before it; what is certain goes to `found`."""
+    if (known := found.taken(_box(cut))) is not None:
+        return known
     if isinstance(cut, Cut):
-        return _rejoined(grid, cut.axis, _reduced(grid, cut.low, found), _reduced(grid, cut.high, found), found)
+        halves = _reduced(grid, cut.low, found), _reduced(grid, cut.high, found)
+        return found.add(_rejoined(grid, cut.axis, *halves, found), halves)
     values = grid.read(cut)
     basins, links = grid_links(values, grid.connectivity)
     first = sum(map(len, found.vertices))
@@ -302,13 +290,13 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: _Found) -> _Reduced:
         for end, outside in ((0, side.start == 0), (1, side.stop == grid.shape[axis])):
             if not outside:
                 layer = (slice(None),) * axis + (slice(-1, None) if end else slice(1),)
-                faces[axis, end] = _Face(values[layer].copy(), nodes[layer].astype(np.int32))
+                faces[axis, end] = Face(values[layer].copy(), nodes[layer].astype(np.int32))
     # Rows of a box are in the order of the whole, so those of links are, too.
     order = ascending_runs(links.value)
-    return _contracted(cut, first + np.arange(len(basins.stops)), links, order, faces, found)
+    return found.add(_contracted(cut, first + np.arange(len(basins.stops)), links, order, faces, found))
 
 
-def _rejoined(grid: _Grid, axis: int, low: _Reduced, high: _Reduced, found: _Found) -> _Reduced:
+def _rejoined(grid: _Grid, axis: int, low: Reduced, high: Reduced, found: Found) -> Reduced:
     """Join two reduced boxes that were one before it was cut along an axis."""
     shift = len(low.stops)
     above = {key: face._replace(node=face.node + np.int32(shift)) for key, face in high.faces.items()}
@@ -316,7 +304,7 @@ def _rejoined(grid: _Grid, axis: int, low: _Reduced, high: _Reduced, found: _Fou
     across = _crossing(grid, axis, low.box, low.faces[axis, 1], above[axis, 0])
     links = concatenated([low.links, shifted, *across])
     faces = {
-        key: _Face(
+        key: Face(
             np.concatenate([face.values, above[key].values], axis=axis),
             np.concatenate([face.node, above[key].node], axis=axis),
         )
@@ -335,9 +323,9 @@ def _contracted(
     stops: Integers,
     links: Links,
     order: Integers,
-    faces: Mapping[tuple[int, int], _Face],
-    found: _Found,
-) -> _Reduced:
+    faces: Mapping[tuple[int, int], Face],
+    found: Found,
+) -> Reduced:
     """Keep the nodes that vertices on the faces descend to, and a forest of them; settle the other links that join."""
     kept = np.zeros(len(stops), dtype=np.bool_)
     for face in faces.values():
@@ -348,12 +336,12 @@ def _contracted(
     )
     number = np.cumsum(kept) - 1
     faces = {key: face._replace(node=number[face.node].astype(np.int32)) for key, face in faces.items()}
-    return _Reduced(
+    return Reduced(
         box, stops[kept], Links(number[one], number[other], links.value[waiting], links.name[waiting]), faces
     )
 
 
-def _crossing(grid: _Grid, axis: int, box: Box, low: _Face, high: _Face) -> Iterator[Links]:
+def _crossing(grid: _Grid, axis: int, box: Box, low: Face, high: Face) -> Iterator[Links]:
     """Yield the links between two faces that touch, of runs between the same two nodes the first to enter."""
     strides = np.array(grid.strides)
     layer = (*box[:axis], slice(box[axis].stop - 1, box[axis].stop), *box[axis + 1 :])

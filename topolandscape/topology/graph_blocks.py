@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topolandscape.structures import Floats, Integers, MergeTree
+from topolandscape.structures.journal import Store
 from topolandscape.topology.blocks import Sliced
 from topolandscape.topology.complexes import Nonfinite, entering
 from topolandscape.topology.merge import graph_merge_tree
@@ -28,6 +29,7 @@ def graph_merge_tree_in_blocks(
     nonfinite: Nonfinite = "raise",
     block: int = 2**17,
     table: NDArray[Any] | None = None,
+    store: Store | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> MergeTree:
     """Track the components of the sublevel sets of a graph of nearest neighbours whose edges are never all in memory.
@@ -47,6 +49,9 @@ def graph_merge_tree_in_blocks(
     table
         Where the rows of the neighbours are written, an array of integers (n, k), such as
         ``numpy.lib.format.open_memmap(file, "w+", "int32", (n, k))``. None: in memory, 8 k bytes a point.
+    store
+        Where they are kept instead, block by block, as `Run.store` gives it, so that the same call goes on where one
+        that was stopped had come; of these points alone.
     provenance
         How the points were made.
 
@@ -74,17 +79,24 @@ def graph_merge_tree_in_blocks(
     check_neighbours(k, n)
     if block < 1:
         raise ValueError(f"block is {block}; it must be at least 1 point.")
-    if table is None:
-        table = np.empty((n, k), dtype=np.int64)
+    if table is not None and store is not None:
+        raise ValueError("table and store are both given; the neighbours are written to one of them.")
+    rows: _Table
+    if store is not None:
+        rows = _StoredRows(store, n, k)
+    elif table is None:
+        rows = np.empty((n, k), dtype=np.int64)
     elif table.shape != (n, k) or not np.issubdtype(table.dtype, np.integer) or np.iinfo(table.dtype).max < n:
         raise ValueError(
             f"table holds {table.dtype} of shape {table.shape}; it needs integers up to {n}, of shape ({n}, {k})."
         )
+    else:
+        rows = table
     blocks = [slice(first, min(first + block, n)) for first in range(0, n, block)]
     search: Search = "tree" if d <= TREE_DIMENSIONS else "brute"
-    _write_neighbours(points, blocks, k, search, table)
+    _write_neighbours(points, blocks, k, search, rows)
     complex = {"method": "nearest_neighbours", "k": k, "search": search}
-    tree = graph_merge_tree(losses, _Edges(losses, blocks, table), {**(provenance or {}), "complex": complex})
+    tree = graph_merge_tree(losses, _Edges(losses, blocks, rows), {**(provenance or {}), "complex": complex})
     count = int((tree.parent < 0).sum())
     if count > 1:
         warnings.warn(
@@ -94,12 +106,42 @@ def graph_merge_tree_in_blocks(
     return tree
 
 
-def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Search, table: NDArray[Any]) -> None:
+class _StoredRows:
+    """The rows of the neighbours of n points, block by block in a store."""
+
+    def __init__(self, store: Store, n: int, k: int) -> None:
+        self._store, self._k = store, k
+        self._dtype = np.int32 if n < 2**31 else np.int64
+        self._there = set(store.names())
+
+    def _name(self, rows: slice) -> str:
+        return f"neighbours-{self._k}-{rows.start}-{rows.stop}"
+
+    def __contains__(self, rows: slice) -> bool:
+        """Tell whether a block is there."""
+        return self._name(rows) in self._there
+
+    def __getitem__(self, rows: slice) -> Integers:
+        """Return the rows of a block, (m, k)."""
+        return (self._store.get(self._name(rows)) or {})["nearest"]
+
+    def __setitem__(self, rows: slice, nearest: Integers) -> None:
+        """Keep the rows of a block."""
+        self._store.put(self._name(rows), {"nearest": nearest.astype(self._dtype)})
+        self._there.add(self._name(rows))
+
+
+_Table = NDArray[Any] | _StoredRows
+
+
+def _write_neighbours(points: Sliced, blocks: list[slice], k: int, search: Search, table: _Table) -> None:
     """Write the rows of the k nearest neighbours of every point."""
     n, d = points.shape
     # Far from the origin, differences of squares lose their digits.
     centre = sum((_read(points, rows).sum(axis=0) for rows in blocks), np.zeros(d)) / n
     for rows in blocks:
+        if isinstance(table, _StoredRows) and rows in table:
+            continue
         queries = _read(points, rows) - centre
         themselves = np.arange(rows.start, rows.stop)[:, None]
         distances: Floats = np.empty((len(queries), 0))
@@ -127,7 +169,7 @@ class _Edges:
     Those of which the lower end is in one block come after the other, each once, in lexicographic order over all.
     """
 
-    def __init__(self, values: Floats, blocks: list[slice], table: NDArray[Any]) -> None:
+    def __init__(self, values: Floats, blocks: list[slice], table: _Table) -> None:
         self._values, self._blocks, self._table = values, blocks, table
 
     def __iter__(self) -> Iterator[tuple[Integers, Floats]]:
