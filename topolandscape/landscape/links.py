@@ -15,8 +15,9 @@ import numpy as np
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.passes import highest_on, lower_paths
-from topolandscape.landscape.polishing import dot, noise_at, polish
+from topolandscape.landscape.polishing import noise_at, polish
 from topolandscape.landscape.saddles import saddles
+from topolandscape.landscape.vectors import dot
 from topolandscape.structures import Floats
 
 VERIFIED = "verified saddle"
