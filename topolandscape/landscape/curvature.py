@@ -318,7 +318,7 @@ def _block_lanczos(
         small[:, start:size, :size] = within
         small[:, :size, start:size] = within.transpose(0, 2, 1)
         last = spent >= max_products or size == free
-        full = capacity < free and size + k > capacity
+        full = not last and capacity < free and size + k > capacity
         banded = size > k and not (full or restarted)
         # Eigenvalues of the small matrices cost little, if they are not asked for at every size.
         if last or full or size >= (1.1 if k == 1 else 1.2) * checked + k:

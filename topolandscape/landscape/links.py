@@ -89,10 +89,18 @@ def strings(
     tolerance: float,
     memory: int,
     progress: bool | None,
+    max_evaluations: int | None = None,
 ) -> list[Link]:
     """Bend paths (b, k, p) until their highest losses are as low as they get, and return them as links."""
     found = lower_paths(
-        landscape, paths, points=points, steps=steps, tolerance=tolerance, memory=memory, progress=progress
+        landscape,
+        paths,
+        points=points,
+        steps=steps,
+        max_evaluations=max_evaluations,
+        tolerance=tolerance,
+        memory=memory,
+        progress=progress,
     )
     words = ["path maximum" if converged else "not converged" for converged in found.converged]
     links = measured(landscape, list(found.points))

@@ -218,6 +218,7 @@ def lower_paths(
     *,
     points: Sequence[int] = (9, 17, 33),
     steps: int = 400,
+    max_evaluations: int | None = None,
     tolerance: float = 0.01,
     method: Literal["string", "band"] = "string",
     emphasis: float = 2.0,
@@ -239,6 +240,8 @@ def lower_paths(
         Points a path: first few, then more.
     steps
         Most steps with each number of points.
+    max_evaluations
+        Gradients that each path may take in all; then it stays as it is. None: no limit.
     tolerance
         A path has converged when its highest loss has fallen, twice in 20 steps, by less than this share of its height
         above the higher end.
@@ -305,6 +308,7 @@ def lower_paths(
     if landscape.tasks is not None and judged_on is None and len(own) > 1:
         settings: dict[str, Any] = {"points": points, "steps": steps, "tolerance": tolerance, "method": method}
         settings |= {"emphasis": emphasis, "memory": memory, "batch": batch, "seed": seed, "progress": False}
+        settings |= {"max_evaluations": max_evaluations}
         parts = in_parts(
             landscape,
             lower_paths,
@@ -319,7 +323,7 @@ def lower_paths(
     random = np.random.default_rng(seed)
     curve: list[tuple[float, float]] = []
     converged = np.zeros(len(own), dtype=bool)
-    spent = 0
+    spent, allowed = 0, math.inf if max_evaluations is None else max_evaluations
     best, top = np.full(len(own), math.inf), own[:, 0].copy()
     kept = own
     ends = values_at_ends(judge, own)
@@ -337,14 +341,14 @@ def lower_paths(
             converged = idle >= _IDLE
             for step in range(steps):
                 going = np.flatnonzero(~converged)
-                if len(going) == 0:
+                if len(going) == 0 or spent + k - 2 > allowed:
                     break
                 if batch is not None and step % _CYCLE == 0:
                     strings.on(landscape.subset(batch, seed=int(random.integers(2**63))))
                 strings.step(going)
                 spent += k - 2
                 bar.update()
-                if step % _CYCLE == _CYCLE - 1 or step == steps - 1:
+                if step % _CYCLE == _CYCLE - 1 or step == steps - 1 or spent + k - 2 > allowed:
                     found, where = highest_on(judge, strings.paths[going])
                     base = np.maximum(*ends[going].T)
                     # From an infinite loss to a finite one is a gain without measure.
