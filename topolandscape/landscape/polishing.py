@@ -291,8 +291,7 @@ class _Task:
                 values[fine], gradients[fine] = self.landscape.gradients(ahead[fine], progress=False)
         self.spent[rows] += 1
         fine &= _finite(values, gradients)
-        gradients[~fine] = 0.0
-        return values, gradients, fine
+        return values, gradients if fine.all() else np.where(fine[:, None], gradients, 0.0), fine
 
     def multiply(self, rows: Integers, which: Integers, directions: Floats) -> Floats:
         """Return the Hessians at some of the rows times directions."""
@@ -371,8 +370,8 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         history.add(there, ahead - task.points[there], gradients - task.gradients[there])
         task.go_to(there, ahead, values, gradients)
         task.end_converged()
-        turned = history.times(there, gradients)
-        directions[there] = np.negative(turned, out=turned)
+        turned = -history.times(there, gradients)
+        directions[there] = turned
         slopes[there] = dot(turned, gradients)
         most[there] = task.longest[there] / np.maximum(norm(turned), np.finfo(float).tiny)
         step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0

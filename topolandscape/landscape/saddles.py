@@ -241,7 +241,7 @@ class _Climb:
         at, modes, gradients = self.points[rows], self.modes[rows], self.gradients[rows]
 
         def across(which: Integers, directions: Floats) -> Floats:
-            image = self.landscape.hessian_products(at[which], directions, progress=False)
+            image = self.landscape.hessian_products(at[which], directions, progress=False).copy()
             _remove(image, modes[which])
             return image
 
@@ -289,7 +289,7 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
 
     Each turn takes the lowest Ritz vector of the vector, its residual and the last turn.
     """
-    vectors, images = vectors.copy(), landscape.hessian_products(at, vectors, progress=False)
+    vectors, images = vectors.copy(), landscape.hessian_products(at, vectors, progress=False).copy()
     turns, turned = np.zeros_like(vectors), np.zeros_like(vectors)  # and the Hessian times them
     for _ in range(products - 1):
         rest = images.copy()
