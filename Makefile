@@ -1,6 +1,7 @@
 # make demo    a network and the digits data set to a barcode, a table and pictures
 # make test    the tests
 # make slow    the tests that take longer
+# make wheel-tests  the tests on the built wheel in a fresh environment; PYTHON=python3.13 takes another Python
 # make check   format, lint, types, import contracts
 # make docs    the documentation, into build/docs
 # make bench   the benchmarks, into benchmarks/results
@@ -16,7 +17,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo study test slow check docs bench race gallery proofs torture fuzz wheel clean
+.PHONY: demo study test slow check docs bench race gallery proofs torture fuzz wheel wheel-tests clean
 
 demo: $(VENV)/installed
 	$(BIN)/topolandscape barcode mlp:64-16-10 digits --region plane --out runs/demo
@@ -73,6 +74,15 @@ fuzz: $(VENV)/installed-dev
 wheel: $(VENV)/installed-dev
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
+
+# From a folder where the sources are not.
+wheel-tests: wheel
+	rm -rf build/wheel
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[dev]"
+	cp -r tests benchmarks docs pyproject.toml README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md Makefile build/wheel
+	cd build/wheel && venv/bin/python -c "import topolandscape, sys; assert sys.prefix in topolandscape.__file__"
+	cd build/wheel && venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile tests
 
 clean:
 	rm -rf $(VENV) dist build runs docs/reference

@@ -98,16 +98,21 @@ def main() -> None:
     n = arguments.repetitions
     band_rows = [bands(name, points, n) for name, points in CASES]
     test_rows = p_values(n)
-    text = (
-        f"Bands of 95 % from {SUBSAMPLES} subsamples, of {n} draws of the points: medians, and how many bands held the "
-        f"known barcode.\n\n{table(band_rows)}\n\nOf {n} permutation tests of five and five draws of 500 points in a "
-        f"box of {NETWORKS[0]}, or of that and of {NETWORKS[1]}, by total persistence:\n\n{table(test_rows)}\n"
-    )
-    print(text)
     numbers = {"repetitions": n, "bands": band_rows, "tests": test_rows}
     packages = ("topolandscape", "numpy", "scipy", "gudhi", "torch")
     whole = {"environment": environment(*packages), **numbers}
-    keep(arguments.results, "calibration", whole, text)
+    print(markdown(whole))
+    keep(arguments.results, "calibration", whole, markdown(whole))
+
+
+def markdown(record: dict[str, Any]) -> str:
+    n = record["repetitions"]
+    return (
+        f"Bands of 95 % from {SUBSAMPLES} subsamples, of {n} draws of the points: medians, and how many bands held the "
+        f"known barcode.\n\n{table(record['bands'])}\n\nOf {n} permutation tests of five and five draws of 500 points "
+        f"in a box of {NETWORKS[0]}, or of that and of {NETWORKS[1]}, by total persistence:\n\n"
+        f"{table(record['tests'])}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import environment
+from environment import environment, keep
 from matplotlib.figure import Figure
 from networks import landscape as landscape_of
 from scipy.stats import t as student
@@ -152,7 +152,7 @@ def main() -> None:
             record["results"][name][str(seed)] = found
             kept.write_text(json.dumps(record, indent=2) + "\n")
             print(f"{name}, seed {seed}: mean bar {found['mean_bar']:.4g}, {found['seconds']:.0f} s", flush=True)
-    (output / "claims.md").write_text(markdown(record))
+    keep(output, "claims", record, markdown(record))
     draw(record["results"]).savefig(pictures / "claims.png", dpi=150)
     print(markdown(record))
 

@@ -43,10 +43,9 @@ def main() -> None:
         record["efficiency"] = []
         for row in efficiency(executors, arguments.seconds):
             record["efficiency"].append(row)
-            table = markdown(record["overheads"], record["efficiency"], record["load"])
-            keep(arguments.output, "cluster", record, table)
+            keep(arguments.output, "cluster", record, markdown(record))
             print(row, file=sys.stderr, flush=True)
-    print(table)
+    print(markdown(record))
 
 
 @contextmanager
@@ -112,16 +111,16 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def markdown(overheads: list[dict[str, Any]], gains: list[dict[str, Any]], load: float) -> str:
+def markdown(record: dict[str, Any]) -> str:
     """Return both tables, and how busy the machine was before."""
-    lines = [f"Others kept the machine of {os.cpu_count()} cores busy by {load:.1f}.", ""]
+    lines = [f"Others kept the machine of {record['environment']['cores']} cores busy by {record['load']:.1f}.", ""]
     lines += ["| executor | to begin (s) | a task that does nothing (ms) |", "|---|--:|--:|"]
-    lines += [f"| {row['executor']} | {row['begin']:.1f} | {1e3 * row['task']:.2g} |" for row in overheads]
+    lines += [f"| {row['executor']} | {row['begin']:.1f} | {1e3 * row['task']:.2g} |" for row in record["overheads"]]
     lines += ["", "| work | done by | seconds | speed | equal to the bit |", "|---|---|--:|--:|---|"]
     lines += [
         f"| {row['work']} | {row['where']} | {row['seconds']:.2f} | {row['ratio']:.2f} | "
         f"{'yes' if row['equal'] else '**no**'} |"
-        for row in gains
+        for row in record["efficiency"]
     ]
     return "\n".join(lines) + "\n"
 

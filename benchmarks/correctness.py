@@ -121,9 +121,8 @@ def write(folder: Path, raced: Sequence[Mapping[str, Any]] = ()) -> None:
     """Compute the tables and write them down; `raced` are the lines of the race."""
     parts = [engines(), with_nan(), degrees(), routes(raced), networks()]
     record = {"environment": environment("topolandscape", "numpy"), "tables": parts}
-    text = "\n".join(markdown(part) for part in parts)
-    keep(folder, "correctness", record, text)
-    print(text)
+    keep(folder, "correctness", record, markdown(record))
+    print(markdown(record))
 
 
 def engines() -> dict[str, Any]:
@@ -230,7 +229,12 @@ def judged(answer: Mapping[str, Any] | None, exact: Mapping[str, Array]) -> str:
     return "exact" if error == 0 else f"{error:.0e}" if np.isfinite(error) else "**no**"
 
 
-def markdown(part: Mapping[str, Any]) -> str:
+def markdown(record: Mapping[str, Any]) -> str:
+    """Return all tables."""
+    return "\n".join(table(part) for part in record["tables"])
+
+
+def table(part: Mapping[str, Any]) -> str:
     """Return a table, one column for each of those who were asked."""
     who = part["who"]
     lines = [f"## {part['title']}", "", "| | " + " | ".join(who) + " |", "|---|" + "---|" * len(who)]

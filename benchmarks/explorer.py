@@ -44,8 +44,8 @@ def main() -> None:
         rows = measured(run(DIGITS, RUN, progress=False), million(folder), folder, arguments.repeat)
     record = {"environment": environment("topolandscape", "dash", "plotly", "playwright"), "rows": rows}
     record["settings"] = {"repeat": arguments.repeat, "load": os.getloadavg()}
-    keep(arguments.output, "explorer", record, markdown(rows))
-    print(markdown(rows))
+    keep(arguments.output, "explorer", record, markdown(record))
+    print(markdown(record))
 
 
 def million(folder: Path) -> Run:
@@ -123,10 +123,10 @@ def closing(page: Page) -> Iterator[Page]:
     page.close()
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(record: dict[str, Any]) -> str:
     """Return a table."""
     lines = ["| wait | seconds | wanted |", "|---|---:|---:|"]
-    for row in rows:
+    for row in record["rows"]:
         target = "" if row["target"] is None else f"below {row['target']:g}"
         lines.append(f"| {row['wait']} | {row['seconds']:.2f} | {target} |")
     return "\n".join(lines) + "\n"

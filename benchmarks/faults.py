@@ -531,19 +531,21 @@ def main() -> None:
 
 def report(rows: list[Row], arguments: argparse.Namespace) -> None:
     """Print the table, and keep it."""
-    lines = [
-        "| fault | times | went on by itself | went on after one line |",
-        "|---|---:|---:|---:|",
-        *(f"| {row.fault} | {row.tried} | {row.went_on} | {row.one_line} |" for row in rows),
-    ]
     settings = {name: getattr(arguments, name) for name in ("kills", "damages", "times", "seed")}
     record = {
         "environment": environment("topolandscape"),
         "settings": settings,
         "rows": [row._asdict() for row in rows],
     }
-    keep(arguments.output, "faults", record, "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    keep(arguments.output, "faults", record, markdown(record))
+    print(markdown(record))
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Return the rows as a table."""
+    lines = ["| fault | times | went on by itself | went on after one line |", "|---|---:|---:|---:|"]
+    lines += [f"| {row['fault']} | {row['tried']} | {row['went_on']} | {row['one_line']} |" for row in record["rows"]]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -534,19 +534,25 @@ def main() -> None:
 
 def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Print the table, and keep it."""
+    record = {"environment": environment("topolandscape", "hypothesis"), "rows": rows}
+    record["settings"] = {"inputs": arguments.inputs, "seed": arguments.seed, "engine": arguments.engine}
+    keep(arguments.output, "fuzz", record, markdown(record))
+    print(markdown(record))
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Return the rows as a table, and their sums."""
+    rows = record["rows"]
     lines = ["| reader | inputs | refused | seconds | more memory, MB |", "|---|---:|---:|---:|---:|"]
     lines += [
         f"| {row['target']} | {row['inputs']} | {row['refused']} | {row['seconds']:.0f} | {row['megabytes']:.0f} |"
         for row in rows
     ]
     lines.append(
-        f"| all, by {arguments.engine} | {sum(row['inputs'] for row in rows)} | "
+        f"| all, by {record['settings']['engine']} | {sum(row['inputs'] for row in rows)} | "
         f"{sum(row['refused'] for row in rows)} | {sum(row['seconds'] for row in rows):.0f} | |"
     )
-    record = {"environment": environment("topolandscape", "hypothesis"), "rows": rows}
-    record["settings"] = {"inputs": arguments.inputs, "seed": arguments.seed, "engine": arguments.engine}
-    keep(arguments.output, "fuzz", record, "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

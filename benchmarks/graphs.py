@@ -79,17 +79,22 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
     arguments = parser.parse_args()
     found = [row for d in arguments.dimensions for row in rows(d, arguments.seeds)]
-    text = (
-        "Sum of double wells on a box. Bottleneck distance from the known barcode in heights of the pass between two "
-        f"wells; medians over {arguments.seeds} draws of uniform points, grids of about as many.\n\n{table(found)}\n"
-    )
-    print(text)
     record = {
         "environment": environment("topolandscape", "numpy", "scipy", "pynndescent", "gudhi"),
         "seeds": arguments.seeds,
         "rows": found,
     }
-    keep(arguments.results, "graphs", record, text)
+    print(markdown(record))
+    keep(arguments.results, "graphs", record, markdown(record))
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Return the table, and what its numbers are."""
+    return (
+        "Sum of double wells on a box. Bottleneck distance from the known barcode in heights of the pass between two "
+        f"wells; medians over {record['seeds']} draws of uniform points, and grids of about as many.\n\n"
+        f"{table(record['rows'])}\n"
+    )
 
 
 if __name__ == "__main__":

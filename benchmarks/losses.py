@@ -48,13 +48,13 @@ def main() -> None:
     with float32_products(torch.device(arguments.device), tf32=False):  # of all three ways alike
         rows = [row for name in arguments.only for row in compare(name, arguments.repeat, arguments.device)]
     published = published_network(arguments.repeat) if arguments.device == "cpu" else None
-    table = markdown(rows, published)
-    print(table)
-    if tuple(arguments.only) != (*NETWORKS, SMALL):
-        return
     record = {"environment": environment(*PACKAGES), "rows": rows} | (
         {"published_network": published} if published else {}
     )
+    table = markdown(record)
+    print(table)
+    if tuple(arguments.only) != (*NETWORKS, SMALL):
+        return
     if arguments.device == "cuda":
         record["environment"]["accelerator"] = torch.cuda.get_device_name()
     name = "losses" if arguments.device == "cpu" else f"losses-{arguments.device}"
@@ -194,8 +194,9 @@ def published_network(repeat: int) -> dict[str, float]:
     }
 
 
-def markdown(rows: list[dict[str, Any]], published: dict[str, float] | None) -> str:
+def markdown(record: dict[str, Any]) -> str:
     """Return the rows as a table."""
+    rows, published = record["rows"], record.get("published_network")
     speeds = [row["matrix_product"] / 1e9 for row in rows]
     lines = [
         f"Matrix product (2048 x 2048, float32), beside each row: {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s.",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from environment import environment
+from environment import environment, keep
 from matplotlib.figure import Figure
 from networks import landscape as landscape_of
 
@@ -63,12 +63,10 @@ def main() -> None:
     for model in [arguments.model] if arguments.model else CASES:
         descents, evaluations = CASES.get(model, OTHERS)
         cases[model] = compare(model, arguments.data, arguments.minima or descents, evaluations, arguments.seconds)
-        for folder in (arguments.output, arguments.pictures):
-            folder.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps({"cases": cases}, indent=2) + "\n")
-        (arguments.output / "passes.md").write_text(markdown(cases))
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        keep(arguments.output, "passes", {"cases": cases}, markdown({"cases": cases}))
         draw(cases).savefig(arguments.pictures / "passes.png", dpi=150)
-    print(markdown(cases))
+    print(markdown({"cases": cases}))
 
 
 def compare(model: str, data: str, descents: int, evaluations: int, seconds: float) -> dict[str, Any]:
@@ -340,10 +338,10 @@ METHODS: dict[str, Callable[[Stopwatch, tl.Minima, float], Found]] = {
 # --------------------------------------------------------------------------------------------------------------
 
 
-def markdown(cases: dict[str, Any]) -> str:
-    """Return a table of every case."""
+def markdown(record: dict[str, Any]) -> str:
+    """Return for every case a table of the methods, and how the bars of the search fell."""
     lines = []
-    for model, case in cases.items():
+    for model, case in record["cases"].items():
         words = ", ".join(f"{count} {word}" for word, count in case["stationary"].items())
         lines += [
             f"## {model}, {case['settings']['data']}",
@@ -367,8 +365,23 @@ def markdown(cases: dict[str, Any]) -> str:
                 f"| {row['method']} | {row['sum']:.4g} | {row['mean']:.3g} | {row['longest']:.3g} | "
                 f"{row['seconds']:.3g} | {row['in_the_engine']:.0%} | {processors} | {verified} | {counts or '-'} |"
             )
-        lines.append("")
+        lines += ["", *falling(case["rows"][-1]["curve"])]
     return "\n".join(lines)
+
+
+def falling(curve: list[list[float]]) -> list[str]:
+    """Return a table of at most nine states of a search, or nothing where it has not more than one."""
+    if len(curve) < 2:
+        return []
+    states = [curve[row] for row in np.unique(np.linspace(0, len(curve) - 1, 9).round().astype(int))]
+    parts = {
+        "seconds of search": [f"{seconds:.0f}" for seconds, *_ in states],
+        "thousand evaluations": [f"{evaluations / 1000:.0f}" for *_, evaluations in states],
+        "sum of bars": [f"{total:.3g}" for _, total, *_ in states],
+        "verified saddles": [f"{verified:.0f}" for _, _, verified, _ in states],
+    }
+    lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in parts.items()]
+    return [lines[0], "|---|" + "--:|" * len(states), *lines[1:], ""]
 
 
 def half_way(row: dict[str, Any], case: dict[str, Any]) -> list[str]:

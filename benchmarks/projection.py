@@ -38,10 +38,16 @@ def main() -> None:
     sweep = sweep_rates(json.loads((RESULTS / "merge.json").read_text())["rows"])
     forests = [merged(d, sweep) for d in DIMENSIONS]
     where = losses["environment"].get("accelerator", losses["environment"]["processor"])
-    table = markdown(rows, forests, device, where, overhead["dask"], sweep)
-    print(table)
-    record = {"device": device, "measured_on": where, "losses": rows, "sweep": sweep, "forests": forests}
-    keep(arguments.output, "projection", record, table)
+    record = {
+        "device": device,
+        "measured_on": where,
+        "task": overhead["dask"],
+        "losses": rows,
+        "sweep": sweep,
+        "forests": forests,
+    }
+    print(markdown(record))
+    keep(arguments.output, "projection", record, markdown(record))
 
 
 def evaluated(row: dict[str, Any], device: str, overhead: float) -> dict[str, Any]:
@@ -90,19 +96,13 @@ def merged(d: int, sweep: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def markdown(
-    rows: list[dict[str, Any]],
-    forests: list[dict[str, Any]],
-    device: str,
-    where: str,
-    overhead: float,
-    sweep: dict[str, float],
-) -> str:
+def markdown(record: dict[str, Any]) -> str:
     """Return both tables and what is the same for all rows."""
+    device, sweep = record["device"], record["sweep"]
     unit = "GPUs" if device == "cuda" else "pairs of cores"
     lines = [
-        f"Losses at 1e12 points on {DEVICES:,} {unit}, from one of them ({where}); the scheduler of dask takes "
-        f"{1e3 * overhead:.2g} ms a task, {WATTS[device]:.0f} W are reckoned for each of the {unit}:",
+        f"Losses at 1e12 points on {DEVICES:,} {unit}, from one of them ({record['measured_on']}); the scheduler of "
+        f"dask takes {1e3 * record['task']:.2g} ms a task, {WATTS[device]:.0f} W are reckoned for each of the {unit}:",
         "",
         "| network | one loss (us) | days | points a task | a task (s) | tasks | one scheduler (days) "
         f"| {unit} that it keeps busy | energy (MWh) |",
@@ -112,7 +112,7 @@ def markdown(
         f"| {row['network']} | {1e6 * row['one']:.3g} | {row['days']:.3g} | {row['task_points']:,} | "
         f"{row['task_seconds']:.2g} | {row['tasks']:.2g} | {row['scheduler_days']:.2g} | "
         f"{row['devices_at_most']:,.0f} | {row['megawatt_hours']:.3g} |"
-        for row in rows
+        for row in record["losses"]
     ]
     lines += [
         "",
@@ -127,7 +127,7 @@ def markdown(
     lines += [
         f"| {row['dimensions']} | {row['side']:,.0f} | {row['border']:.2%} | {row['block_seconds'] / 60:.1f} | "
         f"{row['forest_bytes'] / 1e12:.2g} | {row['forest_seconds'] / 86400:.2g} |"
-        for row in forests
+        for row in record["forests"]
     ]
     return "\n".join(lines) + "\n"
 

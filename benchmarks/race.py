@@ -43,8 +43,8 @@ def main() -> None:
     for row in chosen:
         record["rows"] += race(row, arguments.repeat)
         record["seconds"] = time.perf_counter() - start
-        keep(arguments.output, "race", record, markdown(record["rows"]))
-    print(markdown(record["rows"]))
+        keep(arguments.output, "race", record, markdown(record))
+    print(markdown(record))
     if arguments.only is None or "correctness" in arguments.only:
         correctness.write(arguments.output, record["rows"])
 
@@ -101,14 +101,14 @@ def bars_of_function(row: Row, answer: dict[str, Any]) -> str | None:
     return correctness.judged({"bars": bars_of_search(answer, known)}, {"bars": np.array(known.bars[0])})
 
 
-def markdown(lines: list[dict[str, Any]]) -> str:
-    """Return the lines as a table."""
+def markdown(record: dict[str, Any]) -> str:
+    """Return the rows as a table."""
     table = [
         "| work | who | seconds | times ours | peak memory (MB) | answer |",
         "|---|---|--:|--:|--:|---|",
     ]
     before = None
-    for line in lines:
+    for line in record["rows"]:
         work = "" if line["row"] == before else line["work"]
         before = line["row"]
         seconds = "-" if line["seconds"] is None else f"{line['seconds']:.3g}"

@@ -59,8 +59,8 @@ def main() -> None:
         row = compare(functions[name], arguments.seeds, arguments.most)
         record["rows"].append(row)
         print(json.dumps(row), flush=True)
-    keep(arguments.output, "refine", record, markdown(record["rows"]))
-    print(markdown(record["rows"]))
+    keep(arguments.output, "refine", record, markdown(record))
+    print(markdown(record))
 
 
 def compare(known: KnownFunction, seeds: int, most: int) -> dict[str, Any]:
@@ -209,24 +209,24 @@ def follow(
         over = count.note(new, difference(bars, known) <= RIGHT)
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a table."""
+def markdown(record: dict[str, Any]) -> str:
+    """Return a table, a line a function: what refinement found and took from both samples, and what searches took."""
     lines = [
-        "| function | bars | sample | sampled bars | error | seconds | evaluations | told | ratio | sure | ratio |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| function | bars | sampled bars, grid | random | largest error | seconds at most | evaluations, grid "
+        "| random | search, told | sure |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in rows:
-        told, sure = row["search"]["median_told"], row["search"]["median_sure"]
-        more = "> " if row["search"]["given_up"] else ""
-        for kind in ("grid", "random"):
-            part = row[kind]
-            lines.append(
-                f"| {row['function']} | {row['bars']} | {kind} {part['samples']:,} | {part['sampled_bars']} | "
-                f"{part['error']:.1e} | {part['seconds']:.2f} | {part['evaluations']:,} | {more}{told:,.0f} | "
-                f"{told / part['evaluations']:.1f} | {more}{sure:,.0f} | {sure / part['evaluations']:.1f} |".replace(
-                    "nan", "-"
-                )
-            )
+    for row in record["rows"]:
+        grid, random, search = row["grid"], row["random"], row["search"]
+        more = "> " if search["given_up"] else ""
+        told, sure = (
+            "-" if np.isnan(search[name]) else f"{more}{search[name]:,.0f}" for name in ("median_told", "median_sure")
+        )
+        lines.append(
+            f"| {row['function']} | {row['bars']} | {grid['sampled_bars']} | {random['sampled_bars']} | "
+            f"{max(grid['error'], random['error']):.1e} | {max(grid['seconds'], random['seconds']):.2f} | "
+            f"{grid['evaluations']:,} | {random['evaluations']:,} | {told} | {sure} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -20,3 +20,32 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def seeded():
+    """Draw the parameters of modules from one seed, and leave the generator of torch as it was."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def pictures_drawn():
+    """Draw what a test leaves open, then close it; nothing changes the settings of matplotlib."""
+    import matplotlib.pyplot as plt
+
+    before = matplotlib.rcParams.copy()
+    yield
+    for number in plt.get_fignums():
+        plt.figure(number).canvas.draw()
+    plt.close("all")
+    assert matplotlib.rcParams == before
+
+
+@pytest.fixture
+def a_task_each(monkeypatch):
+    """Let each descent, point and path be a task, however little work that is."""
+    monkeypatch.setattr("topolandscape.landscape.tasks._STEP", 0)

@@ -1,9 +1,10 @@
-"""Small runs that the tests of the explorer look at."""
+"""Small runs and samples that the tests of the explorer look at."""
 
 import numpy as np
 
 from topolandscape import zoo
 from topolandscape.files import Run
+from topolandscape.structures import LossSamples
 from topolandscape.study import Recipe, run, run_surface
 
 MINIMA = Recipe(
@@ -33,3 +34,9 @@ def surface_run(folder) -> Run:
     samples = zoo.functions["six_hump_camel"].on_grid((61, 61))
     np.save(folder / "camel.npy", samples.values.reshape(61, 61))
     return run_surface(folder / "camel.npy", folder / "run", max_dim=1)
+
+
+def rough_grid(seed, shape=(12, 15)):
+    """Return white noise on a grid, as samples."""
+    values = np.random.default_rng(seed).normal(size=shape)
+    return LossSamples(np.argwhere(np.ones(shape)), values.ravel(), shape=shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_morse import bars, complexes, unknown_top
+from small_complexes import bars, complexes, unknown_top
 
 from topolandscape.structures import CanonicalForm, GridComplex, MorseComplex, SimplicialComplex
 from topolandscape.topology.canonical import canonical_form, entering_cells

@@ -1,18 +1,16 @@
 """Workers: the same results whoever does the tasks, in any order, and whoever dies."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cloudpickle
 import numpy as np
 import pytest
 import torch
+from same_runs import PLANS, Shuffled, assert_same_run, same
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from typer.testing import CliRunner
@@ -22,39 +20,9 @@ from topolandscape import cluster
 from topolandscape.cli import app
 from topolandscape.landscape.polishing import polish
 from topolandscape.landscape.tasks import parts_of, points_of_task
-from topolandscape.study import Recipe, run, run_shard
+from topolandscape.study import Recipe, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-# What is fastest may change from one time to the next, and with it the last bits.
-PLANS = {kind: {"form": "dense", "chunk": 16, "rows": 200} for kind in ("values", "gradients", "products")}
-
-
-class Shuffled:
-    """An executor that does what waits in random order, in a thread, and can be asked what it did."""
-
-    def __init__(self, seed):
-        self.random, self.waiting, self.done = random.Random(seed), [], 0
-        self.lock, self.pool = threading.Lock(), ThreadPoolExecutor(1)
-
-    def submit(self, function, *arguments):
-        future = Future()
-        with self.lock:
-            self.waiting.append((future, function, arguments))
-        self.pool.submit(self._one)
-        return future
-
-    def _one(self):
-        with self.lock:
-            future, function, arguments = self.waiting.pop(self.random.randrange(len(self.waiting)))
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(function(*arguments))
-            self.done += 1
-        except BaseException as error:
-            future.set_exception(error)
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +32,6 @@ def landscape():
         tl.zoo.network("mlp:2-2-1,tanh", seed=0), data.inputs, data.targets, loss=mse_loss, weight_decay=1e-3
     )
     return made.planned(PLANS)
-
-
-def same(one, other, *columns):
-    for column in columns:
-        assert np.array_equal(getattr(one, column), getattr(other, column), equal_nan=True), column
-
-
-@pytest.fixture
-def _a_task_each(monkeypatch):
-    """Let each descent, point and path be a task, however little work that is."""
-    monkeypatch.setattr("topolandscape.landscape.tasks._STEP", 0)
 
 
 def small_tasks(monkeypatch, size=50):
@@ -104,7 +61,7 @@ def test_samples_and_their_barcode_do_not_depend_on_the_order_of_arrival(landsca
     same(code, whole, *tl.Barcode.columns)
 
 
-@pytest.mark.usefixtures("_a_task_each")
+@pytest.mark.usefixtures("a_task_each")
 def test_minima_and_passes_are_those_without_workers(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
     asked = {"seed": 0, "steps": 30, "max_evaluations": 100, "progress": False}
@@ -124,7 +81,7 @@ def test_minima_and_passes_are_those_without_workers(landscape):
     same(tl.barcode(joined), tl.barcode(network), *tl.Barcode.columns)
 
 
-@pytest.mark.usefixtures("_a_task_each")
+@pytest.mark.usefixtures("a_task_each")
 def test_descents_and_paths_are_those_without_workers(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
     asked = {"steps": 12, "batch": 64, "seed": 5, "record_every": 5, "progress": False}
@@ -259,7 +216,7 @@ def test_processes_that_die_are_replaced_until_one_task_is_to_blame(tmp_path):
     assert len(list((tmp_path / "9").iterdir())) == 3
 
 
-@pytest.mark.usefixtures("_a_task_each")
+@pytest.mark.usefixtures("a_task_each")
 @pytest.mark.slow
 def test_processes_give_what_this_one_gives(landscape):
     starts = tl.initial_points(landscape, 3, seed=0)
@@ -338,169 +295,6 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Shards
-# --------------------------------------------------------------------------------------------------------------
-
-NETWORK = ["mlp:2-2-1,tanh", "teacher_student", "--weight-decay", "1e-3"]
-BOX = [*NETWORK, "--region", "box", "--points", "64"]
-PLANE = [*NETWORK, "--region", "plane", "--resolution", "7", "--steps", "10"]
-GRID = [*NETWORK, "--region", "grid", "--resolution", "2", "--memory", "1e-4"]
-MINIMA = [*NETWORK, "--minima", "3", "--steps", "10", "--max-evaluations", "50", "--record-every", "4"]
-MINIMA += ["--evaluations", "200"]
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("topolandscape.files.runs._shard_size", lambda landscape: 10)
-    monkeypatch.setattr("topolandscape.study.runs._plans", lambda landscape, route: PLANS)
-    return lambda *arguments: CliRunner().invoke(app, ["barcode", *arguments])
-
-
-def assert_same_run(one, other, *names):
-    for name, kind, columns in (
-        ("samples", tl.LossSamples, ("points", "values")),
-        ("minima", tl.Minima, ("points", "values", "gradient_norm", "curvature", "index", "found")),
-        ("trajectories", tl.Trajectories, ("points", "values", "steps", "gradient_norm")),
-        ("network", tl.MinimaNetwork, ("ends", "barriers", "tops")),
-        ("barcode", tl.Barcode, tl.Barcode.columns),
-    ):
-        assert (name in one) == (name in other), name
-        if name in one:
-            same(one.load(name, kind), other.load(name, kind), *columns)
-
-
-@pytest.mark.usefixtures("_a_task_each")
-@pytest.mark.parametrize("asked", [BOX, PLANE, GRID, MINIMA], ids=["box", "plane", "grid", "minima"])
-def test_shards_give_what_an_undivided_run_gives(invoke, asked):
-    assert invoke(*asked, "--out", "whole").exit_code == 0
-    for number in (1, 0):
-        said = invoke(*asked, "--shard", f"{number}/2", "--out", "parts")
-        assert (said.exit_code, said.stdout.splitlines()[0]) == (0, f"shard:   parts/shards/{number}-of-2"), said.output
-    held = [set(tl.Run.open(f"parts/shards/{number}-of-2")._manifest["files"]) for number in (0, 1)]
-    assert held[0]
-    assert held[1]
-    assert not held[0] & held[1]
-    joined = invoke(*asked, "--out", "parts")
-    assert joined.exit_code == 0, joined.output
-    assert_same_run(tl.Run.open("whole"), tl.Run.open("parts"))
-    own = {name for name in tl.Run.open("parts")._manifest["files"] if name.startswith(("losses", "parts"))}
-    assert not own
-
-
-@pytest.mark.usefixtures("_a_task_each")
-@pytest.mark.parametrize("asked", [BOX, MINIMA], ids=["box", "minima"])
-def test_a_part_that_is_missing_is_said_and_computed(invoke, asked, caplog):
-    assert invoke(*asked, "--shard", "1/3", "--out", "parts").exit_code == 0
-    assert not caplog.messages
-    assert invoke(*asked, "--out", "parts").exit_code == 0
-    (said,) = (message for message in caplog.messages if "missing" in message)
-    assert said in (
-        "5 of 7 tables of losses are missing and are computed",
-        "2 of 3 parts of the descents are missing and are computed",
-    )
-    assert invoke(*asked, "--out", "whole").exit_code == 0
-    assert_same_run(tl.Run.open("whole"), tl.Run.open("parts"))
-    own = {name for name in tl.Run.open("parts")._manifest["files"] if name.startswith(("losses", "parts"))}
-    assert own
-
-
-def test_the_task_of_a_job_array_says_which_shard(invoke, monkeypatch):
-    said = invoke(*BOX, "--shard", "slurm", "--out", "run")
-    assert (said.exit_code, said.stderr) == (
-        1,
-        "topolandscape: SLURM_ARRAY_TASK_ID is not set; --shard slurm is for tasks of a job array "
-        "(sbatch --array=0-7).\n",
-    )
-    for name, value in (("ID", "5"), ("MIN", "4"), ("COUNT", "3")):
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert "run/shards/1-of-3" in invoke(*BOX, "--shard", "slurm", "--out", "run").stdout
-
-
-@pytest.mark.parametrize("shard", ["2/2", "3", "-1/2", "a/b", "1/0"])
-def test_a_shard_that_is_none(invoke, shard):
-    said = invoke(*BOX, "--shard", shard, "--out", "run")
-    assert (said.exit_code, len(said.stderr.splitlines())) == (1, 1)
-    assert "it needs to be i/n, i from 0 to n - 1" in said.stderr
-    assert not Path("run").exists()
-
-
-def test_a_shard_of_another_run(invoke):
-    assert invoke(*BOX, "--shard", "0/2", "--out", "run").exit_code == 0
-    said = invoke(*BOX, "--shard", "1/2", "--out", "run", "--seed", "1")
-    assert (said.exit_code, len(said.stderr.splitlines())) == (1, 1)
-    assert "run holds another run: its landscape" in said.stderr or "its seed is 0, not 1" in said.stderr
-
-
-def test_what_another_shard_is_writing_is_left_alone(tmp_path):
-    whole = tl.Run.create(tmp_path / "run", {"seed": 0})
-    with whole.shard(0, 2) as part:
-        writing = [folder / ".barcode.npz.123.partial" for folder in (part.path, whole.path)]
-        for path in writing:
-            path.touch()
-        tl.Run.create(tmp_path / "run", {"seed": 0})
-        assert [path.exists() for path in writing] == [True, False]
-        with pytest.raises(BlockingIOError, match="another process computes in"), whole.shard(0, 2):
-            pass
-        with whole.shard(1, 2):
-            pass
-    with whole.shard(0, 2):
-        assert not writing[0].exists()
-
-
-# Of Slurm: runs the tasks of an array at once, and says the number of the job.
-SBATCH = """#!/bin/bash
-for argument in "$@"; do case $argument in --array=0-*) last=${argument#--array=0-};; esac; done
-for task in $(seq 0 "${last:-0}"); do
-    if [ -n "$last" ]; then
-        export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_COUNT=$((last + 1))
-    fi
-    bash -c "${@: -1}" >&2 &
-done
-wait
-echo "$@" | sed "s/--wrap.*//" >> calls
-echo "7;here"
-"""
-
-
-@pytest.mark.slow
-def test_the_script_for_slurm_takes_a_network_to_the_barcode_of_an_undivided_run(invoke, tmp_path):
-    code = f"""import topolandscape.study.runs as runs
-runs._plans = lambda landscape, route: {PLANS}
-runs.Run.values.__globals__["_shard_size"] = lambda landscape: 10
-from topolandscape.cli import main; main()"""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "program.py").write_text(code)
-    program = f'#!/bin/bash\nexec {sys.executable} {tmp_path}/program.py "$@"\n'
-    programs = {"sbatch": SBATCH, "topolandscape": program}
-    for name, text in programs.items():
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    script = Path(tl.__file__).parents[1] / "docs/examples/slurm/barcode.sh"
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PARTS": "2"}
-    subprocess.run(["bash", script, *BOX, "--out", "parts"], env=environment, check=True, timeout=200)
-    array, last = (tmp_path / "calls").read_text().splitlines()
-    assert "--array=0-1 --requeue" in array
-    assert "--dependency=afterany:7 " in last
-    assert invoke(*BOX, "--out", "whole").exit_code == 0
-    parts = tl.Run.open("parts")
-    assert_same_run(tl.Run.open("whole"), parts)
-    assert not [name for name in parts._manifest["files"] if name.startswith("losses")]
-    assert [len(tl.Run.open(folder)._manifest["files"]) for folder in sorted(Path("parts/shards").iterdir())] == [4, 3]
-
-
-def test_a_run_over_workers_ends_as_one_without(invoke, tmp_path):
-    for asked in ({"region": "box", "route": "sample", "points": 50}, {"minima": 2, "steps": 10, "evaluations": 100}):
-        recipe = Recipe(model="mlp:2-2-1,tanh", data="teacher_student", weight_decay=1e-3, **asked)
-        name = recipe.route
-        one = run(recipe, f"{name}-alone", progress=False)
-        other = run(recipe, f"{name}-over", executor=Shuffled(0), progress=False)
-        assert_same_run(one, other)
-    part = run_shard(recipe, "minima-alone", (0, 1), progress=False)
-    assert list(part._manifest["files"]) == []  # the run has its minima already
-
-
-# --------------------------------------------------------------------------------------------------------------
 # Devices
 # --------------------------------------------------------------------------------------------------------------
 
@@ -510,6 +304,27 @@ def test_workers_of_a_machine_share_its_devices_evenly(workers, count):
     taken = np.bincount([cluster.device_of(worker, count) for worker in range(workers)], minlength=count)
     assert taken.sum() == workers
     assert taken.max() - taken.min() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_workers_of_several_machines_take_devices_of_their_own(tmp_path, monkeypatch, count):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # which the machines share
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    taken = {"one": [], "other": []}
+    processes = []
+    for machine in 8 * ("one", "other"):
+        monkeypatch.setattr("socket.gethostname", lambda machine=machine: machine)
+        monkeypatch.setattr("torch.cuda.set_device", taken[machine].append)
+        monkeypatch.setattr(cluster, "_numbers", {})  # those of a process
+        processes.append(cluster._numbers)
+        for _ in range(2):  # tasks
+            cluster._take_device()
+    for numbers in processes:
+        for _, stream in numbers.values():
+            stream.close()
+    alone = [] if count == 1 else [number % count for number in range(8) for _ in range(2)]
+    assert taken == {"one": alone, "other": alone}
 
 
 def test_each_worker_of_a_machine_has_a_number_until_it_ends(tmp_path, monkeypatch):

@@ -5,147 +5,26 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_modules import MODULES, ROWS, TASKS, Tied, camel, near, normalised
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.pure import chosen_devices
 
-ROWS = 12
-
-
-class Tied(nn.Module):
-    """Two layers with one weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(6, 6)
-        self.second = nn.Linear(6, 6)
-        self.second.weight = self.first.weight
-
-    def forward(self, x):
-        return self.second(torch.tanh(self.first(x)))
-
-
-class Buffered(nn.Module):
-    """A buffer of floats and one of integers."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(6, 6)
-        self.register_buffer("scale", torch.linspace(0.5, 2.0, 6))
-        self.register_buffer("order", torch.tensor([5, 4, 3, 2, 1, 0]))
-
-    def forward(self, x):
-        return self.layer(x * self.scale)[:, self.order]
-
-
-class Branching(nn.Module):
-    """Control flow that depends on the parameters: nothing for vmap."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(6, 6)
-
-    def forward(self, x):
-        y = self.layer(x)
-        return y.sin() if y.sum() > 0 else y.cos()
-
-
-class Recurrent(nn.Module):
-    """An LSTM over two steps."""
-
-    def __init__(self):
-        super().__init__()
-        self.cells = nn.LSTM(3, 4, batch_first=True)
-        self.out = nn.Linear(4, 6)
-
-    def forward(self, x):
-        return self.out(self.cells(x.view(-1, 2, 3))[0][:, -1])
-
-
-class Overwriting(nn.Module):
-    """Changes its inputs in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(6, 6)
-
-    def forward(self, x):
-        x.mul_(0.5)
-        return self.layer(x).relu_()
-
-
-class Attention(nn.Module):
-    """One layer of a transformer on six numbers."""
-
-    def __init__(self):
-        super().__init__()
-        self.up = nn.Linear(1, 4)
-        self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
-        self.out = nn.Linear(4, 6)
-
-    def forward(self, x):
-        return self.out(self.layer(self.up(x[:, :, None])).mean(dim=1))
-
-
-def convolutional():
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 2, 3)),
-        nn.Conv2d(1, 3, 2, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(6, 6),
-    )
-
-
-def normalised():
-    module = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 6))
-    module(torch.randn(20, 6))
-    return module.eval()
-
-
-MODULES = {
-    "relu": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)), "dense"),
-    "relu in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 6)), "dense"),
-    "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "dense"),
-    "layer norm": (lambda: nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 6)), "wide"),
-    "convolutions": (convolutional, "dense"),
-    "batch norm": (normalised, "wide"),
-    "tied": (Tied, "dense"),
-    "buffers": (Buffered, "wide"),
-    "attention": (Attention, "wide"),
-    "overwriting": (Overwriting, "wide"),
-    "branching": (Branching, "loop"),
-    "recurrent": (Recurrent, "loop"),
-}
-TASKS = {
-    "classes": (F.cross_entropy, torch.tensor([0, 1, 2, 3, 4, 5] * 2)),
-    "numbers": (nn.MSELoss(), torch.linspace(-1, 1, 6 * ROWS).reshape(ROWS, 6)),
-}
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 @pytest.fixture
 def inputs():
     return torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-def near(point, n=5, scale=0.3):
-    return point + scale * np.random.default_rng(3).normal(size=(n, len(point)))
 
 
 def plain_loss(module, inputs, targets, loss, point):
@@ -431,318 +310,8 @@ def test_module_at_and_point_of_are_inverse(inputs):
 
 
 # --------------------------------------------------------------------------------------------------------------
-# The module is left as it was
-# --------------------------------------------------------------------------------------------------------------
-
-
-def state(module):
-    entries = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    flags = [(p.requires_grad, p.grad) for p in module.parameters()]
-    modes = [part.training for part in module.modules()]
-    return entries, flags, modes
-
-
-def assert_same_state(module, before):
-    entries, flags, modes = before
-    assert module.state_dict().keys() == entries.keys()
-    assert all(torch.equal(tensor, entries[name]) for name, tensor in module.state_dict().items())
-    assert [(p.requires_grad, p.grad) for p in module.parameters()] == flags
-    assert [part.training for part in module.modules()] == modes
-
-
-@pytest.fixture
-def generators():
-    """Fail when a test moves a global generator of random numbers."""
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    yield
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert random.getstate() == before[1]
-    np.testing.assert_equal(np.random.get_state(), before[2])  # noqa: NPY002
-
-
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("training", [True, False])
-def test_module_and_generators_are_left_as_they_were(name, training, inputs, request):
-    loss, targets = TASKS["classes"]
-    module = MODULES[name][0]()
-    if name != "batch norm":
-        module.train(training)
-    next(module.parameters()).requires_grad_(False)
-    before, data = state(module), inputs.clone()
-    request.getfixturevalue("generators")
-    landscape = Landscape.from_module(module, inputs, targets, loss=loss)
-    landscape.values(near(landscape.point))
-    landscape.gradients(near(landscape.point))
-    landscape.hessian_products(landscape.point, near(landscape.point))
-    landscape.module_at(landscape.point)
-    assert landscape.noise >= 0
-    with pytest.raises(ValueError, match="coordinates"):
-        landscape.values(np.zeros((1, 1)))
-    assert_same_state(module, before)
-    assert torch.equal(inputs, data)
-
-
-def test_module_is_left_as_it_was_after_an_exception(inputs, generators):
-    class Failing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(6, 6)
-            self.calls = 0
-
-        def forward(self, x):
-            if self.layer.weight.abs().max() > 100:
-                raise ArithmeticError("too large")
-            return self.layer(x)
-
-    with torch.random.fork_rng():
-        module = Failing()
-    before = state(module)
-    landscape = Landscape.from_module(module, inputs, TASKS["classes"][1], loss=F.cross_entropy)
-    with pytest.raises(ArithmeticError, match="too large"):
-        landscape.values(np.full((2, landscape.dimension), 1000.0))
-    assert_same_state(module, before)
-    assert np.isfinite(landscape.values(landscape.point[None])).all()
-
-
-def test_later_training_of_the_module_does_not_change_the_landscape(inputs):
-    loss, targets = TASKS["classes"]
-    module, data = MODULES["relu"][0](), inputs.clone()
-    landscape = Landscape.from_module(module, data, targets, loss=loss, parameters="0.*")
-    points = near(landscape.point)
-    before = landscape.values(points)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.zero_()
-        data.zero_()
-    np.testing.assert_array_equal(landscape.values(points), before)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# A loss that is not a function is refused
-# --------------------------------------------------------------------------------------------------------------
-
-
-def test_dropout_in_train_mode_is_refused_and_taken_in_eval_mode(inputs, generators):
-    with torch.random.fork_rng():
-        module = nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.Linear(20, 6))
-    before = state(module)
-    with pytest.raises(RuntimeError, match=r"two evaluations at one point gave [\d.]+ and [\d.]+\. Call module.eval"):
-        Landscape.from_module(module, inputs, TASKS["classes"][1], loss=F.cross_entropy)
-    assert_same_state(module, before)
-    assert Landscape.from_module(module.eval(), inputs, TASKS["classes"][1], loss=F.cross_entropy).dimension == 266
-
-
-def test_dropout_behind_a_layer_of_zeros_is_refused_as_well(inputs):
-    module = nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.Linear(20, 6))
-    nn.init.zeros_(module[2].weight)
-    with pytest.raises(RuntimeError, match="not a function"):
-        Landscape.from_module(module, inputs, TASKS["classes"][1], loss=F.cross_entropy)
-
-
-def test_batch_norm_in_train_mode_is_refused(inputs):
-    module = normalised().train()
-    before = state(module)
-    with pytest.raises(RuntimeError, match=r"buffers \(1.running_mean, 1.running_var, 1.num.*Call module.eval"):
-        Landscape.from_module(module, inputs, TASKS["classes"][1], loss=F.cross_entropy)
-    assert_same_state(module, before)
-
-
-def test_norm_over_the_batch_is_never_cut_into_blocks():
-    module = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 6)).double()
-    inputs, targets = torch.randn(300, 6), torch.arange(300) % 6
-    landscape = Landscape.from_module(module, inputs, targets, loss=F.cross_entropy, memory=1)
-    assert landscape.engine.count == 1
-    expected = F.cross_entropy(module(inputs.double()), targets).item()
-    assert landscape.values(landscape.point[None])[0] == pytest.approx(expected, rel=1e-12)
-
-
-def test_shuffling_loader_is_refused(inputs, generators):
-    data = TensorDataset(inputs, TASKS["classes"][1])
-    generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
-        module = MODULES["relu"][0]()
-    for loader in (DataLoader(data, 4, shuffle=True), DataLoader(data, 4, shuffle=True, generator=generator)):
-        with pytest.raises(RuntimeError, match=r"batch 0 of the loader changed.*shuffle=False"):
-            Landscape.from_loader(module, loader, loss=F.cross_entropy)
-
-
-def test_loader_whose_data_change_is_refused():
-    class Noisy(torch.utils.data.Dataset):
-        def __len__(self):
-            return 6
-
-        def __getitem__(self, index):
-            return torch.randn(6) if index == 5 else torch.ones(6), index
-
-    with pytest.raises(RuntimeError, match="batch 2 of the loader changed"):
-        Landscape.from_loader(MODULES["relu"][0](), DataLoader(Noisy(), 2), loss=F.cross_entropy)
-
-
-def test_loader_that_can_be_read_once_is_refused(inputs):
-    batches = iter([(inputs, TASKS["classes"][1])])
-    with pytest.raises(TypeError, match="can be gone through once"):
-        Landscape.from_loader(MODULES["relu"][0](), batches, loss=F.cross_entropy)
-
-
-def test_loader_that_gives_no_pairs_is_refused(inputs):
-    with pytest.raises(TypeError, match="batch 0 of the loader is a list of 1; it needs to be a pair"):
-        Landscape.from_loader(MODULES["relu"][0](), DataLoader(TensorDataset(inputs), 4), loss=F.cross_entropy)
-
-
-def test_loader_that_shrinks_later_is_noticed(inputs):
-    batches = [(inputs, TASKS["classes"][1]), (inputs, TASKS["classes"][1])]
-    landscape = Landscape.from_loader(MODULES["relu"][0](), batches, loss=F.cross_entropy)
-    batches.pop()
-    with pytest.raises(RuntimeError, match="the loader gave 12 rows, but 24"):
-        landscape.values(landscape.point[None])
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Functions
-# --------------------------------------------------------------------------------------------------------------
-
-
-def camel(x):
-    return 2 * x[:, 0] ** 2 - 1.05 * x[:, 0] ** 4 + x[:, 0] ** 6 / 6 + x[:, 0] * x[:, 1] + x[:, 1] ** 2
-
-
-def test_numpy_and_torch_functions_have_one_set_of_derivatives():
-    by_numpy = Landscape.from_function(lambda x: np.cos(x[:, 0]) * np.exp(x[:, 1]) + x[:, 2] ** 3, 3)
-    by_torch = Landscape.from_function(lambda x: torch.cos(x[:, 0]) * torch.exp(x[:, 1]) + x[:, 2] ** 3, 3)
-    assert (by_numpy.description["takes"], by_torch.description["takes"]) == ("numpy", "torch")
-    points = np.random.default_rng(0).uniform(-2, 2, (10, 3))
-    x, y, z = points.T
-    values = np.cos(x) * np.exp(y) + z**3
-    gradients = np.stack([-np.sin(x) * np.exp(y), np.cos(x) * np.exp(y), 3 * z**2], axis=1)
-    hessian = np.zeros((3, 3))
-    hessian[:2, :2] = np.exp(y[0]) * np.array([[-np.cos(x[0]), -np.sin(x[0])], [-np.sin(x[0]), np.cos(x[0])]])
-    hessian[2, 2] = 6 * z[0]
-    vectors = np.array([[1.0, 0, 0], [1.0, -2.0, 3.0], [0.0, 0.0, 0.0]])
-    for landscape, first, second in ((by_numpy, 1e-9, 1e-6), (by_torch, 1e-14, 1e-13)):
-        np.testing.assert_allclose(landscape.values(points), values, rtol=1e-14)
-        np.testing.assert_allclose(landscape.gradients(points)[1], gradients, rtol=first, atol=first)
-        products = landscape.hessian_products(points[0], vectors)
-        np.testing.assert_allclose(products, vectors @ hessian, rtol=second, atol=second)
-        assert landscape.point is None
-        assert landscape.noise <= 1e-14
-
-
-@pytest.mark.parametrize("dimension", [1, 2, 3])
-def test_function_of_both_is_taken_as_torch_unless_they_differ(dimension):
-    assert Landscape.from_function(lambda x: (x**2).sum(1), dimension).description["takes"] == "torch"
-    # std() has n - 1 in torch and n in numpy: the documented first choice holds.
-    both = Landscape.from_function(lambda x: x.std(1) if x.shape[1] > 1 else np.abs(x[:, 0]), dimension)
-    assert both.description["takes"] == "numpy"
-    assert (
-        Landscape.from_function(lambda x: torch.zeros(len(x)), dimension).gradients(np.ones((1, dimension)))[1].sum()
-        == 0
-    )
-    assert Landscape.from_function(lambda x: np.zeros(len(x)), dimension).values(np.ones((2, dimension))).tolist() == [
-        0,
-        0,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("function", "dimension", "error", "message"),
-    [
-        (
-            lambda x: x,
-            2,
-            ValueError,
-            r"returned shape \(3, 2\) for points of shape \(3, 2\); it needs to return shape \(3,\)",
-        ),
-        (lambda x: x[:1, 0], 3, ValueError, r"returned shape \(1,\)"),
-        (lambda x: x.sum(), 2, ValueError, r"returned"),
-        (lambda x: "loss", 2, ValueError, r"returned str"),
-        (lambda x: x[:, 7], 2, ValueError, r"takes neither a numpy array of shape \(3, 2\) \(index 7"),
-        (lambda x: np.random.random(len(x)), 2, RuntimeError, r"two evaluations at one point gave"),  # noqa: NPY002
-        (lambda x: np.abs(x[:, 0]) + random.random(), 2, RuntimeError, r"two evaluations at one point gave"),
-        (lambda x: x[:, 0] - x[:, 0].mean(), 2, RuntimeError, r"one point alone gave .* treats each row for itself"),
-        (3, 2, TypeError, r"function is a int"),
-        (camel, 0, ValueError, r"dimension is 0"),
-        (camel, 2.5, ValueError, r"dimension is 2.5"),
-    ],
-)
-def test_bad_functions_are_refused(function, dimension, error, message):
-    with pytest.raises(error, match=message):
-        Landscape.from_function(function, dimension)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Restrictions
-# --------------------------------------------------------------------------------------------------------------
-
-
-def test_restriction_is_the_landscape_on_a_subspace(inputs):
-    loss, targets = TASKS["classes"]
-    landscape = Landscape.from_module(MODULES["tanh"][0]().double(), inputs, targets, loss=loss, weight_decay=0.1)
-    rng = np.random.default_rng(0)
-    directions = rng.normal(size=(4, landscape.dimension))
-    plane = landscape.restricted_to(landscape.point, directions)
-    inner_origin, inner = rng.normal(size=4), rng.normal(size=(2, 4))
-    nested = plane.restricted_to(inner_origin, inner)
-    coordinates = rng.normal(size=(7, 2))
-    points = landscape.point + (inner_origin + coordinates @ inner) @ directions
-    assert (plane.dimension, nested.dimension) == (4, 2)
-    np.testing.assert_allclose(nested.subspace.parameters(coordinates), points, rtol=1e-12)
-    values, gradients = landscape.gradients(points)
-    np.testing.assert_allclose(nested.values(coordinates), values, rtol=1e-11)
-    np.testing.assert_allclose(
-        nested.gradients(coordinates)[1], gradients @ (inner @ directions).T, rtol=1e-9, atol=1e-11
-    )
-    vectors = rng.normal(size=(3, 2))
-    lifted = landscape.hessian_products(points[0], vectors @ inner @ directions)
-    np.testing.assert_allclose(
-        nested.hessian_products(coordinates[0], vectors), lifted @ (inner @ directions).T, rtol=1e-8, atol=1e-9
-    )
-    np.testing.assert_array_equal(nested.module_at([0.5, 1.0])[0].weight.shape, (3, 6))
-    assert nested.point is None
-    assert nested.blocks == ()
-    assert landscape.subspace is None
-
-
-@pytest.mark.parametrize(
-    ("origin", "directions", "message"),
-    [
-        ([0.0], [[1.0, 0.0]], "origin have 1 coordinates each"),
-        ([0.0, 0.0], [1.0, 0.0], r"directions have shape \(2,\)"),
-        ([0.0, 0.0], np.zeros((0, 2)), "directions are empty"),
-        ([0.0, np.nan], [[1.0, 0.0]], r"origin\[0, 1\] is nan"),
-    ],
-)
-def test_bad_restrictions_are_refused(origin, directions, message):
-    with pytest.raises(ValueError, match=message):
-        Landscape.from_function(camel, 2).restricted_to(origin, directions)
-
-
-# --------------------------------------------------------------------------------------------------------------
 # Bad input
 # --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("points", "message"),
-    [
-        (np.zeros(2), r"points have shape \(2,\); they need shape \(n, 2\). For a single one write point\[None\]"),
-        (np.zeros((4, 3)), "points have 3 coordinates each, the landscape 2"),
-        ([[0.0, 0.0], [0.0, np.nan]], r"points\[1, 1\] is nan"),
-        ([[np.inf, 0.0]], r"points\[0, 0\] is inf"),
-        ([["a", "b"]], "points cannot be read"),
-    ],
-)
-def test_bad_points_are_refused(points, message):
-    landscape = Landscape.from_function(camel, 2)
-    with pytest.raises(ValueError, match=message):
-        landscape.values(points)
-    with pytest.raises(ValueError, match=message):
-        landscape.gradients(points)
-
-
-def test_no_points_have_no_losses():
-    landscape = Landscape.from_function(camel, 2)
-    assert landscape.values(np.zeros((0, 2))).shape == (0,)
-    assert landscape.gradients(torch.zeros(0, 2))[1].shape == (0, 2)
 
 
 def make(**changes):
@@ -796,6 +365,14 @@ def test_bad_input_is_refused(changes, error, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_device_of_which_there_are_several_has_a_number(monkeypatch):
+    there = SimpleNamespace(device=torch.device("cuda", 3))
+    monkeypatch.setattr("torch.empty", lambda *_, device: there)  # as where the third one is the current device
+    parameter = SimpleNamespace(device=torch.device("cuda"))
+    for asked in ("cuda", None):
+        assert [device.index for device in chosen_devices(asked, parameter)] == [3, 3]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_missing_device_is_named():
     with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
@@ -811,11 +388,6 @@ def test_inner_error_is_kept():
 def test_arrays_and_small_integers_are_taken():
     landscape = make(inputs=np.zeros((4, 6)), targets=np.array([0, 1, 2, 3], dtype=np.int32))
     assert landscape.values(np.zeros((1, landscape.dimension)))[0] == pytest.approx(np.log(6))
-
-
-def test_functions_have_no_module():
-    with pytest.raises(ValueError, match="has no module"):
-        Landscape.from_function(camel, 2).module_at([0.0, 0.0])
 
 
 # --------------------------------------------------------------------------------------------------------------

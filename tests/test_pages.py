@@ -70,7 +70,7 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", with_code("python"))
-@pytest.mark.usefixtures("in_a_folder")
+@pytest.mark.usefixtures("one_thread", "in_a_folder")
 def test_the_code_of_a_page_runs(page):
     namespace = {}
     for block in write_files(page):
@@ -78,7 +78,7 @@ def test_the_code_of_a_page_runs(page):
 
 
 @pytest.mark.parametrize("page", with_code("bash"))
-@pytest.mark.usefixtures("in_a_folder")
+@pytest.mark.usefixtures("one_thread", "in_a_folder")
 def test_the_commands_of_a_page_run(page):
     write_files(page)
     for line in "".join(blocks(page, "bash")).splitlines():

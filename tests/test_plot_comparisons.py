@@ -2,27 +2,15 @@
 
 from itertools import pairwise
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 
 import topolandscape as tl
 from topolandscape import Barcode, DistanceMatrix, plot
 
 INF = np.inf
 
-
-@pytest.fixture(autouse=True)
-def _every_picture_can_be_drawn():
-    """Draw what a test leaves open, then close it."""
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("pictures_drawn")
 
 
 def code(pairs, endless=(0.0,)):

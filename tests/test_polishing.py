@@ -13,6 +13,8 @@ from topolandscape.landscape import polishing
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import polish
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def rosenbrock(p):
     return Landscape.from_function(lambda x: ((1 - x[:, :-1]) ** 2 + 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2).sum(1), p)

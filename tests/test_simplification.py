@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_morse import complexes, cubes, unknown_top
+from small_complexes import complexes, cubes, unknown_top
 
 from topolandscape import zoo
 from topolandscape.structures import GridComplex, SimplicialComplex

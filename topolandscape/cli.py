@@ -280,14 +280,19 @@ def _executor(text: str) -> int | str:
 def _shard(text: str) -> tuple[int, int]:
     """Return which part, and of how many, a text says, or the environment of a task of a Slurm job array."""
     if text == "slurm":
-        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT")]
         missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
         if missing:
             raise ValueError(
                 f"{missing[0]} is not set; --shard slurm is for tasks of a job array (sbatch --array=0-7)."
             )
-        task, first, count = (int(os.environ[name]) for name in names)
-        return task - first, count
+        task, first, last, step, count = (int(os.environ[name]) for name in names)
+        if (last - first) // step + 1 != count:
+            raise ValueError(
+                f"the job array has gaps ({count} tasks from {first} to {last}), so how many parts are there? "
+                'Say it: --shard "$SLURM_ARRAY_TASK_ID/8".'
+            )
+        return (task - first) // step, count
     number, _, count_text = text.partition("/")
     if not (number.isdecimal() and count_text.isdecimal()):
         raise ValueError(f"shard is {text!r}; it needs to be i/n, i from 0 to n - 1, or slurm.")
@@ -457,7 +462,8 @@ def explore(
     topolandscape explore runs/*_seed0
     topolandscape explore mlp:2-3-1,tanh teacher_student
     """  # noqa: D301
-    from topolandscape.explore.server import Explorer, serve
+    from topolandscape.explore.explorer import Explorer
+    from topolandscape.explore.server import serve
 
     if len(given) == 2 and not any(Path(name).exists() for name in given):
         explorer = Explorer(

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -449,7 +450,9 @@ def _take_device() -> None:
     count = torch.cuda.device_count()
     if count > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(os.sep, "-")
-        folder = Path(tempfile.gettempdir()) / f"topolandscape-{os.environ.get('USER', 'user')}-devices-{visible}"
+        # The temporary folder may be one that machines share.
+        name = f"topolandscape-{os.environ.get('USER', 'user')}-{socket.gethostname()}-devices-{visible}"
+        folder = Path(tempfile.gettempdir()) / name
         torch.cuda.set_device(device_of(worker_number(folder), count))
 
 

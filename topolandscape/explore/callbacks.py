@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from topolandscape.explore.connecting import Connection, connection
+from topolandscape.explore.explorer import Explorer
 from topolandscape.explore.figures import Figure, between
 from topolandscape.explore.jobs import Jobs
 from topolandscape.explore.landscape_figures import landscape, surface
@@ -17,9 +18,6 @@ from topolandscape.explore.live import Slice, Way, descent, point, slice_of
 from topolandscape.explore.looks import look
 from topolandscape.explore.page import points_and_directions
 from topolandscape.explore.views import views
-
-if TYPE_CHECKING:
-    from topolandscape.explore.server import Explorer
 
 # What wrong values, or the user's model, may raise.
 _WRONG = (ValueError, TypeError, KeyError, RuntimeError, OSError, ImportError)

@@ -392,7 +392,7 @@ class Landscape:
             "loss": name_of(loss),
             "weight_decay": float(weight_decay),
             "dtype": "tf32" if tf32 else str(precision).removeprefix("torch."),
-            "device": ", ".join(map(str, dict.fromkeys(devices))),
+            "device": ", ".join(dict.fromkeys(device.type for device in devices)),
             "state": digest(module.state_dict()),
             "data": data.digest,
         } | ({} if form is None else {"form": form})

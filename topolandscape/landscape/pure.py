@@ -113,6 +113,7 @@ def chosen_devices(
     """Return the devices of the workers: those asked for, or that of a parameter.
 
     A processor comes once for each thread, an accelerator twice: so it computes while other vectors are on their way.
+    Accelerators come with their number, since which one is meant by none differs between threads.
     """
     if device is None:
         asked: list[str | torch.device] = [parameter.device]
@@ -123,8 +124,7 @@ def chosen_devices(
     found = []
     for name in asked:
         try:
-            found.append(torch.device(name))
-            torch.empty(0, device=found[-1])
+            found.append(torch.empty(0, device=torch.device(name)).device)
         except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
             there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
             raise ValueError(

@@ -12,6 +12,6 @@ one=(--ntasks=1 --cpus-per-task="${CORES:-4}" --time="${TIME:-01:00:00}" --parsa
 if [ -n "${GPUS:-}" ]; then one+=(--gpus-per-task="$GPUS"); fi
 command="topolandscape barcode $(printf '%q ' "$@")"
 
-array=$(sbatch "${one[@]}" --array=0-$((parts - 1)) --requeue --output=shard-%A_%a.log --wrap "$command --shard slurm")
+array=$(sbatch "${one[@]}" --array=0-$((parts - 1)) --requeue --open-mode=append --output=shard-%A_%a.log --wrap "$command --shard slurm")
 # afterany: a part that is missing, whatever became of it, is computed by the job that joins.
 sbatch "${one[@]}" --dependency=afterany:"${array%%;*}" --output=barcode-%j.log --wrap "$command"
