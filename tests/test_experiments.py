@@ -44,13 +44,14 @@ def test_negative_curvatures_are_counted(monkeypatch):
 
 def test_stopwatch_stands_still_in_pauses(monkeypatch):
     now = iter(range(100))
-    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=lambda: float(next(now))))
+    clock = SimpleNamespace(perf_counter=lambda: float(next(now)), process_time=lambda: 2.0 * next(now))
+    monkeypatch.setattr(passes, "time", clock)
     watch = passes.Stopwatch(tl.Landscape.from_function(lambda x: x[:, 0] ** 2, 1))
     watch.pausing(lambda: [next(now) for _ in range(10)])
     watch.landscape.gradients([[1.0]])
-    assert watch.in_the_engine == 1
-    # Every look at the clock is a second: two for the evaluation, and one for its end.
-    assert watch.gradients_at == [4.0]
+    # Every look at either clock is a second, on two processors.
+    assert (watch.in_the_engine, watch.processors_in_the_engine) == (2, 4)
+    assert watch.gradients_at == [8.0]
 
 
 def test_trend_of_two_groups_is_that_of_mann_and_whitney():
@@ -109,6 +110,7 @@ def test_passes_runs_from_options_to_files(monkeypatch, tmp_path):
     for row in case["rows"]:
         assert row["sum"] == pytest.approx(row["curve"][-1][1], rel=1e-6, abs=1e-9)
         assert 0 < row["in_the_engine"] < 1
+        assert 0 < row["processors_in_the_engine"] < 1
     assert all(f"| {name} |" in (tmp_path / "passes.md").read_text() for name in passes.METHODS)
     assert (tmp_path / "passes.png").stat().st_size > 0
 

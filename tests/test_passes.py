@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import topolandscape as tl
 from topolandscape import Landscape
 from topolandscape.landscape.minima import minima
-from topolandscape.landscape.network import minima_network
+from topolandscape.landscape.network import joining, minima_network
 from topolandscape.landscape.passes import (
     bent_paths,
     highest_on,
@@ -159,6 +159,27 @@ def test_ends_stay_and_curves_fall():
     assert lowered.curve[-1, 1] == lowered.highest.mean()
 
 
+def test_a_path_is_bent_by_as_many_gradients_as_are_allowed(monkeypatch):
+    landscape = Landscape.from_function(ring, 2)
+    start = straight_paths([[-1.0, 0.0]], [[1.0, 0.0]], 9)
+    straight, evaluate, asked = highest_on(landscape, start)[0], landscape.gradients, []
+
+    def gradients(at, **options):
+        asked.append(len(at))
+        return evaluate(at, **options)
+
+    monkeypatch.setattr(landscape, "gradients", gradients)
+    for allowed, spent in ((0, 0), (6, 0), (7, 7), (100, 98), (10**6, None)):
+        asked.clear()
+        paths = lower_paths(landscape, start, points=(9, 17), max_evaluations=allowed, progress=False)
+        assert paths.curve[-1, 0] == sum(asked)
+        assert sum(asked) == spent or spent is None
+        assert paths.points.shape == (1, 17, 2)
+        assert (paths.highest <= straight).all()
+    assert paths.converged.all()
+    assert paths.highest == pytest.approx(0.08, abs=1e-3)
+
+
 @pytest.mark.parametrize("start", [[0.1, 0.05, -0.1], [-0.2, 0.1, 0.3]])
 def test_saddles_of_a_quadratic_form_are_found_in_one_place(start):
     form = torch.tensor([-1.0, 3.0, 100.0], dtype=torch.float64)
@@ -239,6 +260,16 @@ def test_routes_agree_on_a_network_of_four_parameters():
     # 0.025, and is by less than a fifth of that.
     np.testing.assert_allclose(sampled.birth, exact.birth, atol=0.005)
     np.testing.assert_allclose(sampled.death[1:], exact.death[1:], atol=0.005)
+
+
+def test_evaluations_that_are_allowed_bound_the_first_paths_too():
+    landscape = Landscape.from_function(rastrigin, 2)
+    found = minima(landscape, KNOWN["Rastrigin"][1], seed=0, steps=0, progress=False)
+    whole, cut = (next(joining(landscape, found, evaluations=budget, progress=False)) for budget in (10**6, 500))
+    assert whole.provenance["evaluations"] > 500
+    assert cut.provenance["evaluations"] < whole.provenance["evaluations"]
+    assert (cut.barriers >= whole.barriers - 1e-3).all()
+    assert set(cut.passes) == {"not converged"}
 
 
 def test_time_that_is_over_leaves_the_bounds_found_so_far():

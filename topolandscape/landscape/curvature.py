@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal
+from scipy.linalg import eig_banded, eigvals_banded
+from scipy.linalg.lapack import dstebz, dstein
 
 from topolandscape.landscape.directions import parameter_vector, point_rows, whole_number
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.vectors import orthonormal
 from topolandscape.structures import Floats
 from topolandscape.structures.journal import Arrays, Halfway
 
@@ -349,19 +351,17 @@ def _block_lanczos(
             going, products, basis, small = going[finite], products[finite], basis[finite], small[finite]
             if len(going) == 0:
                 break
-        within = np.matmul(products, basis[:, :size].transpose(0, 2, 1))
+        within, ahead, coupling = orthonormal(products, basis, size)
         small[:, start:size, :size] = within
         small[:, :size, start:size] = within.transpose(0, 2, 1)
-        rest = products - np.matmul(within, basis[:, :size])
-        ahead, coupling = _orthonormal(rest, basis[:, :size])
         last = spent >= max_products or size == free
-        full = capacity < free and size + k > capacity
-        banded = k == 1 and not (full or restarted)
+        full = not last and capacity < free and size + k > capacity
+        banded = size > k and not (full or restarted)
         # Eigenvalues of the small matrices cost little, if they are not asked for at every size.
-        if last or full or size >= (1.1 if banded else 1.2) * checked + k:
+        if last or full or size >= (1.1 if k == 1 else 1.2) * checked + k:
             checked = size
             square = (small[:, :size, :size] + small[:, :size, :size].transpose(0, 2, 1)) / 2
-            values, parts = _outermost(square) if banded else np.linalg.eigh(square)
+            values, parts = _outermost(square, k) if banded else np.linalg.eigh(square)
             residuals = np.linalg.norm(np.matmul(coupling.transpose(0, 2, 1), parts[:, start:size, :k]), axis=1)
             small_enough = np.maximum(
                 tolerance * np.abs(values).max(axis=1, keepdims=True), share * np.abs(values[:, :k])
@@ -378,37 +378,34 @@ def _block_lanczos(
                 small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
                 size, checked, restarted = kept, 0, True
             elif done.any():
-                basis, small = basis[left], small[left]
+                # Within the arrays: copies of all would cost more than the products.
+                for place, row in enumerate(np.flatnonzero(left)):
+                    basis[place, :size], small[place] = basis[row, :size], small[row]
+                basis, small = basis[: len(going)], small[: len(going)]
         start, size = size, min(size + k, capacity)
         basis[:, start:size] = ahead[:, : size - start]
     return _Found(found)
 
 
-def _outermost(matrices: Floats) -> tuple[Floats, Floats]:
-    """Return the lowest and highest eigenvalues (c, 2) of tridiagonal matrices, and the lowest eigenvectors (c, n, 1).
+def _outermost(matrices: Floats, k: int) -> tuple[Floats, Floats]:
+    """Return the k lowest and the highest eigenvalue (c, k + 1) of matrices with k diagonals on either side, ascending.
 
-    A hundred times as fast as all of them, at a size of 200.
+    And the lowest eigenvectors (c, n, k). A tenth of the time of all of them, at a size of 200, and on one core.
     """
     c, n = matrices.shape[:2]
-    values, vectors = np.empty((c, 2)), np.empty((c, n, 1))
+    values, vectors = np.empty((c, k + 1)), np.empty((c, n, k))
     for row, matrix in enumerate(matrices):
-        diagonal, beside = np.diagonal(matrix), np.diagonal(matrix, 1)
-        values[row, :1], vectors[row] = eigh_tridiagonal(diagonal, beside, select="i", select_range=(0, 0))
-        values[row, 1:] = eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(n - 1, n - 1))
+        if k == 1:
+            # What scipy.linalg.eigh_tridiagonal calls, which itself takes longer.
+            diagonal, beside = np.diagonal(matrix), np.diagonal(matrix, 1)
+            _, lowest, block, split, _ = dstebz(diagonal, beside, 2, 0.0, 1.0, 1, 1, 0.0, "B")
+            values[row, :1], vectors[row] = lowest[:1], dstein(diagonal, beside, lowest[:1], block, split)[0]
+            values[row, 1] = dstebz(diagonal, beside, 2, 0.0, 1.0, n, n, 0.0, "B")[1][0]
+        else:
+            bands = np.stack([np.pad(np.diagonal(matrix, beside), (0, beside)) for beside in range(k + 1)])
+            values[row, :k], vectors[row] = eig_banded(bands, lower=True, select="i", select_range=(0, k - 1))
+            values[row, k:] = eigvals_banded(bands, lower=True, select="i", select_range=(n - 1, n - 1))
     return values, vectors
-
-
-def _orthonormal(vectors: Floats, basis: Floats) -> tuple[Floats, Floats]:
-    """Return an orthonormal block (c, b, p) orthogonal to a basis, and the vectors' coordinates in it (c, b, b).
-
-    The vectors have been projected once, and are so again: twice is enough (Kahan; Parlett 1980). Where they span
-    less than b dimensions, rounding completes the block.
-    """
-    vectors = projected(vectors, basis)
-    block = np.linalg.qr(vectors.transpose(0, 2, 1))[0].transpose(0, 2, 1)
-    # What is nearly dependent loses its direction when it is made orthonormal, so that it is projected once more.
-    block = np.linalg.qr(projected(block, basis).transpose(0, 2, 1))[0].transpose(0, 2, 1)
-    return block, np.matmul(vectors, block.transpose(0, 2, 1))
 
 
 def projected(vectors: Floats, basis: Floats) -> Floats:

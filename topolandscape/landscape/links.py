@@ -15,8 +15,9 @@ import numpy as np
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.passes import highest_on, lower_paths
-from topolandscape.landscape.polishing import dot, noise_at, polish
+from topolandscape.landscape.polishing import noise_at, polish
 from topolandscape.landscape.saddles import saddles
+from topolandscape.landscape.vectors import dot
 from topolandscape.structures import Floats
 
 VERIFIED = "verified saddle"
@@ -88,10 +89,18 @@ def strings(
     tolerance: float,
     memory: int,
     progress: bool | None,
+    max_evaluations: int | None = None,
 ) -> list[Link]:
     """Bend paths (b, k, p) until their highest losses are as low as they get, and return them as links."""
     found = lower_paths(
-        landscape, paths, points=points, steps=steps, tolerance=tolerance, memory=memory, progress=progress
+        landscape,
+        paths,
+        points=points,
+        steps=steps,
+        max_evaluations=max_evaluations,
+        tolerance=tolerance,
+        memory=memory,
+        progress=progress,
     )
     words = ["path maximum" if converged else "not converged" for converged in found.converged]
     links = measured(landscape, list(found.points))

@@ -12,11 +12,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.cuts import Pair
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import with_accuracies
 from topolandscape.landscape.passes import straight_paths
 from topolandscape.landscape.pure import name_of
-from topolandscape.landscape.search import Pair, Search
+from topolandscape.landscape.search import Search
 from topolandscape.structures import Floats, Lower, Minima, MinimaNetwork
 
 Pairs = Literal["tree", "all"] | ArrayLike
@@ -28,6 +29,8 @@ _MOST_ROUNDS = 100
 _LINKS, _MINIMA, _NEW_PAIRS = 4, 4, 15
 # Evaluations that such a round takes, roughly, and the share of what is allowed that it should not exceed.
 _TAKES, _ROUND = 70_000, 0.1
+# Share of the evaluations allowed that may be gradients on the first paths.
+_JOINING = 0.5
 # Shares of what is allowed after which no new pairs are tried: while there are links to refine, and else.
 _EXPLORING, _IDLE = 0.85, 0.95
 
@@ -86,7 +89,8 @@ def minima_network(
         Time after which nothing new is begun; what was found until then counts.
     evaluations
         Number of evaluations after which nothing new is begun: losses, gradients and Hessian products of one point
-        count alike. A result with such an end is the same on every machine, but for rounding.
+        count alike. Half of them at most are gradients on the first paths. A result with such an end is the same on
+        every machine, but for rounding.
     progress
         None: bars after one second when stderr is a terminal; True: also elsewhere; False: never.
 
@@ -204,7 +208,7 @@ def joining(
     engine = landscape.engine
     at_first = engine.evaluations
     if isinstance(minima, Minima):
-        search.join(_pairs(pairs, minima), start)
+        search.join(_pairs(pairs, minima), start, None if evaluations is None else int(_JOINING * evaluations))
         search.evaluations += engine.evaluations - at_first
         search.note(begun - before_that)
         yield search.network()

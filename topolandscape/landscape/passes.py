@@ -11,20 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import dot
-from topolandscape.landscape.quasi_newton import History, inner_product
+from topolandscape.landscape.strings import Booleans, Strings, points_on, spread, values_at_ends
 from topolandscape.landscape.tasks import in_parts, joined
-from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays, Halfway
-
-Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 # Steps after which it is asked whether the highest loss still falls.
 _CYCLE = 20
@@ -32,8 +27,6 @@ _CYCLE = 20
 _STEP, _SMALLEST_STEP = 0.02, 1e-4
 # Times that it did not fall after which a path has converged.
 _IDLE = 2
-# Numbers that the memory of the quasi-Newton steps may hold: 1 GiB.
-_REMEMBERED = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +139,7 @@ def refined(paths: Floats, k: int) -> Floats:
         cuts[np.arange(len(cuts)), (lengths / cuts).argmax(axis=1)] += 1
     positions = [np.concatenate([i + np.arange(n) / n for i, n in enumerate(own)]) for own in cuts]
     ends = np.full((len(paths), 1), paths.shape[1] - 1.0)
-    return _on(paths, np.concatenate([np.reshape(positions, (len(paths), k - 1)), ends], axis=1))
+    return points_on(paths, np.concatenate([np.reshape(positions, (len(paths), k - 1)), ends], axis=1))
 
 
 def highest_on(
@@ -187,7 +180,7 @@ def highest_on(
     step = 1.0 / first
     going = np.arange(b)
     while len(going):
-        at = _on(points[going], positions)
+        at = points_on(points[going], positions)
         values = landscape.values(at.reshape(-1, p), progress=False).reshape(positions.shape)
         values = np.where(np.isfinite(values), values, math.inf)
         if step == 1.0 / first:
@@ -227,6 +220,7 @@ def lower_paths(
     *,
     points: Sequence[int] = (9, 17, 33),
     steps: int = 400,
+    max_evaluations: int | None = None,
     tolerance: float = 0.01,
     method: Literal["string", "band"] = "string",
     emphasis: float = 2.0,
@@ -248,6 +242,8 @@ def lower_paths(
         Points a path: first few, then more.
     steps
         Most steps with each number of points.
+    max_evaluations
+        Gradients that each path may take in all; then it stays as it is. None: no limit.
     tolerance
         A path has converged when its highest loss has fallen, twice in 20 steps, by less than this share of its height
         above the higher end.
@@ -314,6 +310,7 @@ def lower_paths(
     if landscape.tasks is not None and judged_on is None and len(own) > 1:
         settings: dict[str, Any] = {"points": points, "steps": steps, "tolerance": tolerance, "method": method}
         settings |= {"emphasis": emphasis, "memory": memory, "batch": batch, "seed": seed, "progress": False}
+        settings |= {"max_evaluations": max_evaluations}
         parts = in_parts(
             landscape,
             lower_paths,
@@ -333,6 +330,7 @@ def lower_paths(
         method,
         emphasis,
         memory,
+        max_evaluations,
         batch=batch,
         seed=seed,
         judged_on=judged_on,
@@ -351,6 +349,7 @@ def _bent(
     method: str,
     emphasis: float,
     memory: int,
+    max_evaluations: int | None,
     *,
     batch: int | None,
     seed: int | np.random.Generator | None,
@@ -362,11 +361,11 @@ def _bent(
     random = np.random.default_rng(seed)
     curve: list[tuple[float, float]] = []
     converged = np.zeros(len(own), dtype=bool)
-    spent = 0
+    spent, allowed = 0, math.inf if max_evaluations is None else max_evaluations
     best, top = np.full(len(own), math.inf), own[:, 0].copy()
     kept = own
     state = halfway.known
-    ends = state["ends"] if state else _values_at_ends(judge, own)
+    ends = state["ends"] if state else values_at_ends(judge, own)
 
     def reached() -> Arrays:
         known = {"ends": ends, "kept": kept, "best": best, "top": top, "idle": idle, "curve": np.array(curve)}
@@ -381,21 +380,21 @@ def _bent(
                 _, first, spent = state["numbers"].tolist()
                 kept, best, top, idle = (state[name] for name in ("kept", "best", "top", "idle"))
                 curve = [(row[0], row[1]) for row in state["curve"].tolist()]
-                strings = _Strings(landscape, kept, method, emphasis, memory, state)
+                strings = Strings(landscape, kept, method, emphasis, memory, state)
                 state = {}
             else:
                 # Where points are added all others stay, so that no path is higher than it was.
-                own = refined(kept, k) if kept.shape[1] <= k else _spread(kept, None, k, emphasis)
+                own = refined(kept, k) if kept.shape[1] <= k else spread(kept, None, k, emphasis)
                 kept = own.copy()
                 best, top = highest_on(judge, own)
                 if not curve:
                     curve.append((0.0, float(np.mean(best))))
-                first, strings = 0, _Strings(landscape, own, method, emphasis, memory, {})
+                first, strings = 0, Strings(landscape, own, method, emphasis, memory, {})
                 idle = np.zeros(len(own), dtype=np.int64)
             converged = idle >= _IDLE
             for step in range(first, steps):
                 going = np.flatnonzero(~converged)
-                if len(going) == 0:
+                if len(going) == 0 or spent + k - 2 > allowed:
                     break
                 if batch is None:
                     halfway.offer(reached)
@@ -404,7 +403,7 @@ def _bent(
                 strings.step(going)
                 spent += k - 2
                 bar.update()
-                if step % _CYCLE == _CYCLE - 1 or step == steps - 1:
+                if step % _CYCLE == _CYCLE - 1 or step == steps - 1 or spent + k - 2 > allowed:
                     found, where = highest_on(judge, strings.paths[going])
                     base = np.maximum(*ends[going].T)
                     # From an infinite loss to a finite one is a gain without measure.
@@ -428,200 +427,3 @@ def _mean_curve(parts: Sequence[Paths]) -> Floats:
     spent = np.unique(np.concatenate([part.curve[:, 0] for part in parts]))
     heights = [part.curve[np.searchsorted(part.curve[:, 0], spent, side="right") - 1, 1] for part in parts]
     return np.column_stack([spent, np.average(heights, axis=0, weights=[len(part) for part in parts])])
-
-
-class _Strings:
-    """Paths on their way down, each with the memory of its own quasi-Newton steps."""
-
-    def __init__(
-        self, landscape: Landscape, paths: Floats, method: str, emphasis: float, memory: int, state: Arrays
-    ) -> None:
-        self.paths = paths.copy()
-        b, k, p = paths.shape
-        self._landscape = landscape
-        self._method, self._emphasis = method, emphasis
-        self.values = np.full((b, k), math.inf)
-        memory = max(3, min(memory, _REMEMBERED // max(1, 2 * paths.size)))
-        self._history = History(b, (k - 2) * p, memory, least=1e-6)
-        self._last = np.zeros((2, b, k - 2, p))  # points and forces of the step before
-        self._begun = False
-        length = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
-        self._radius = np.maximum(0.25 * length / (k - 1), 1e-12)
-        if state:
-            for place, array in enumerate(self._arrays):
-                array[...] = state[f"strings {place}"]
-            self._begun = bool(state["begun"])
-        else:
-            self.values[:, [0, -1]] = _values_at_ends(landscape, paths)
-
-    @property
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
-        """All that changes from step to step."""
-        return self.paths, self.values, self._last, self._radius, *self._history.arrays
-
-    def state(self) -> Arrays:
-        """Return what is needed to go on."""
-        arrays = {f"strings {place}": array for place, array in enumerate(self._arrays)}
-        return arrays | {"begun": np.array(self._begun)}
-
-    def on(self, landscape: Landscape) -> None:
-        """Go on on another landscape, of which nothing is remembered."""
-        self._landscape = landscape
-        self.values[:, [0, -1]] = _values_at_ends(landscape, self.paths)
-        self._history.forget(np.arange(len(self.paths)))
-        self._begun = False
-
-    def step(self, rows: Integers) -> None:
-        """Move the inner points of some paths."""
-        inner = self.paths[rows, 1:-1]
-        values, force = self._landscape.gradients(inner.reshape(-1, inner.shape[2]), progress=False)
-        values, force = values.reshape(inner.shape[:2]), force.reshape(inner.shape)
-        by_threads(len(rows), lambda part: self._move(rows[part], values[part], force[part]), numbers=force.size)
-        self._begun = True
-
-    def _move(self, rows: Integers, values: Floats, force: Floats) -> None:
-        """Move the inner points of some paths, given the losses and gradients there."""
-        paths = self.paths[rows]
-        here = paths[:, 1:-1].copy()
-        # Where the loss is not finite there is no slope; the neighbours pull such a point back.
-        lost = ~(np.isfinite(values) & np.isfinite(force).all(2))
-        force[lost] = 0.0
-        self.values[rows, 1:-1] = np.where(lost, math.inf, values)
-        tangents = _tangents(paths, self.values[rows])
-        along = _remove(force, tangents)
-        if self._method == "band":
-            before, after = (np.linalg.norm(d, axis=2) for d in _steps(paths))
-            stiffness = np.abs(along).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
-            force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
-        if self._begun:
-            steps, changes = here - self._last[0][rows], force - self._last[1][rows]
-            self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
-        self._last[0][rows], self._last[1][rows] = here, force
-        move = self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
-        if self._method == "string":
-            _remove(move, tangents)
-        # A first step is as long as the largest force makes it.
-        largest = np.maximum(_lengths(force).max(1), 1e-300)
-        radius = self._radius[rows]
-        size = np.where(self._history.is_empty(rows), 0.3 * radius / largest, 1.0)[:, None]
-        move *= -np.minimum(size, radius[:, None] / np.maximum(_lengths(move), 1e-300))[:, :, None]
-        if lost.any():
-            before, after = _steps(paths)
-            move[lost] = ((after - before) / 2)[lost]
-        paths[:, 1:-1] += move
-        k = paths.shape[1]
-        self.paths[rows] = _spread(paths, self.values[rows], k, self._emphasis) if self._method == "string" else paths
-
-    def calm(self, rows: Integers, paths: Floats) -> None:
-        """Put some paths back where they were lowest, to go on in smaller steps without memory."""
-        self.paths[rows] = paths[rows]
-        self._radius[rows] /= 2
-        self._history.forget(rows)
-        self._last[0][rows] = paths[rows, 1:-1]
-
-
-def _values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
-    """Return the losses at the ends of paths, (b, 2); raise where one is not finite."""
-    b, _, p = paths.shape
-    ends = landscape.values(paths[:, [0, -1]].reshape(-1, p), progress=False).reshape(b, 2)
-    if not np.isfinite(ends).all():
-        row, end = np.argwhere(~np.isfinite(ends))[0]
-        raise ValueError(
-            f"the loss at the {('first', 'last')[end]} point of path {row} is {ends[row, end]}; a path needs ends of "
-            "finite loss. Leave it out."
-        )
-    return ends
-
-
-def _lengths(vectors: Floats) -> Floats:
-    return np.sqrt(dot(vectors, vectors))
-
-
-def _steps(paths: Floats) -> tuple[Floats, Floats]:
-    """Return the differences from the point before and to the point after, for all inner points."""
-    differences = np.diff(paths, axis=1)
-    return differences[:, :-1], differences[:, 1:]
-
-
-def _tangents(paths: Floats, values: Floats) -> Floats:
-    """Return unit tangents at the inner points, towards the higher neighbour (Henkelman and Jonsson 2000)."""
-    low, here, high = values[:, :-2], values[:, 1:-1], values[:, 2:]
-    with np.errstate(invalid="ignore"):
-        up, down = np.abs(high - here), np.abs(low - here)
-        most, least = np.fmax(up, down), np.fmin(up, down)
-        climbing, falling = (high > here) & (here > low), (high < here) & (here < low)
-        ahead = np.where(climbing, 1.0, np.where(falling, 0.0, np.where(high > low, most, least)))
-        behind = np.where(climbing, 0.0, np.where(falling, 1.0, np.where(high > low, least, most)))
-    flat = ~(np.isfinite(ahead) & np.isfinite(behind)) | (ahead + behind == 0)
-    ahead, behind = np.where(flat, 1.0, ahead), np.where(flat, 1.0, behind)
-    return _along(paths, behind, ahead)
-
-
-def _on(paths: Floats, positions: Floats) -> Floats:
-    """Return the points at positions (b, m) on paths (b, k, p), counted in segments."""
-    points = np.empty((*positions.shape, paths.shape[2]))
-    _interpolate(paths, positions, points)
-    return points
-
-
-def _spread(paths: Floats, values: Floats | None, k: int, emphasis: float) -> Floats:
-    """Return the paths through k points, closer to each other where the loss is high."""
-    lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2)
-    if values is not None and emphasis:
-        finite = np.where(np.isfinite(values), values, np.nan)
-        with np.errstate(invalid="ignore"):
-            low, high = np.nanmin(finite, axis=1, keepdims=True), np.nanmax(finite, axis=1, keepdims=True)
-            height = np.nan_to_num((finite - low) / np.where(high > low, high - low, 1.0), nan=1.0)
-        lengths = lengths * (1 + emphasis * (height[:, 1:] + height[:, :-1]) / 2)
-    total = np.concatenate([np.zeros((len(paths), 1)), np.cumsum(lengths, axis=1)], axis=1)
-    positions = np.stack(
-        [
-            np.interp(np.linspace(0, along[-1], k), along, np.arange(len(along)))
-            if along[-1] > 0
-            else np.linspace(0, len(along) - 1, k)
-            for along in total
-        ]
-    )
-    spread = _on(paths, positions)
-    spread[:, 0], spread[:, -1] = paths[:, 0], paths[:, -1]
-    return spread
-
-
-@njit(cache=True, nogil=True)
-def _interpolate(paths, positions, points):  # type: ignore[no-untyped-def]
-    for row in range(len(paths)):
-        for place in range(positions.shape[1]):
-            segment = min(max(int(positions[row, place]), 0), paths.shape[1] - 2)
-            share = positions[row, place] - segment
-            points[row, place] = paths[row, segment] * (1 - share) + paths[row, segment + 1] * share
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _remove(vectors, units):  # type: ignore[no-untyped-def]
-    """Take from vectors what they have along unit vectors, and return how much that was."""
-    along = np.empty(vectors.shape[:2])
-    for row in range(along.shape[0]):
-        for place in range(along.shape[1]):
-            vector, unit = vectors[row, place], units[row, place]
-            along[row, place] = inner_product(vector, unit)
-            vector -= along[row, place] * unit
-    return along
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _along(paths, behind, ahead):  # type: ignore[no-untyped-def]
-    """Return unit vectors along sums of the steps to the neighbours of inner points."""
-    b, k, p = paths.shape
-    tangents = np.empty((b, k - 2, p))
-    for row in range(b):
-        for place in range(k - 2):
-            tangent = tangents[row, place]
-            square = 0.0
-            for i in range(p):
-                here = paths[row, place + 1, i]
-                tangent[i] = ahead[row, place] * (paths[row, place + 2, i] - here) + behind[row, place] * (
-                    here - paths[row, place, i]
-                )
-                square += tangent[i] ** 2
-            tangent /= max(math.sqrt(square), 1e-300)
-    return tangents

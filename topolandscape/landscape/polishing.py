@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
+from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.arrays import frozen, settle
 from topolandscape.structures.journal import Arrays, Halfway
@@ -288,18 +290,20 @@ class _Task:
             self._bar.update()
 
     def end_converged(self) -> None:
-        self.end("converged", np.linalg.norm(self.gradients, axis=1) <= self.tolerance)
+        self.end("converged", norm(self.gradients) <= self.tolerance)
 
     def evaluate(self, rows: Integers, ahead: Floats) -> tuple[Floats, Floats, Mask]:
         """Return losses and gradients at points ahead of some rows, and where they are finite."""
-        values, gradients = np.full(len(rows), np.nan), np.zeros(ahead.shape)
-        fine = (np.abs(ahead) < _LARGEST).all(axis=1)
-        if fine.any():
-            values[fine], gradients[fine] = self.landscape.gradients(ahead[fine], progress=False)
+        fine = are_finite(ahead, _LARGEST)
+        if fine.all():
+            values, gradients = self.landscape.gradients(ahead, progress=False)
+        else:
+            values, gradients = np.full(len(rows), np.nan), np.zeros(ahead.shape)
+            if fine.any():
+                values[fine], gradients[fine] = self.landscape.gradients(ahead[fine], progress=False)
         self.spent[rows] += 1
         fine &= _finite(values, gradients)
-        gradients[~fine] = 0.0
-        return values, gradients, fine
+        return values, gradients if fine.all() else np.where(fine[:, None], gradients, 0.0), fine
 
     def multiply(self, rows: Integers, which: Integers, directions: Floats) -> Floats:
         """Return the Hessians at some of the rows times directions."""
@@ -331,12 +335,7 @@ class _Trail:
 
 
 def _finite(values: Floats, gradients: Floats) -> Mask:
-    return np.isfinite(values) & (np.abs(gradients) < _LARGEST).all(axis=1)
-
-
-def dot(one: Floats, other: Floats) -> Floats:
-    """Return the inner products of vectors (..., p)."""
-    return np.einsum("...p,...p->...", one, other)
+    return np.isfinite(values) & are_finite(gradients, _LARGEST)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -362,9 +361,10 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
     task.end_converged()
     while len(rows := np.flatnonzero(task.going & ~stalled & (task.spent < allowed))):
         task.pause()
-        ahead = task.points[rows] + step[rows, None] * directions[rows]
+        along = directions[rows]
+        ahead = task.points[rows] + step[rows, None] * along
         values, gradients, fine = task.evaluate(rows, ahead)
-        slope, rise = slopes[rows], dot(gradients, directions[rows])
+        slope, rise = slopes[rows], dot(gradients, along)
         lower = values <= task.values[rows] + _DECREASE * step[rows] * slope
         level = (values <= task.values[rows] + task.noise[rows]) & (rise <= (2 * _APPROXIMATE - 1) * slope)
         enough = fine & (lower | level)
@@ -380,14 +380,16 @@ def _quasi_newton(task: _Task, allowed: int) -> None:
         there = rows[accepted]
         if len(there) == 0:
             continue
-        history.add(there, ahead[accepted] - task.points[there], gradients[accepted] - task.gradients[there])
-        task.go_to(there, ahead[accepted], values[accepted], gradients[accepted])
+        ahead, values, gradients = (part if accepted.all() else part[accepted] for part in (ahead, values, gradients))
+        history.add(there, ahead - task.points[there], gradients - task.gradients[there])
+        task.go_to(there, ahead, values, gradients)
         task.end_converged()
-        directions[there] = -history.times(there, task.gradients[there])
-        slopes[there] = dot(directions[there], task.gradients[there])
-        most[there] = task.longest[there] / np.maximum(np.linalg.norm(directions[there], axis=1), np.finfo(float).tiny)
+        turned = -history.times(there, gradients)
+        directions[there] = turned
+        slopes[there] = dot(turned, gradients)
+        most[there] = task.longest[there] / np.maximum(norm(turned), np.finfo(float).tiny)
         step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0
-        norms = np.linalg.norm(task.gradients[there], axis=1)
+        norms = norm(gradients)
         little = np.maximum(_LITTLE * np.abs(task.values[there]), 100 * task.noise[there])
         better = (norms < 0.9 * least[there]) | (task.values[there] < lowest[there] - little)
         least[there[better]] = np.minimum(norms, least[there])[better]
@@ -475,22 +477,37 @@ def steihaug(
     squares = dot(rest, rest)
     going = np.flatnonzero(squares > precision**2)
     spent = 0
+    everything = len(going) == len(gradients)
     while len(going):
-        ahead = direction[going]
-        curved = products(going, ahead)
-        bend = dot(ahead, curved)
-        # Out to the radius: the positive root of |step + edge direction| = radius.
-        a, b = dot(ahead, ahead), dot(steps[going], ahead)
-        c = np.maximum(radius[going] ** 2 - dot(steps[going], steps[going]), 0.0)
-        edge = (np.sqrt(b**2 + a * c) - b) / a
-        beyond = ~(squares[going] < edge * bend)
-        share = np.where(beyond, edge, squares[going] / np.where(beyond, 1.0, bend))
-        steps[going] += share[:, None] * ahead
-        curved_steps[going] += share[:, None] * curved
-        rest[going] += share[:, None] * curved
-        new = dot(rest[going], rest[going])
-        direction[going] = (new / squares[going])[:, None] * ahead - rest[going]
-        squares[going] = new
+        curved = products(going, direction if everything else direction[going])
+        beyond = _conjugate_steps(going, curved, direction, steps, curved_steps, rest, squares, radius)
         spent += 1
-        going = going[~(beyond | (np.sqrt(new) <= precision[going]) | (spent >= limit[going]))]
+        left = ~(beyond | (np.sqrt(squares[going]) <= precision[going]) | (spent >= limit[going]))
+        going, everything = going[left], everything and bool(left.all())
     return steps, -dot(gradients, steps) - 0.5 * dot(steps, curved_steps)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _conjugate_steps(  # type: ignore[no-untyped-def]
+    going, curved, directions, steps, curved_steps, rests, squares, radius
+):
+    """Go along the directions of some models as far as they fall, or to the radius, and turn; return which reach it."""
+    beyond = np.empty(len(going), dtype=np.bool_)
+    for place, row in enumerate(going):
+        ahead, image, step, rest = directions[row], curved[place], steps[row], rests[row]
+        bend = inner_product(ahead, image)
+        # Out to the radius: the positive root of |step + edge direction| = radius.
+        a, b = inner_product(ahead, ahead), inner_product(step, ahead)
+        c = max(radius[row] ** 2 - inner_product(step, step), 0.0)
+        edge = (math.sqrt(b**2 + a * c) - b) / a
+        beyond[place] = not squares[row] < edge * bend
+        share = edge if beyond[place] else squares[row] / bend
+        add_multiple(step, share, ahead)
+        add_multiple(curved_steps[row], share, image)
+        add_multiple(rest, share, image)
+        new = inner_product(rest, rest)
+        turn = new / squares[row]
+        for i in range(len(ahead)):
+            ahead[i] = turn * ahead[i] - rest[i]
+        squares[row] = new
+    return beyond

@@ -8,15 +8,17 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import MEMORY, dot, noise_at, steihaug
+from topolandscape.landscape.polishing import MEMORY, noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
+from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays, Halfway
 
@@ -214,7 +216,7 @@ class _Climb:
 
     def left(self, radius: Floats, close: Floats | float) -> Integers:
         """Return the points whose gradients are longer, which may go on, and are not above their ceiling."""
-        norms = np.linalg.norm(self.gradients, axis=1)
+        norms = norm(self.gradients)
         moving = np.isfinite(norms) & (norms > close) & (radius > 1e-6 * self.first_radius)
         return np.flatnonzero(moving & (self.values <= self.ceiling))
 
@@ -242,23 +244,23 @@ class _Climb:
                 self.turn(going, _AT_FIRST if self.step == 0 else _AFTER)
             self.step += 1
             modes, (slopes, ups) = self.modes[going], self.ups(going, self.radius[going])
-            downhill = self.gradients[going] - slopes[:, None] * modes
-            moves = -history.times(going, downhill)
-            moves -= dot(moves, modes)[:, None] * modes
-            sizes = np.linalg.norm(moves, axis=1)
-            fresh = history.is_empty(going)
-            moves *= np.where(fresh, 0.1 * self.radius[going] / np.maximum(sizes, 1e-300), 1.0)[:, None]
-            moves *= np.minimum(1.0, self.radius[going] / np.maximum(np.linalg.norm(moves, axis=1), 1e-300))[:, None]
+            downhill = self.gradients[going]
+            _remove(downhill, modes)
+            moves = history.times(going, downhill)
+            _remove(moves, modes)
+            sizes = np.maximum(norm(moves), 1e-300)
+            first = np.where(history.is_empty(going), 0.1 * self.radius[going] / sizes, 1.0)
+            moves *= -np.minimum(first, self.radius[going] / sizes)[:, None]
             ahead = self.points[going] + moves + ups[:, None] * modes
             values, gradients = self.landscape.gradients(ahead, progress=False)
             # What the loss should gain by the way up; the way down must not lose it again.
             gain = slopes * ups + 0.5 * self.curvatures[going] * ups**2
             promised = -dot(moves, downhill)
             fine = values - self.values[going] <= np.maximum(gain, 0.0) + 0.1 * promised + self.noise[going]
-            fine &= np.isfinite(values) & np.isfinite(gradients).all(axis=1)
+            fine &= np.isfinite(values) & are_finite(gradients)
             there = going[fine]
-            changes = (gradients - self.gradients[going])[fine]
-            changes -= dot(changes, modes[fine])[:, None] * modes[fine]
+            changes = gradients[fine] - self.gradients[there]
+            _remove(changes, modes[fine])
             history.add(there, moves[fine], changes)
             self.points[there], self.values[there], self.gradients[there] = ahead[fine], values[fine], gradients[fine]
             self.radius[there] = np.minimum(1.2 * self.radius[there], self.first_radius[there])
@@ -298,8 +300,9 @@ class _Climb:
         at, modes, gradients = self.points[rows], self.modes[rows], self.gradients[rows]
 
         def across(which: Integers, directions: Floats) -> Floats:
-            image = self.landscape.hessian_products(at[which], directions, progress=False)
-            return image - dot(image, modes[which])[:, None] * modes[which]
+            image = self.landscape.hessian_products(at[which], directions, progress=False).copy()
+            _remove(image, modes[which])
+            return image
 
         slopes, ups = self.ups(rows, radius)
         downhill = gradients - slopes[:, None] * modes
@@ -345,30 +348,69 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
 
     Each turn takes the lowest Ritz vector of the vector, its residual and the last turn.
     """
-    images = landscape.hessian_products(at, vectors, progress=False)
+    vectors, images = vectors.copy(), landscape.hessian_products(at, vectors, progress=False).copy()
     turns, turned = np.zeros_like(vectors), np.zeros_like(vectors)  # and the Hessian times them
     for _ in range(products - 1):
-        quotient = dot(vectors, images)
-        rest = images - quotient[:, None] * vectors
-        size = np.linalg.norm(rest, axis=1)
+        rest = images.copy()
+        quotient, size = _remove(rest, vectors), norm(rest)
         if (size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)).all():
             break
-        rest = unit(rest)
+        rest /= np.maximum(size, np.finfo(float).tiny)[:, None]
         curved = landscape.hessian_products(at, rest, progress=False)
-        # The last turn made orthogonal to both; where nothing is left of it, it is not used.
-        for other, image in ((vectors, images), (rest, curved)):
-            along = dot(turns, other)[:, None]
-            turns, turned = turns - along * other, turned - along * image
-        length = np.linalg.norm(turns, axis=1, keepdims=True)
-        used = length > 1e-8
-        turns, turned = (np.where(used, part / np.where(used, length, 1.0), 0.0) for part in (turns, turned))
-        basis, products_of = np.stack([vectors, rest, turns], 1), np.stack([images, curved, turned], 1)
-        small = np.matmul(basis, products_of.transpose(0, 2, 1))
-        # What is not used must not have the lowest quotient.
-        small[:, 2, 2] = np.where(used[:, 0], small[:, 2, 2], np.abs(small).max(axis=(1, 2)) + 1)
-        parts = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)[1][:, :, :1]
-        parts = parts * np.where(parts[:, :1] < 0, -1.0, 1.0)
-        vectors, images = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
-        parts[:, 0] = 0.0
-        turns, turned = (np.matmul(parts.transpose(0, 2, 1), part)[:, 0] for part in (basis, products_of))
+        small = _in_basis(vectors, images, rest, curved, turns, turned)
+        parts = np.linalg.eigh(small)[1][:, :, 0]
+        _turn(parts * np.where(parts[:, :1] < 0, -1.0, 1.0), vectors, images, rest, curved, turns, turned)
     return unit(vectors), dot(vectors, images)
+
+
+@njit(cache=True, nogil=True)
+def _remove(vectors, units):  # type: ignore[no-untyped-def]
+    """Take from vectors what they have along unit vectors, and return how much that was."""
+    along = np.empty(len(vectors))
+    for row in range(len(vectors)):
+        along[row] = inner_product(vectors[row], units[row])
+        add_multiple(vectors[row], -along[row], units[row])
+    return along
+
+
+@njit(cache=True, nogil=True)
+def _in_basis(vectors, images, rests, curved, turns, turned):  # type: ignore[no-untyped-def]
+    """Make the last turns orthogonal to vectors and residuals; return the Hessians (m, 3, 3) in the basis of the three.
+
+    Where nothing is left of a turn it is not used: it must not have the lowest quotient.
+    """
+    small = np.empty((len(vectors), 3, 3))
+    for row in range(len(vectors)):
+        turn, image = turns[row], turned[row]
+        along = inner_product(turn, vectors[row])
+        add_multiple(turn, -along, vectors[row])
+        add_multiple(image, -along, images[row])
+        along = inner_product(turn, rests[row])
+        add_multiple(turn, -along, rests[row])
+        add_multiple(image, -along, curved[row])
+        length = math.sqrt(inner_product(turn, turn))
+        used = length > 1e-8
+        for i in range(len(turn)):
+            turn[i] = turn[i] / length if used else 0.0
+            image[i] = image[i] / length if used else 0.0
+        basis, products = (vectors[row], rests[row], turn), (images[row], curved[row], image)
+        for one in range(3):
+            for other in range(3):
+                product = inner_product(basis[one], products[other]) + inner_product(basis[other], products[one])
+                small[row, one, other] = product / 2
+        if not used:
+            small[row, 2, 2] = np.abs(small[row]).max() + 1
+    return small
+
+
+@njit(cache=True, nogil=True)
+def _turn(parts, vectors, images, rests, curved, turns, turned):  # type: ignore[no-untyped-def]
+    """Replace vectors by what has these parts (m, 3) in the basis of `_in_basis`, and turns by the way there."""
+    for row in range(len(vectors)):
+        old, across, last = parts[row]
+        vector, image, turn, change = vectors[row], images[row], turns[row], turned[row]
+        for i in range(len(vector)):
+            turn[i] = across * rests[row, i] + last * turn[i]
+            change[i] = across * curved[row, i] + last * change[i]
+            vector[i] = old * vector[i] + turn[i]
+            image[i] = old * image[i] + change[i]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from topolandscape.landscape.cuts import Bar, Pair, across_cuts, in_turns, leads_lower, reached_below, squared_distances
 from topolandscape.landscape.links import (
     AS_HIGH,
     VERIFIED,
@@ -32,15 +31,11 @@ from topolandscape.landscape.links import (
 )
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
-from topolandscape.structures import Floats, Integers, Minima, MinimaNetwork
-from topolandscape.structures.graphs import components, escapes
+from topolandscape.structures import Floats, Minima, MinimaNetwork
+from topolandscape.structures.graphs import escapes
 
-Pair = tuple[int, int]
 # Two minima that are to be joined, and a path between them from which to begin.
 Gap = tuple[int, int, Floats]
-# Of a trained minimum: how long it is, the highest link on the lowest way to a lower minimum, and that way.
-Bar = tuple[float, Pair, list[int]]
-Offer = TypeVar("Offer", int, Pair)
 
 # What can be done with a link that is no verified saddle: take it apart at its dips, look for the saddle near its top,
 # bend it with twice the points. Long links are taken apart first.
@@ -206,8 +201,10 @@ class Search:
             self._minima = _with_more(self._minima, points[added], values[added], norms[added])
         return rows
 
-    def join(self, pairs: Sequence[Pair], start: Callable[[Floats, Floats], Floats]) -> None:
-        """Join pairs of minima by strings, bent as far as the settings say."""
+    def join(
+        self, pairs: Sequence[Pair], start: Callable[[Floats, Floats], Floats], max_evaluations: int | None = None
+    ) -> None:
+        """Join pairs of minima by strings, bent as far as the settings, and so many gradients of all, allow."""
         self._pairs_tried |= set(pairs)
         rows = np.array(pairs)
         found = strings(
@@ -218,6 +215,7 @@ class Search:
             tolerance=self._settings["tolerance"],
             memory=20,
             progress=self._progress,
+            max_evaluations=None if max_evaluations is None else max_evaluations // len(pairs),
         )
         for (a, b), link in zip(pairs, found, strict=True):
             self._add(a, b, link, _LONG)
@@ -253,7 +251,7 @@ class Search:
         chosen = [pair for pair in dict.fromkeys(chain(*ranks)) if self._left[pair]][:most]
         settled = [] if self._is_futile() else [bar for bar in bars if not self._left[bar[1]]]
         others = [self._others(link, way[0]) for _, link, way in settled]
-        chosen += _in_turns(settled, others, most - len(chosen), but=chosen)
+        chosen += in_turns(settled, others, most - len(chosen), but=chosen)
         doing: dict[str, list[Pair]] = {_APART: [], _SADDLE: [], _FINER: []}
         for pair in chosen:
             doing[self._left[pair].pop(0)].append(pair)
@@ -271,9 +269,10 @@ class Search:
 
         They are those of which something can be done, and that rise at most `_PROMISING` times as far.
         """
-        labels, birth = self._reached_below(link), self._minima.values[minimum]
+        labels = reached_below(self._links, link, len(self._minima))
+        birth = self._minima.values[minimum]
         highest = birth + _PROMISING * (self._links[link].barrier - birth)
-        lower = self._leads_lower(labels, minimum)
+        lower = leads_lower(self._standing(), labels, minimum)
         mine = labels == labels[minimum]
         return sorted(
             (
@@ -354,11 +353,11 @@ class Search:
             return False
         self._explored += 1
         bars = self._bars()
-        near = self._across_cuts(bars)
+        near = across_cuts(self._minima.points, self._standing(), self._links, self._pairs_tried, bars, _CANDIDATES)
         # The straight segment tells roughly which of the near pairs is worth a string.
         heights = self._straight_heights([pair for some in near for pair in some])
         lowest = [sorted(some, key=heights.__getitem__) for some in near]
-        chosen = list(_in_turns(bars, lowest, most))
+        chosen = list(in_turns(bars, lowest, most))
         self._pairs_tried |= set(chosen)
         paths = [self._minima.points[list(pair)] for pair in chosen]
         for (a, b), link in zip(chosen, self._roughly(paths, _FEW), strict=True):
@@ -371,15 +370,15 @@ class Search:
         Return whether there were any from which it had not been tried.
         """
         bars = [bar for bar in self._bars() if not self._left[bar[1]]]
-        labels = [self._reached_below(link) for _, link, _ in bars]
+        labels = [reached_below(self._links, link, len(self._minima)) for _, link, _ in bars]
         own = [np.flatnonzero(label == label[way[0]]) for label, (_, _, way) in zip(labels, bars, strict=True)]
         waiting = [[row for row in rows.tolist() if row not in self._climbed] for rows in own]
-        chosen = _in_turns(bars, waiting, most)
+        chosen = in_turns(bars, waiting, most)
         if not chosen:
             return False
         rows, ceilings = list(chosen), [self._links[bars[bar][1]].barrier for bar in chosen.values()]
         self._climbed |= set(rows)
-        distances = _squared_distances(self._minima.points)[rows]
+        distances = squared_distances(self._minima.points)[rows]
         distances[np.arange(len(rows)), rows] = math.inf
         found = climbs(
             self._landscape,
@@ -403,18 +402,6 @@ class Search:
         self._close(gaps)
         return True
 
-    def _reached_below(self, link: Pair) -> Integers:
-        """Return to which component each minimum belongs below the barrier of a link."""
-        barrier = self._links[link].barrier
-        return components([pair for pair, known in self._links.items() if known.barrier < barrier], len(self._minima))
-
-    def _leads_lower(self, labels: Integers, minimum: int) -> NDArray[np.bool_]:
-        """Return which minima are in components other than that of a minimum that have a lower one."""
-        values = self._standing()
-        lowest = np.full(len(values), math.inf)
-        np.minimum.at(lowest, labels, values)
-        return np.asarray((labels != labels[minimum]) & (lowest[labels] < values[minimum]))
-
     def _descents(self, starts: Starts) -> tuple[list[Floats], Floats]:
         """Go down to minima, as the settings say."""
         return descents(
@@ -424,28 +411,6 @@ class Search:
             max_evaluations=self._settings["max_evaluations"],
             noise=self._noise,
         )
-
-    def _across_cuts(self, bars: Sequence[Bar]) -> list[list[Pair]]:
-        """Return for each bar the nearest pairs that might shorten it and were not tried yet.
-
-        One is a minimum that is reached below the death, the other is not, and is lower or leads to a lower one there.
-        """
-        points = self._minima.points
-        distances = _squared_distances(points)
-        for a, b in [*self._pairs_tried, *self._links]:
-            distances[a, b] = distances[b, a] = math.inf
-        result = []
-        for _, link, way in bars:
-            labels = self._reached_below(link)
-            inside = np.flatnonzero(labels == labels[way[0]])
-            outside = np.flatnonzero(self._leads_lower(labels, way[0]))
-            across = distances[np.ix_(inside, outside)]
-            places = np.argpartition(across, min(_CANDIDATES, across.size) - 1, axis=None)[:_CANDIDATES]
-            rows, columns = np.unravel_index(places[np.isfinite(across.ravel()[places])], across.shape)
-            result.append(
-                [(min(a, b), max(a, b)) for a, b in zip(inside[rows].tolist(), outside[columns].tolist(), strict=True)]
-            )
-        return result
 
     def _straight_heights(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
         """Return how high the loss is at a few points on the segments between pairs."""
@@ -467,33 +432,6 @@ def _noise(landscape: Landscape, minima: Floats) -> float:
     """
     noise = landscape.noise_at(np.concatenate([minima, (minima[1:] + minima[:-1]) / 2]))
     return float(noise[np.isfinite(noise)].max(initial=0.0))
-
-
-def _squared_distances(points: Floats) -> Floats:
-    """Return the squared distances between points, but for rounding."""
-    products = points @ points.T
-    squares = np.diag(products)
-    return np.asarray(squares[:, None] + squares - 2 * products)
-
-
-def _in_turns(
-    bars: Sequence[Bar], offers: Sequence[Sequence[Offer]], most: int, *, but: Collection[Offer] = ()
-) -> dict[Offer, int]:
-    """Choose from what is offered for each bar, so many at most: in order, and the more often the longer the bar.
-
-    Return what is chosen, each once and none of `but`, and for which bar (D'Hondt's method).
-    """
-    chosen: dict[Offer, int] = {}
-    waiting = [(-bar[0], row, 0) for row, bar in enumerate(bars)]
-    heapify(waiting)
-    while waiting and len(chosen) < most:
-        _, row, place = heappop(waiting)
-        left = (k for k in range(place, len(offers[row])) if offers[row][k] not in chosen and offers[row][k] not in but)
-        if (place := next(left, -1)) >= 0:
-            chosen[offers[row][place]] = row
-            turns = sum(bar == row for bar in chosen.values())
-            heappush(waiting, (-bars[row][0] / (turns + 1), row, place + 1))
-    return chosen
 
 
 def _between_dips(pair: Pair, link: Link, own: Sequence[Dip], ended: Sequence[tuple[int, Floats]]) -> list[Gap]:
