@@ -33,6 +33,8 @@ def descents(
     *,
     record_every: int | None,
     n: int | None = None,
+    random: np.random.Generator | None = None,
+    within: str = "",
 ) -> Descent:
     """Return where descents end, or go on with them; a run has them as ``descents`` and ``trajectories``.
 
@@ -46,14 +48,18 @@ def descents(
         Steps from one point that is recorded to the next; None: none is.
     n
         How many starts are drawn; None: as the recipe says.
+    random
+        Of starts and mini-batches; None: as the recipe says.
+    within
+        Folder of the run, with a slash, in which they are kept.
     """
     from topolandscape.landscape.descent import descending, initial_points
 
-    random = np.random.default_rng(recipe.seed)
+    random = np.random.default_rng(recipe.seed) if random is None else random
     if starts is None:
         starts = initial_points(landscape, recipe.n_starts() if n is None else n, seed=random)
-    start = run.load("descents", Descent) if "descents" in run else starts
-    recorded = _recorded(run, start.step) if isinstance(start, Descent) else []
+    start = run.load(f"{within}descents", Descent) if f"{within}descents" in run else starts
+    recorded = _recorded(run, within, start.step) if isinstance(start, Descent) else []
     pace = Pace()
 
     def is_recorded(step: int) -> bool:
@@ -71,15 +77,15 @@ def descents(
         if is_recorded(state.step) and state.step not in (step for step, _, _ in recorded[-1:]):
             recorded.append((state.step, state.points, state.values))
         if pace.is_due() or state.step == recipe.n_steps():
-            pace.keep(partial(_keep, run, state, recorded))
+            pace.keep(partial(_keep, run, within, state, recorded))
     return state
 
 
-def _keep(run: Run, state: Descent, recorded: _Recorded) -> None:
+def _keep(run: Run, within: str, state: Descent, recorded: _Recorded) -> None:
     # The state last: what was recorded after the state that is there will be recorded again.
     if recorded:
-        run.save("trajectories", trajectories_of(recorded, state))
-    run.save("descents", state)
+        run.save(f"{within}trajectories", trajectories_of(recorded, state))
+    run.save(f"{within}descents", state)
 
 
 def trajectories_of(recorded: _Recorded, state: Descent) -> Trajectories:
@@ -89,11 +95,11 @@ def trajectories_of(recorded: _Recorded, state: Descent) -> Trajectories:
     return Trajectories(np.stack(points, 1), np.stack(values, 1), np.array(steps), norms)
 
 
-def _recorded(run: Run, until: int) -> _Recorded:
+def _recorded(run: Run, within: str, until: int) -> _Recorded:
     """Return what was recorded of the descents up to a step."""
-    if "trajectories" not in run:
+    if f"{within}trajectories" not in run:
         return []
-    known = run.load("trajectories", Trajectories)
+    known = run.load(f"{within}trajectories", Trajectories)
     return [
         (int(step), known.points[:, column], known.values[:, column])
         for column, step in enumerate(known.steps)

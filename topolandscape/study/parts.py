@@ -13,7 +13,8 @@ from tqdm import tqdm
 from topolandscape.files import Run
 from topolandscape.landscape.tasks import Asked, parts_of
 from topolandscape.structures import Descent, Floats, Minima, Trajectories
-from topolandscape.study.descents import settings_of_descents, trajectories_of
+from topolandscape.structures.journal import Journal
+from topolandscape.study.descents import descents, settings_of_descents, trajectories_of
 from topolandscape.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def parts_of_minima(
     *,
     share: tuple[int, int] = (0, 1),
 ) -> None:
-    """Descend and polish part by part, each a task that is kept when it is done.
+    """Descend and polish part by part: each a task, which is kept when it is done, or here and kept on the way.
 
     Parameters
     ----------
@@ -51,13 +52,13 @@ def parts_of_minima(
     own = [number for number in missing if number % share[1] == share[0]]
     if 0 < len(own) < len(parts) and share == (0, 1):
         _log.warning("%d of %d parts of the descents are missing and are computed", len(own), len(parts))
+    if landscape.tasks is None:
+        disable = None if progress is None else not progress
+        for number in tqdm(own, desc="descents", unit="part", delay=1, disable=disable):
+            _descended_here(landscape, parts[number], recipe, copy.deepcopy(random), run, names[number])
+        return
     asked: Asked = [((parts[number], recipe, copy.deepcopy(random)), {}) for number in own]
-    if landscape.tasks is not None:
-        done = landscape.tasks.done(_descended, asked, what="descents", progress=progress)
-    else:
-        bar = tqdm(asked, desc="descents", unit="part", delay=1, disable=None if progress is None else not progress)
-        done = ((number, _descended(landscape, *part)) for number, (part, _) in enumerate(bar))
-    for place, nouns in done:
+    for place, nouns in landscape.tasks.done(_descended, asked, what="descents", progress=progress):
         # The minima last: what has them is complete.
         for name, noun in nouns.items():
             run.save(f"{names[own[place]]}/{name}", noun)
@@ -111,6 +112,22 @@ def _descended(
         **({} if every is None else {"trajectories": trajectories_of(recorded, states[-1])}),
         "minima": minima(landscape, states[-1], merge=None, progress=False, **settings_of_minima(recipe)),
     }
+
+
+def _descended_here(
+    landscape: Landscape, starts: Floats, recipe: Recipe, random: np.random.Generator, run: Run, name: str
+) -> None:
+    """Do the task of `_descended` in this process, and keep it on the way."""
+    from topolandscape.landscape.keeping import kept
+    from topolandscape.landscape.minima import minima
+
+    ends = descents(
+        landscape, starts, recipe, run, False, record_every=recipe.record_every, random=random, within=f"{name}/"
+    )
+    journal = Journal(run.store())
+    found = minima(kept(landscape, journal), ends, merge=None, progress=False, **settings_of_minima(recipe))
+    run.save(f"{name}/minima", found)
+    journal.clear()
 
 
 def minima_of_parts(landscape: Landscape, held_out: Landscape | None, recipe: Recipe, run: Run) -> Minima:
