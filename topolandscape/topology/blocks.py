@@ -23,15 +23,14 @@ from topolandscape.topology.complexes import Nonfinite, entering
 from topolandscape.topology.joining import (
     Joined,
     Links,
-    ascending_runs,
     concatenated,
     joined_stops,
-    points_of_nodes,
+    leaves_and_points,
     root,
     summed_up,
 )
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
-from topolandscape.topology.sweep import leaves_below
+from topolandscape.topology.sorting import ascending_rows
 
 # Bytes of a vertex: in a block, on a face that waits, on a face that is being joined to another.
 _BLOCK, _FACE, _ACROSS = 150, 12, 80
@@ -227,8 +226,7 @@ def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers) -> Int
         basins = grid_basins(values, grid.connectivity)
         leaf_of_stop = joined.leaf[number[first : first + len(basins.stops)]]
         first += len(basins.stops)
-        values = values.reshape(-1)
-        points += points_of_nodes(joined, values, leaves_below(values, basins.stop_of, leaf_of_stop))
+        points += leaves_and_points(joined, values.reshape(-1), basins.stop_of, leaf_of_stop)[1]
     return summed_up(joined.parent, points)
 
 
@@ -295,7 +293,7 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: _Found) -> _Reduced:
     rows = grid.rows(cut).reshape(-1)
     found.vertices.append(rows[basins.stops])
     found.values.append(values.reshape(-1)[basins.stops])
-    links = links._replace(name=rows[links.name])
+    links = Links(links.one.astype(np.int64), links.other.astype(np.int64), links.value, rows[links.name])
     nodes = basins.stop_of.reshape(values.shape)
     faces = {}
     for axis, side in enumerate(cut):
@@ -304,7 +302,7 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: _Found) -> _Reduced:
                 layer = (slice(None),) * axis + (slice(-1, None) if end else slice(1),)
                 faces[axis, end] = _Face(values[layer].copy(), nodes[layer].astype(np.int32))
     # Rows of a box are in the order of the whole, so those of links are, too.
-    order = ascending_runs(links.value)
+    order = ascending_rows(links.value)
     return _contracted(cut, first + np.arange(len(basins.stops)), links, order, faces, found)
 
 
