@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from topolandscape.structures import Floats, Integers
 from topolandscape.topology.sorting import ascending_rows, index_type
+from topolandscape.topology.threads import shared_out
+
+
+_AHEAD = 64  # entries that are looked at together, before their turn
 
 
 class Links(NamedTuple):
@@ -97,7 +101,7 @@ def swept(
 
 
 def _joined(stop_values: Floats, below: NDArray[Any], *entries: NDArray[Any]) -> tuple[Joined, Integers]:
-    saddles, up, points, swallowed_by = _join(stop_values, *entries)
+    saddles, up, points, swallowed_by, _ = _join(stop_values, *entries)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
     # Until here every stop had a number, whether it is a leaf or not.
     kept = np.concatenate([leaves, np.arange(len(stop_values), len(up))])
@@ -140,8 +144,8 @@ def leaves_and_points(
     """
     basin = np.empty(len(values), dtype=np.int64)
     shortcut = _shortcuts(joined.parent)
-    points = _climb(values, stop_of, leaf_of_stop, joined.parent, shortcut, joined.saddle_values, basin)
-    return basin, points
+    columns = (values, stop_of, leaf_of_stop, joined.parent, shortcut, joined.saddle_values)
+    return basin, sum(shared_out(_climb, len(values), *columns, basin))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -193,68 +197,78 @@ def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ign
     entry, for each node its parent and how many entries at a stop of `stop_of` (none where it is empty) come while it
     is the top of their component, and for each stop that is swallowed at its own value the stop that swallows it.
     """
-    stops = len(stop_values)
-    component = np.arange(stops).astype(one.dtype)
-    swallowed_by = np.full(stops, -1, dtype=one.dtype)
-    top = np.arange(stops).astype(one.dtype)
-    entered = np.zeros(stops, dtype=one.dtype)  # since the top came
+    stops, integer = len(stop_values), one.dtype
+    component = np.arange(stops).astype(integer)
+    swallowed_by = np.full(stops, -1, dtype=integer)
+    top = np.arange(stops).astype(integer)
+    entered = np.zeros(stops, dtype=integer)  # since the top came
     up = np.full(2 * stops, -1, dtype=np.int64)
     points = np.zeros(2 * stops, dtype=np.int64)
     saddle = np.empty(stops, dtype=np.int64)
-    younger = np.empty(stops, dtype=np.int64)
-    counted = len(stop_of) > 0
-    saddles, start = 0, 0
-    while start < len(order):
-        level = values[order[start]]
-        if level == np.inf:
-            break
-        end = start
-        while end < len(order) and values[order[end]] == level:
-            entry = order[end]
-            end += 1
-            before = saddles
-            for link in range(starts[entry], starts[entry + 1]):
-                elder, late = root(component, one[link]), root(component, other[link])
-                if elder == late:
-                    continue
-                if elder > late:
-                    elder, late = late, elder
-                component[late] = elder
-                if stop_values[late] == level:
-                    swallowed_by[late] = elder
-                    continue
-                place = saddles
-                while place > before and younger[place - 1] > late:
-                    younger[place] = younger[place - 1]
-                    place -= 1
-                younger[place] = late
-                saddle[saddles] = entry
-                saddles += 1
-            if saddles == before:
+    younger = np.empty(stops, dtype=integer)
+    entries = len(order) if len(stop_of) else 0  # to be counted
+    level, saddles, counted, ahead, looked_at = -np.inf, 0, 0, 0, 0
+    for place in range(len(order)):
+        if place == ahead:
+            # What is far apart in memory is fetched for many entries at once, none of which waits for another.
+            ahead = min(place + _AHEAD, len(order))
+            for entry in order[place:ahead]:
+                looked_at += starts[entry] + (values[entry] < 0)
+                if entries:
+                    looked_at += stop_of[entry]
+        entry = order[place]
+        if values[entry] > level:
+            # Only now, since entries of one value are counted after all that they join.
+            while counted < min(place, entries):
+                entered[root(component, stop_of[order[counted]])] += 1
+                counted += 1
+            level = values[entry]
+            if level == np.inf:
+                break
+        begin, end = starts[entry], starts[entry + 1]
+        if begin == end:
+            continue
+        before, known = saddles, one[begin]
+        elder = root(component, known)
+        for link in range(begin, end):
+            if one[link] != known:
+                known = one[link]
+                elder = root(component, known)
+            late = root(component, other[link])
+            if elder == late:
                 continue
-            elder = root(component, younger[before])
-            for event in range(before, saddles):
-                for stop in (younger[event], elder):
-                    points[top[stop]] += entered[stop]
-                    up[top[stop]] = stops + event
-                    entered[stop] = 0
-                top[elder] = stops + event
-        if counted:
-            for place in range(start, end):
-                entered[root(component, stop_of[order[place]])] += 1
-        start = end
-    if counted:
-        for stop in range(stops):
-            if component[stop] == stop:
+            if elder > late:
+                elder, late = late, elder
+            component[late] = elder
+            if stop_values[late] == level:
+                swallowed_by[late] = elder
+                continue
+            event = saddles
+            while event > before and younger[event - 1] > late:
+                younger[event] = younger[event - 1]
+                event -= 1
+            younger[event] = late
+            saddle[saddles] = entry
+            saddles += 1
+        for event in range(before, saddles):
+            for stop in (younger[event], elder):
                 points[top[stop]] += entered[stop]
-    return saddle[:saddles].copy(), up[: stops + saddles], points[: stops + saddles], swallowed_by
+                up[top[stop]] = stops + event
+                entered[stop] = 0
+            top[elder] = stops + event
+    while counted < entries and values[order[counted]] < np.inf:
+        entered[root(component, stop_of[order[counted]])] += 1
+        counted += 1
+    for stop in range(stops):
+        points[top[stop]] += entered[stop]
+    return saddle[:saddles].copy(), up[: stops + saddles], points[: stops + saddles], swallowed_by, looked_at
 
 
 @njit(cache=True)
 def _leaves(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
     """Return the leaf of each stop (-1: none, its loss is +inf) and the stops that are leaves."""
     stops = len(stop_values)
-    leaf = np.full(stops, -1, dtype=np.int64)
+    leaf = np.full(stops, -1, dtype=swallowed_by.dtype)
     leaves = np.empty(stops, dtype=np.int64)
     count = 0
     for stop in range(stops):  # in order, so what lies below has its leaf already
@@ -284,23 +298,31 @@ def _shortcuts(parent):  # type: ignore[no-untyped-def]
     return shortcut
 
 
-@njit(cache=True)
-def _climb(values, stop_of, leaf_of_stop, parent, shortcut, saddle_values, basin):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _climb(first, last, values, stop_of, leaf_of_stop, parent, shortcut, saddle_values, basin):  # type: ignore[no-untyped-def]
     """Write the leaf below each vertex, and return how many enter while each node is the top of their component."""
     points = np.zeros(len(parent), dtype=np.int64)
     leaves = len(parent) - len(saddle_values)
-    for vertex in range(len(values)):
+    enters = np.full(len(parent), np.inf)  # the parent of each
+    root = np.arange(len(parent))
+    for node in range(len(parent) - 1, -1, -1):
+        if parent[node] >= 0:
+            enters[node] = saddle_values[parent[node] - leaves]
+            root[node] = root[parent[node]]
+    for vertex in range(first, last):
         value = values[vertex]
         if value == np.inf:
             basin[vertex] = -1
             continue
         node = leaf_of_stop[stop_of[vertex]]
         basin[vertex] = node
-        above = parent[node]
-        while above >= 0 and saddle_values[above - leaves] <= value:
+        if enters[node] <= value:
+            above = root[node]
+            if saddle_values[above - leaves] <= value:  # as of most on a bowl
+                node = above
+        while enters[node] <= value:
             far = shortcut[node]
-            node = far if saddle_values[far - leaves] <= value else above
-            above = parent[node]
+            node = far if saddle_values[far - leaves] <= value else parent[node]
         points[node] += 1
     return points
 

@@ -38,6 +38,7 @@ from topolandscape.topology.joining import (
 )
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import descend_graph, descend_grid, elder, leaves_below, link_graph, link_grid, settle_down
+from topolandscape.topology.threads import shared_out
 
 
 def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
@@ -81,7 +82,7 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
         # Where many vertices have links, all are sorted, and nothing else.
         joined, points = swept(values, ascending_rows(values), basins.stops, basins.stop_of, links)
         basin = np.empty(len(values), dtype=np.int64)
-        leaves_below(values, basins.stop_of, joined.leaf, basin)
+        shared_out(leaves_below, len(values), values, basins.stop_of, joined.leaf, basin)
         return _tree_of(values, basins, joined, basin, points, joined.saddles, complex.provenance)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
@@ -150,9 +151,7 @@ def _tree_of(
         "size": summed_up(joined.parent, points),
         "basin": basin,
     }
-    for column in columns.values():
-        column.flags.writeable = False  # so it is not copied
-    return MergeTree(**columns, provenance=provenance)
+    return MergeTree(**_settled(columns), provenance=provenance)
 
 
 def merge_bars(tree: MergeTree) -> Barcode:
@@ -171,17 +170,27 @@ def merge_bars(tree: MergeTree) -> Barcode:
     leaves = (len(tree) + int((tree.parent < 0).sum())) // 2  # saddles have two children
     death_node, last_node = elder(tree.parent, leaves)
     ends = death_node >= 0
-    return Barcode(
-        dim=np.zeros(leaves, dtype=np.int64),
-        birth=tree.value[:leaves],
-        death=np.where(ends, tree.value[death_node], np.inf),
-        birth_simplex=tree.simplex[:leaves],
-        death_simplex=np.where(ends, tree.simplex[death_node], -1),
-        birth_vertex=tree.vertex[:leaves],
-        death_vertex=np.where(ends, tree.vertex[death_node], -1),
-        size=tree.size[last_node],
-        provenance=tree.provenance,
-    )
+    birth, death = tree.value[:leaves], np.where(ends, tree.value[death_node], np.inf)
+    order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
+    death_node, ends = death_node[order], ends[order]
+    columns = {
+        "dim": np.zeros(leaves, dtype=np.int64),
+        "birth": birth[order],
+        "death": death[order],
+        "birth_simplex": tree.simplex[order],
+        "death_simplex": np.where(ends, tree.simplex[death_node], -1),
+        "birth_vertex": tree.vertex[order],
+        "death_vertex": np.where(ends, tree.vertex[death_node], -1),
+        "size": tree.size[last_node[order]],
+    }
+    return Barcode(**_settled(columns), provenance=tree.provenance)
+
+
+def _settled(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Make arrays read-only, so that a noun shares them."""
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -209,14 +218,16 @@ def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
     steps = _steps(grid, connectivity)
     descent = np.empty(grid.size, dtype=index_type(grid.size))
-    return _number_stops(steps[0], descent, descend_grid(0, grid.size // grid.shape[-1], *steps, descent))
+    stops = np.concatenate(shared_out(descend_grid, grid.size, *steps, descent))
+    return _number_stops(steps[0], descent, stops)
 
 
 def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins = grid_basins(grid, connectivity)
     steps = _steps(grid, connectivity)
-    one, other, name = link_grid(0, grid.size // grid.shape[-1], *steps, basins.stop_of)
+    parts = shared_out(link_grid, grid.size, *steps, basins.stop_of)
+    one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return basins, Links(one, other, steps[0][name], name)
 
 

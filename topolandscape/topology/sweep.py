@@ -11,15 +11,18 @@ _LINKS = 2**16  # links for which there is room at first
 
 
 @njit(cache=True, nogil=True)
-def descend_grid(first_line, last_line, values, shape, offsets, deltas, descent):  # type: ignore[no-untyped-def]
-    """Write each vertex's lowest neighbour by (value, row), itself where none is lower; return these, the stops."""
+def descend_grid(first, last, values, shape, offsets, deltas, descent):  # type: ignore[no-untyped-def]
+    """Write each vertex's lowest neighbour by (value, row), itself where none is lower; return these, the stops.
+
+    A line belongs to the part of the vertices, from `first` to `last`, in which it begins.
+    """
     width = shape[-1]
     axes, earlier = len(shape), len(offsets) // 2  # offsets ascend, and the first half leads to earlier rows
     lowest = np.empty(width)
     position = np.empty(axes, dtype=np.int64)
     stops = np.empty(_LINKS, dtype=descent.dtype)
     count = 0
-    for line in range(first_line, last_line):
+    for line in range(-(-first // width), -(-last // width)):
         start = line * width
         lowest[:] = values[start : start + width]
         descent[start : start + width] = np.arange(start, start + width)
@@ -32,26 +35,32 @@ def descend_grid(first_line, last_line, values, shape, offsets, deltas, descent)
             step = earlier - 1 - turn if turn < earlier else turn
             if not _inside(position, shape, offsets[step]):
                 continue
-            first = max(0, -offsets[step, axes - 1])
-            last = width - max(0, offsets[step, axes - 1])
+            left = max(0, -offsets[step, axes - 1])
+            right = width - max(0, offsets[step, axes - 1])
             there = start + deltas[step]
             # Slices of the line, and no branch, so that several columns are compared at once.
-            others, best, row = values[there + first : there + last], lowest[first:last], descent[start + first :]
+            others, best, row = values[there + left : there + right], lowest[left:right], descent[start + left :]
             if turn < earlier:
                 for column in range(len(others)):
                     lower = others[column] <= best[column]
                     best[column] = others[column] if lower else best[column]
-                    row[column] = there + first + column if lower else row[column]
+                    row[column] = there + left + column if lower else row[column]
             else:
                 for column in range(len(others)):
                     lower = others[column] < best[column]
                     best[column] = others[column] if lower else best[column]
-                    row[column] = there + first + column if lower else row[column]
+                    row[column] = there + left + column if lower else row[column]
         if count + width > len(stops):
             stops = np.concatenate((stops, np.empty(len(stops) + width, dtype=stops.dtype)))
-        for vertex in range(start, start + width):
-            stops[count] = vertex
-            count += descent[vertex] == vertex
+        for left in range(start, start + width, _COLUMNS):
+            right = min(left + _COLUMNS, start + width)
+            some = False
+            for vertex in range(left, right):
+                some |= descent[vertex] == vertex
+            if some:
+                for vertex in range(left, right):
+                    stops[count] = vertex
+                    count += descent[vertex] == vertex
     return stops[:count].copy()
 
 
@@ -66,10 +75,10 @@ def _inside(position, shape, offset):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def link_grid(first_line, last_line, values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
+def link_grid(first, last, values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
     """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin.
 
-    Those of a vertex stand together, in the order of the offsets.
+    Those of a vertex stand together, in the order of the offsets. Lines are shared out as in `descend_grid`.
     """
     width, axes = shape[-1], len(shape)
     most = width * len(offsets) + 1
@@ -79,7 +88,8 @@ def link_grid(first_line, last_line, values, shape, offsets, deltas, stop_of):  
     count = 0
     position = np.empty(axes, dtype=np.int64)
     inside = np.empty(len(offsets), dtype=np.bool_)
-    for line in range(first_line, last_line):
+    near = np.empty(_COLUMNS, dtype=stop_of.dtype)
+    for line in range(-(-first // width), -(-last // width)):
         start, rest = line * width, line
         for axis in range(axes - 2, -1, -1):
             position[axis] = rest % shape[axis]
@@ -93,9 +103,11 @@ def link_grid(first_line, last_line, values, shape, offsets, deltas, stop_of):  
             name = np.concatenate((name, room))
         for left in range(0, width, _COLUMNS):
             right = min(left + _COLUMNS, width)
-            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width):
+            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):
                 continue
             for vertex in range(start + left, start + right):
+                if near[vertex - start - left] == 0:
+                    continue
                 value, own = values[vertex], stop_of[vertex]
                 known = own
                 for step in range(len(offsets)):
@@ -115,21 +127,24 @@ def link_grid(first_line, last_line, values, shape, offsets, deltas, stop_of):  
 
 
 @njit(cache=True, nogil=True)
-def _near_others(stop_of, offsets, deltas, inside, start, left, right, width):  # type: ignore[no-untyped-def]
-    """Tell whether a vertex of these columns of a line has a neighbour in another basin."""
+def _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):  # type: ignore[no-untyped-def]
+    """Write which of these columns of a line have a neighbour in another basin (not 0), and tell whether any has."""
+    near[:] = 0
     for step in range(len(offsets)):
         if not inside[step]:
             continue
         along = offsets[step, offsets.shape[1] - 1]
-        first = start + max(left, -along)
-        last = start + min(right, width - along)
-        own, others = stop_of[first:last], stop_of[first + deltas[step] : last + deltas[step]]
-        differ = 0
+        first = max(left, -along)
+        last = min(right, width - along)
+        own = stop_of[start + first : start + last]
+        others = stop_of[start + first + deltas[step] : start + last + deltas[step]]
+        here = near[first - left :]
         for column in range(len(own)):
-            differ |= own[column] ^ others[column]
-        if differ != 0:
-            return True
-    return False
+            here[column] |= own[column] ^ others[column]
+    differ = 0
+    for column in range(_COLUMNS):
+        differ |= near[column]
+    return differ != 0
 
 
 @njit(cache=True)
@@ -212,9 +227,9 @@ def settle_down(descent, stops):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def leaves_below(values, stop_of, leaf_of_stop, basin):  # type: ignore[no-untyped-def]
+def leaves_below(first, last, values, stop_of, leaf_of_stop, basin):  # type: ignore[no-untyped-def]
     """Write the leaf below each vertex, -1 where its value is +inf."""
-    for vertex in range(len(values)):
+    for vertex in range(first, last):
         basin[vertex] = leaf_of_stop[stop_of[vertex]] if values[vertex] < np.inf else -1
 
 
