@@ -309,21 +309,28 @@ def _climb(first, last, values, stop_of, leaf_of_stop, parent, shortcut, saddle_
         if parent[node] >= 0:
             enters[node] = saddle_values[parent[node] - leaves]
             root[node] = root[parent[node]]
+    stop, leaf, node, number, low, high = -1, -1, 0, 0, np.inf, -np.inf
     for vertex in range(first, last):
         value = values[vertex]
-        if value == np.inf:
-            basin[vertex] = -1
-            continue
-        node = leaf_of_stop[stop_of[vertex]]
-        basin[vertex] = node
-        if enters[node] <= value:
-            above = root[node]
-            if saddle_values[above - leaves] <= value:  # as of most on a bowl
-                node = above
-        while enters[node] <= value:
-            far = shortcut[node]
-            node = far if saddle_values[far - leaves] <= value else parent[node]
-        points[node] += 1
+        if stop_of[vertex] != stop or not low <= value < high:  # rare, since vertices are like those before them
+            if value == np.inf:
+                basin[vertex] = -1
+                continue
+            points[node] += number
+            stop, number = stop_of[vertex], 0
+            leaf = leaf_of_stop[stop]
+            node = leaf
+            if enters[node] <= value:
+                above = root[node]
+                if saddle_values[above - leaves] <= value:  # as of most on a bowl
+                    node = above
+            while enters[node] <= value:
+                far = shortcut[node]
+                node = far if saddle_values[far - leaves] <= value else parent[node]
+            low, high = saddle_values[node - leaves] if node >= leaves else -np.inf, enters[node]
+        basin[vertex] = leaf
+        number += 1
+    points[node] += number
     return points
 
 

@@ -226,7 +226,7 @@ def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins = grid_basins(grid, connectivity)
     steps = _steps(grid, connectivity)
-    parts = shared_out(link_grid, grid.size, *steps, basins.stop_of)
+    parts = shared_out(link_grid, grid.size, *steps, _bridges(steps[2], steps[3]), basins.stop_of)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return basins, Links(one, other, steps[0][name], name)
 
@@ -235,6 +235,27 @@ def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, 
     """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
     offsets = neighbour_offsets(grid.ndim, connectivity)
     return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
+
+
+def _bridges(offsets: Integers, deltas: Integers) -> Integers:
+    """Return for each neighbour of a vertex the others to which it is joined nearby, as `link_grid` needs them.
+
+    Rows of a neighbour and a step in the row, (m, k, 2), filled up by -1. Either both are neighbours, and the step is
+    0, or, in a grid of cubes, it leads across the square that has all three for corners.
+    """
+    steps = {offset: delta for offset, delta in zip(map(tuple, offsets.tolist()), deltas.tolist(), strict=True)}
+    rows: list[list[tuple[int, int]]] = []
+    for one in steps:
+        rows.append([])
+        for number, other in enumerate(steps):
+            if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
+                rows[-1].append((number, 0))
+            elif len(steps) == 2 * len(one) and any(a + b for a, b in zip(one, other, strict=True)) and one != other:
+                rows[-1].append((number, steps[one] + steps[other]))
+    table = np.full((len(rows), max(map(len, rows)), 2), -1)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = np.array(row).reshape(-1, 2)
+    return table
 
 
 def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:

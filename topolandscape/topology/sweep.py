@@ -75,8 +75,8 @@ def _inside(position, shape, offset):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def link_grid(first, last, values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin.
+def link_grid(first, last, values, shape, offsets, deltas, bridges, stop_of):  # type: ignore[no-untyped-def]
+    """Return (stop, other stop, vertex) where a vertex has an earlier neighbour in another basin that it may join.
 
     Those of a vertex stand together, in the order of the offsets. Lines are shared out as in `descend_grid`.
     """
@@ -89,6 +89,7 @@ def link_grid(first, last, values, shape, offsets, deltas, stop_of):  # type: ig
     position = np.empty(axes, dtype=np.int64)
     inside = np.empty(len(offsets), dtype=np.bool_)
     near = np.empty(_COLUMNS, dtype=stop_of.dtype)
+    there, early = np.empty(len(offsets), dtype=stop_of.dtype), np.empty(len(offsets), dtype=np.bool_)
     for line in range(-(-first // width), -(-last // width)):
         start, rest = line * width, line
         for axis in range(axes - 2, -1, -1):
@@ -106,24 +107,45 @@ def link_grid(first, last, values, shape, offsets, deltas, stop_of):  # type: ig
             if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):
                 continue
             for vertex in range(start + left, start + right):
-                if near[vertex - start - left] == 0:
-                    continue
                 value, own = values[vertex], stop_of[vertex]
-                known = own
-                for step in range(len(offsets)):
+                if near[vertex - start - left] == 0 or value == np.inf:
+                    continue
+                for step in range(len(offsets)):  # without a branch, since on noise none could be foreseen
                     column = vertex - start + offsets[step, axes - 1]
                     fits = inside[step] and 0 <= column < width
                     neighbour = vertex + deltas[step] if fits else vertex
-                    there = stop_of[neighbour]
-                    # No branch, since on noise none could be foreseen: what is no link is overwritten.
-                    early = values[neighbour] <= value if 2 * step < len(offsets) else values[neighbour] < value
-                    linked = early & (there != own) & (there != known) & (value < np.inf)
+                    there[step] = stop_of[neighbour]
+                    lower = values[neighbour] <= value if 2 * step < len(offsets) else values[neighbour] < value
+                    early[step] = lower & fits
+                for step in range(len(offsets)):
+                    if not early[step] or there[step] == own:
+                        continue
+                    if _bridged(values, vertex, own, step, early, there, bridges):
+                        continue
                     one[count] = own
-                    other[count] = there
+                    other[count] = there[step]
                     name[count] = vertex
-                    count += linked
-                    known = there if linked else known
+                    count += 1
     return one[:count].copy(), other[:count].copy(), name[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _bridged(values, vertex, own, step, early, there, bridges):  # type: ignore[no-untyped-def]
+    """Tell whether an earlier neighbour was joined, before the vertex came, to one that the vertex joins anyway.
+
+    These are those in its own basin and those looked at before. ``bridges[step]`` has rows of a neighbour and the step
+    to a vertex that both have beside them, 0 where they are neighbours themselves.
+    """
+    for i in range(bridges.shape[1]):
+        beside, across = bridges[step, i]
+        if beside < 0:
+            return False
+        if not early[beside] or (beside > step and there[beside] != own):
+            continue
+        corner = vertex + across
+        if across == 0 or values[corner] < values[vertex] or (values[corner] == values[vertex] and across < 0):
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)
