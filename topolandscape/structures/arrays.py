@@ -54,8 +54,8 @@ def check_length(array: NDArray[Any], length: int, name: str, of: str) -> None:
 
 def refuse_nan(values: Floats, name: str) -> None:
     """Raise when `values` holds NaN or -inf, naming the first of them."""
-    wrong = np.isnan(values) | np.isneginf(values)
-    if wrong.any():
+    if values.size and not values.min() > -np.inf:
+        wrong = np.isnan(values) | np.isneginf(values)
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
             f"{name}{list(index)} is {values[index]}, one of {int(wrong.sum())} such values; a filtration needs "

@@ -61,8 +61,9 @@ class MergeTree:
         if (parent >= len(value)).any() or (value[inner] < value[parent >= 0]).any():
             raise ValueError("a node's parent must be a node that enters no earlier than the node itself.")
         children = np.bincount(inner, minlength=len(value))
-        if not np.isin(children, (0, 2)).all():
-            node = int(np.argmin(np.isin(children, (0, 2))))
+        wrong = (children & ~2) != 0
+        if wrong.any():
+            node = int(np.argmax(wrong))
             raise ValueError(f"node {node} has {children[node]} children; a minimum has none and a saddle two.")
         leaves = int((children == 0).sum())
         if (
@@ -147,8 +148,10 @@ class Barcode:
         if wrong.any():
             bar = int(np.argmax(wrong))
             raise ValueError(f"bar {bar} is [{birth[bar]}, {death[bar]}); a birth is finite and no death comes before.")
-        order = np.lexsort((arrays["birth_simplex"], birth, -(death - birth), arrays["dim"]))
-        arrays = {name: frozen(array[order], array.dtype.type, name) for name, array in arrays.items()}
+        keys = (arrays["birth_simplex"], birth, -(death - birth), arrays["dim"])
+        if not _in_order(keys):
+            order = np.lexsort(keys)
+            arrays = {name: frozen(array[order], array.dtype.type, name) for name, array in arrays.items()}
         settle(self, provenance=read_only(self.provenance), **arrays)
 
     columns: ClassVar[tuple[str, ...]] = (
@@ -286,6 +289,14 @@ class Barcode:
         degrees = ", ".join(f"{int((self.dim == k).sum())} in degree {k}" for k in np.unique(self.dim))
         essential = int(self.essential.sum())
         return f"Barcode({len(self)} bar{'s' * (len(self) != 1)}: {degrees or 'none'}; {essential} essential)"
+
+
+def _in_order(keys: Iterable[NDArray[Any]]) -> bool:
+    """Tell whether rows are in the order of their keys, of which the last counts first, as for `numpy.lexsort`."""
+    ordered: Any = True
+    for key in keys:
+        ordered = (key[:-1] < key[1:]) | ((key[:-1] == key[1:]) & ordered)
+    return bool(np.all(ordered))
 
 
 def common_scale(provenances: Iterable[Mapping[str, Any]]) -> dict[str, str] | None:

@@ -25,16 +25,15 @@ from topolandscape.topology.complexes import Nonfinite, entering
 from topolandscape.topology.joining import (
     Joined,
     Links,
-    ascending_runs,
     concatenated,
     joined_stops,
-    points_of_nodes,
+    leaves_and_points,
     root,
     summed_up,
 )
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
 from topolandscape.topology.reduced import Box, Face, Found, Reduced
-from topolandscape.topology.sweep import leaves_below
+from topolandscape.topology.sorting import ascending_rows
 
 # Bytes of a vertex: in a block, on a face that waits, on a face that is being joined to another.
 _BLOCK, _FACE, _ACROSS = 150, 12, 80
@@ -236,8 +235,7 @@ def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers, found:
         basins = grid_basins(values, grid.connectivity)
         leaf_of_stop = joined.leaf[number[first : first + len(basins.stops)]]
         first += len(basins.stops)
-        values = values.reshape(-1)
-        points += points_of_nodes(joined, values, leaves_below(values, basins.stop_of, leaf_of_stop))
+        points += leaves_and_points(joined, values.reshape(-1), basins.stop_of, leaf_of_stop)[1]
     return summed_up(joined.parent, points)
 
 
@@ -283,7 +281,7 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: Found) -> Reduced:
     rows = grid.rows(cut).reshape(-1)
     found.vertices.append(rows[basins.stops])
     found.values.append(values.reshape(-1)[basins.stops])
-    links = links._replace(name=rows[links.name])
+    links = Links(links.one.astype(np.int64), links.other.astype(np.int64), links.value, rows[links.name])
     nodes = basins.stop_of.reshape(values.shape)
     faces = {}
     for axis, side in enumerate(cut):
@@ -292,7 +290,7 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: Found) -> Reduced:
                 layer = (slice(None),) * axis + (slice(-1, None) if end else slice(1),)
                 faces[axis, end] = Face(values[layer].copy(), nodes[layer].astype(np.int32))
     # Rows of a box are in the order of the whole, so those of links are, too.
-    order = ascending_runs(links.value)
+    order = ascending_rows(links.value)
     return found.add(_contracted(cut, first + np.arange(len(basins.stops)), links, order, faces, found))
 
 

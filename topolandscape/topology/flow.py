@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from topolandscape.structures import CRITICAL, NEVER, GradientField, GridComplex, Integers, SimplicialComplex
 from topolandscape.topology.branching import count_paths
 from topolandscape.topology.critical import Critical
-from topolandscape.topology.gradient import Cells, above, cells_of, facets_into, is_critical, shared_out, step
+from topolandscape.topology.gradient import Cells, above, cells_of, facets_into, is_critical, step
+from topolandscape.topology.threads import shared_out
 
 _NEVER = int(NEVER)
 

@@ -9,13 +9,11 @@ cofacet is the simplex again (apparent pairs, Bauer 2021).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import njit
 from numpy.typing import NDArray
 
 from topolandscape.structures import (
@@ -29,6 +27,7 @@ from topolandscape.structures import (
     SimplicialComplex,
     total_order,
 )
+from topolandscape.topology.threads import shared_out
 
 LARGEST_GRID = 4  # dimensions
 
@@ -99,16 +98,6 @@ def apparent_field(complex: SimplicialComplex, cells: Cells) -> GradientField:
         larger, smaller = simplices[paired], last[paired]
         partner[larger], partner[smaller] = smaller, larger
     return GradientField(complex, partner, complex.provenance)
-
-
-def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
-    """Return what a compiled kernel, which releases the interpreter, gives for consecutive parts of range(count)."""
-    threads = min(get_num_threads(), 1 + count // 4096)
-    if threads == 1:
-        return [kernel(0, count, *arguments)]
-    bounds = np.linspace(0, count, 8 * threads + 1).astype(np.int64)
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda part: kernel(bounds[part], bounds[part + 1], *arguments), range(8 * threads)))
 
 
 class _Star(NamedTuple):

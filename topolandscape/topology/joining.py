@@ -8,37 +8,40 @@ it enters, those of one name enter together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from topolandscape.structures import Floats, Integers
+from topolandscape.topology.sorting import ascending_rows, index_type
+from topolandscape.topology.threads import shared_out
 
-_SHORT_RUN = 32  # rows that are sorted one by one
-_FEW = 4096  # entries of a table of saddles and leaves that stays in the cache
+
+_AHEAD = 64  # entries that are looked at together, before their turn
 
 
 class Links(NamedTuple):
     """Links between two stops."""
 
-    one: Integers
-    other: Integers
+    one: NDArray[Any]  # integers, as `other` and `name`
+    other: NDArray[Any]
     value: Floats
-    name: Integers
+    name: NDArray[Any]
 
 
 class Joined(NamedTuple):
     """The tree in which stops are joined: leaves, then saddles as they enter."""
 
-    leaf: Integers  # (s,) the leaf of each stop; -1: its loss is +inf
+    leaf: NDArray[Any]  # (s,) the leaf of each stop; -1: its loss is +inf
     leaves: Integers  # the stops that are leaves
     saddles: Integers  # the names of the links that join two leaves
     saddle_values: Floats
     parent: Integers  # (nodes,)
 
 
-def joined_stops(stop_values: Floats, links: Links, order: Integers, below: Integers) -> Joined:
+def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: NDArray[Any]) -> Joined:
     """Return the tree in which stops are joined along links.
 
     Parameters
@@ -58,12 +61,52 @@ def joined_stops(stop_values: Floats, links: Links, order: Integers, below: Inte
         Where a vertex names several links that join, the components they join are taken by age: so the tree does not
         depend on which of the links that would do are there.
     """
-    merges, swallowed_by = _kruskal(stop_values, links.one, links.other, links.value, order)
-    saddles = links.name[merges[:, 0]]
-    _by_age(merges, saddles)
+    integer = index_type(max(len(stop_values), len(order)))
+    name = links.name[order]
+    first = np.flatnonzero(np.append(True, name[1:] != name[:-1])[: len(name)])
+    ends = np.append(first, len(name)).astype(integer)
+    one, other = links.one[order].astype(integer), links.other[order].astype(integer)
+    entries = np.arange(len(first), dtype=integer)
+    values, uncounted = links.value[order[first]], np.empty(0, dtype=integer)
+    joined, _ = _joined(stop_values, below.astype(integer), values, entries, ends, one, other, uncounted)
+    return joined._replace(saddles=name[first[joined.saddles]].astype(np.int64))
+
+
+def swept(
+    values: Floats, order: NDArray[Any], stops: NDArray[Any], stop_of: NDArray[Any], links: Links
+) -> tuple[Joined, Integers]:
+    """Return the tree in which stops of a grid are joined, and the points of its nodes, in one sweep over the vertices.
+
+    Parameters
+    ----------
+    values
+        Of the vertices, (n,).
+    order
+        Vertices by (value, row), (n,).
+    stops, stop_of
+        The vertices at which descent stops, by (value, row), and which of them is below each vertex.
+    links
+        Named by vertices, in their order, all integers of the type of `order`.
+
+    Returns
+    -------
+    Joined
+        As of `joined_stops`.
+    Integers
+        How many vertices enter while each node is the top of their component, as of `leaves_and_points`.
+    """
+    starts = _starts(links.name, len(values), order[0])
+    below = np.arange(len(stops), dtype=order.dtype)
+    return _joined(values[stops], below, values, order, starts, links.one, links.other, stop_of)
+
+
+def _joined(stop_values: Floats, below: NDArray[Any], *entries: NDArray[Any]) -> tuple[Joined, Integers]:
+    saddles, up, points, swallowed_by, _ = _join(stop_values, *entries)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
-    parent = _parents(len(leaves), leaf[merges[:, 1:]])
-    return Joined(leaf, leaves, saddles, links.value[merges[:, 0]], parent)
+    # Until here every stop had a number, whether it is a leaf or not.
+    kept = np.concatenate([leaves, np.arange(len(stop_values), len(up))])
+    parent = np.where(up[kept] < 0, -1, up[kept] - (len(stop_values) - len(leaves)))
+    return Joined(leaf, leaves, saddles, entries[0][saddles], parent), points[kept]
 
 
 def concatenated(parts: Sequence[Links]) -> Links:
@@ -73,23 +116,14 @@ def concatenated(parts: Sequence[Links]) -> Links:
 
 def spanning(stops: int, links: Links) -> Links:
     """Return those links, given in the order of their names, that join two components: a minimum spanning forest."""
-    kept = _spanning(stops, links.one, links.other, ascending_runs(links.value))
+    kept = _spanning(stops, links.one, links.other, ascending_rows(links.value))
     return Links(*(field[kept] for field in links))
 
 
-def ascending_runs(values: Floats) -> Integers:
-    """Return the rows of `values` by (value, row), as `structures.ascending` does.
-
-    Here nearly all values are equal to others (the edges of one vertex), and compiled code settles them faster than a
-    second, stable sort.
-    """
-    order = np.argsort(values)
-    _sort_runs(values, order)
-    return order
-
-
-def points_of_nodes(joined: Joined, values: Floats, basin: Integers, *, order: Integers | None = None) -> Integers:
-    """Return how many vertices enter while each node is the top of their component.
+def leaves_and_points(
+    joined: Joined, values: Floats, stop_of: NDArray[Any], leaf_of_stop: NDArray[Any]
+) -> tuple[Integers, Integers]:
+    """Return the leaf below each vertex, and how many vertices enter while each node is the top of their component.
 
     Parameters
     ----------
@@ -97,31 +131,21 @@ def points_of_nodes(joined: Joined, values: Floats, basin: Integers, *, order: I
         The tree.
     values
         Of any vertices, (n,).
-    basin
-        The leaf of each, -1 where it never enters, (n,).
-    order
-        The rows of the values in ascending order, where it is known.
+    stop_of
+        The stop below each, (n,).
+    leaf_of_stop
+        The leaf of each stop, (s,).
+
+    Returns
+    -------
+    tuple of Integers
+        Leaves, -1 where the value is +inf, (n,), and points, (nodes,). From its leaf every vertex climbs to the highest
+        node that enters no later, by steps that double (Myers 1983).
     """
-    turns, leaves = len(joined.saddles) + 1, len(joined.leaves)
-    if turns * leaves > _FEW:
-        first, leaf = _by_turn(basin, _count_at_or_below(joined.saddle_values, values, order), turns)
-        number = np.ones(len(leaf), dtype=np.int64)
-    else:
-        table = _tabulated(values, basin, joined.saddle_values, leaves)
-        turn, leaf = np.nonzero(table)
-        first, number = np.searchsorted(turn, np.arange(turns + 1)), table[turn, leaf]
-    return _points_of_nodes(joined.parent, first, leaf, number)
-
-
-def _count_at_or_below(thresholds: Floats, values: Floats, order: Integers | None) -> Integers:
-    """Return for each value how many of the (ascending) thresholds it reaches."""
-    if order is None and 64 * len(thresholds) < len(values):
-        return np.searchsorted(thresholds, values, side="right")
-    if order is None:
-        order = np.argsort(values)  # many thresholds leave the cache, unless they are asked for in order
-    counts = np.empty(len(values), dtype=np.int64)
-    counts[order] = np.searchsorted(thresholds, values[order], side="right")
-    return counts
+    basin = np.empty(len(values), dtype=np.int64)
+    shortcut = _shortcuts(joined.parent)
+    columns = (values, stop_of, leaf_of_stop, joined.parent, shortcut, joined.saddle_values)
+    return basin, sum(shared_out(_climb, len(values), *columns, basin))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -130,39 +154,16 @@ def _count_at_or_below(thresholds: Floats, values: Floats, order: Integers | Non
 
 
 @njit(cache=True)
-def _sort_runs(values, order):  # type: ignore[no-untyped-def]
-    """Put the rows of equal values, which stand together in `order`, into their own order."""
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        for place in range(start + 1, min(end, start + _SHORT_RUN)):
-            row = order[place]
-            while place > start and order[place - 1] > row:
-                order[place] = order[place - 1]
-                place -= 1
-            order[place] = row
-        if end > start + _SHORT_RUN:
-            order[start:end] = np.sort(order[start:end])
-        start = end
-
-
-@njit(cache=True)
-def links_in_order(order, name):  # type: ignore[no-untyped-def]
-    """Return the rows of links, of which those of a vertex stand together, in the order of their vertices."""
-    first = np.zeros(len(order) + 1, dtype=np.int64)
-    for vertex in name:
-        first[vertex + 1] += 1
-    for vertex in range(len(order)):
-        first[vertex + 1] += first[vertex]
-    rows = np.empty(len(name), dtype=np.int64)
-    count = 0
-    for vertex in order:
-        for row in range(first[vertex], first[vertex + 1]):
-            rows[count] = row
-            count += 1
-    return rows
+def _starts(name, n, zero):  # type: ignore[no-untyped-def]
+    """Return where the links of each vertex begin, which stand in the order of the vertices."""
+    starts = np.empty(n + 1, dtype=np.dtype(type(zero)))
+    link = 0
+    for vertex in range(n):
+        starts[vertex] = link
+        while link < len(name) and name[link] == vertex:
+            link += 1
+    starts[n] = link
+    return starts
 
 
 @njit(cache=True)
@@ -188,53 +189,86 @@ def _spanning(stops, one, other, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _kruskal(stop_values, one, other, link_values, order):  # type: ignore[no-untyped-def]
-    """Join stops along links in `order`; stops are numbered by (value, row), so the elder has the lower number.
+def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ignore[no-untyped-def]
+    """Let entries come in `order`, by value; entry e has the links from ``starts[e]`` to ``starts[e + 1]``.
 
-    Returns the merges as rows (link, younger, elder), and for each stop that is swallowed at its own value the
-    stop that swallows it.
+    Stops are numbered by (value, row), so the elder has the lower number. The components that one entry joins are
+    swallowed by the eldest of them, the elder first. Nodes are all stops, then the saddles. Returns for each saddle its
+    entry, for each node its parent and how many entries at a stop of `stop_of` (none where it is empty) come while it
+    is the top of their component, and for each stop that is swallowed at its own value the stop that swallows it.
     """
-    stops = len(stop_values)
-    parent = np.arange(stops)
-    swallowed_by = np.full(stops, -1, dtype=np.int64)
-    merges = np.empty((stops, 3), dtype=np.int64)
-    count = 0
-    for link in order:
-        elder, younger = root(parent, one[link]), root(parent, other[link])
-        if elder == younger:
+    stops, integer = len(stop_values), one.dtype
+    component = np.arange(stops).astype(integer)
+    swallowed_by = np.full(stops, -1, dtype=integer)
+    top = np.arange(stops).astype(integer)
+    entered = np.zeros(stops, dtype=integer)  # since the top came
+    up = np.full(2 * stops, -1, dtype=np.int64)
+    points = np.zeros(2 * stops, dtype=np.int64)
+    saddle = np.empty(stops, dtype=np.int64)
+    younger = np.empty(stops, dtype=integer)
+    entries = len(order) if len(stop_of) else 0  # to be counted
+    level, saddles, counted, ahead, looked_at = -np.inf, 0, 0, 0, 0
+    for place in range(len(order)):
+        if place == ahead:
+            # What is far apart in memory is fetched for many entries at once, none of which waits for another.
+            ahead = min(place + _AHEAD, len(order))
+            for entry in order[place:ahead]:
+                looked_at += starts[entry] + (values[entry] < 0)
+                if entries:
+                    looked_at += stop_of[entry]
+        entry = order[place]
+        if values[entry] > level:
+            # Only now, since entries of one value are counted after all that they join.
+            while counted < min(place, entries):
+                entered[root(component, stop_of[order[counted]])] += 1
+                counted += 1
+            level = values[entry]
+            if level == np.inf:
+                break
+        begin, end = starts[entry], starts[entry + 1]
+        if begin == end:
             continue
-        if elder > younger:
-            elder, younger = younger, elder
-        parent[younger] = elder
-        if link_values[link] == stop_values[younger]:
-            swallowed_by[younger] = elder
-        else:
-            merges[count, 0] = link
-            merges[count, 1] = younger
-            merges[count, 2] = elder
-            count += 1
-    return merges[:count].copy(), swallowed_by
-
-
-@njit(cache=True)
-def _by_age(merges, saddles):  # type: ignore[no-untyped-def]
-    """Let the components that one vertex joins be swallowed by the eldest of them, the elder first."""
-    start = 0
-    while start < len(merges):
-        end = start + 1
-        while end < len(merges) and saddles[end] == saddles[start]:
-            end += 1
-        if end > start + 1:
-            merges[start:end, 1] = np.sort(merges[start:end, 1])
-            merges[start:end, 2] = merges[start:end, 2].min()
-        start = end
+        before, known = saddles, one[begin]
+        elder = root(component, known)
+        for link in range(begin, end):
+            if one[link] != known:
+                known = one[link]
+                elder = root(component, known)
+            late = root(component, other[link])
+            if elder == late:
+                continue
+            if elder > late:
+                elder, late = late, elder
+            component[late] = elder
+            if stop_values[late] == level:
+                swallowed_by[late] = elder
+                continue
+            event = saddles
+            while event > before and younger[event - 1] > late:
+                younger[event] = younger[event - 1]
+                event -= 1
+            younger[event] = late
+            saddle[saddles] = entry
+            saddles += 1
+        for event in range(before, saddles):
+            for stop in (younger[event], elder):
+                points[top[stop]] += entered[stop]
+                up[top[stop]] = stops + event
+                entered[stop] = 0
+            top[elder] = stops + event
+    while counted < entries and values[order[counted]] < np.inf:
+        entered[root(component, stop_of[order[counted]])] += 1
+        counted += 1
+    for stop in range(stops):
+        points[top[stop]] += entered[stop]
+    return saddle[:saddles].copy(), up[: stops + saddles], points[: stops + saddles], swallowed_by, looked_at
 
 
 @njit(cache=True)
 def _leaves(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
     """Return the leaf of each stop (-1: none, its loss is +inf) and the stops that are leaves."""
     stops = len(stop_values)
-    leaf = np.full(stops, -1, dtype=np.int64)
+    leaf = np.full(stops, -1, dtype=swallowed_by.dtype)
     leaves = np.empty(stops, dtype=np.int64)
     count = 0
     for stop in range(stops):  # in order, so what lies below has its leaf already
@@ -250,80 +284,53 @@ def _leaves(stop_values, swallowed_by, below):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _parents(leaves, merges):  # type: ignore[no-untyped-def]
-    """Return the parent of every node, replaying the merges (younger leaf, elder leaf)."""
-    parent = np.full(leaves + len(merges), -1, dtype=np.int64)
-    component = np.arange(leaves)
-    node = np.arange(leaves)
-    for event in range(len(merges)):
-        younger, elder = root(component, merges[event, 0]), root(component, merges[event, 1])
-        parent[node[younger]] = leaves + event
-        parent[node[elder]] = leaves + event
-        component[younger] = elder
-        node[elder] = leaves + event
-    return parent
-
-
-@njit(cache=True)
-def _tabulated(values, basin, saddle_values, leaves):  # type: ignore[no-untyped-def]
-    """Return a table of the points that enter at or after so many saddles, leaf by leaf."""
-    table = np.zeros((len(saddle_values) + 1, leaves), dtype=np.int64)
-    for vertex in range(len(values)):
-        if basin[vertex] < 0:
-            continue
-        low, high = 0, len(saddle_values)
-        while low < high:
-            middle = (low + high) // 2
-            if saddle_values[middle] <= values[vertex]:
-                low = middle + 1
-            else:
-                high = middle
-        table[low, basin[vertex]] += 1
-    return table
-
-
-@njit(cache=True)
-def _by_turn(basin, enters, turns):  # type: ignore[no-untyped-def]
-    """Return where the vertices of each turn begin, and their leaves in that order.
-
-    ``enters[v]`` is the number of saddles at or below the value of vertex v: the first merge that counts it.
-    """
-    first = np.zeros(turns + 1, dtype=np.int64)
-    for vertex in range(len(enters)):
-        if basin[vertex] >= 0:
-            first[enters[vertex] + 1] += 1
-    for turn in range(turns):
-        first[turn + 1] += first[turn]
-    leaf = np.empty(first[turns], dtype=np.int64)
-    place = first[:-1].copy()
-    for vertex in range(len(enters)):
-        if basin[vertex] >= 0:
-            leaf[place[enters[vertex]]] = basin[vertex]
-            place[enters[vertex]] += 1
-    return first, leaf
-
-
-@njit(cache=True)
-def _points_of_nodes(parent, first, leaf_of, number):  # type: ignore[no-untyped-def]
-    """Return the points of every node, replaying the merges.
-
-    Before merge i enter those from ``first[i]`` to ``first[i + 1]``: `number` points of leaf `leaf_of`.
-    """
-    nodes = len(parent)
-    children = np.full((nodes, 2), -1, dtype=np.int64)
-    for node in range(nodes):
+def _shortcuts(parent):  # type: ignore[no-untyped-def]
+    """Return for each node one above it, so that few steps to it or to the parent lead anywhere (Myers 1983)."""
+    shortcut = np.arange(len(parent))
+    depth = np.zeros(len(parent), dtype=np.int64)
+    for node in range(len(parent) - 1, -1, -1):  # parents come after their children
         above = parent[node]
         if above >= 0:
-            children[above, 1 if children[above, 0] >= 0 else 0] = node
-    leaves = nodes - (len(first) - 2)
-    top = np.arange(nodes)
-    points = np.zeros(nodes, dtype=np.int64)
-    for event in range(len(first) - 1):
-        for i in range(first[event], first[event + 1]):
-            points[root(top, leaf_of[i])] += number[i]
-        if leaves + event < nodes:
-            top[children[leaves + event, 0]] = leaves + event
-            top[children[leaves + event, 1]] = leaves + event
+            far = shortcut[above]
+            depth[node] = depth[above] + 1
+            even = depth[above] - depth[far] == depth[far] - depth[shortcut[far]]
+            shortcut[node] = shortcut[far] if even else above
+    return shortcut
+
+
+@njit(cache=True, nogil=True)
+def _climb(first, last, values, stop_of, leaf_of_stop, parent, shortcut, saddle_values, basin):  # type: ignore[no-untyped-def]
+    """Write the leaf below each vertex, and return how many enter while each node is the top of their component."""
+    points = np.zeros(len(parent), dtype=np.int64)
+    leaves = len(parent) - len(saddle_values)
+    enters = np.full(len(parent), np.inf)  # the parent of each
+    root = np.arange(len(parent))
+    for node in range(len(parent) - 1, -1, -1):
+        if parent[node] >= 0:
+            enters[node] = saddle_values[parent[node] - leaves]
+            root[node] = root[parent[node]]
+    stop, leaf, node, number, low, high = -1, -1, 0, 0, np.inf, -np.inf
+    for vertex in range(first, last):
+        value = values[vertex]
+        if stop_of[vertex] != stop or not low <= value < high:  # rare, since vertices are like those before them
+            if value == np.inf:
+                basin[vertex] = -1
+                continue
+            points[node] += number
+            stop, number = stop_of[vertex], 0
+            leaf = leaf_of_stop[stop]
+            node = leaf
+            if enters[node] <= value:
+                above = root[node]
+                if saddle_values[above - leaves] <= value:  # as of most on a bowl
+                    node = above
+            while enters[node] <= value:
+                far = shortcut[node]
+                node = far if saddle_values[far - leaves] <= value else parent[node]
+            low, high = saddle_values[node - leaves] if node >= leaves else -np.inf, enters[node]
+        basin[vertex] = leaf
+        number += 1
+    points[node] += number
     return points
 
 

@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topolandscape.structures import (
     Barcode,
@@ -26,15 +27,16 @@ from topolandscape.structures import (
     SimplicialComplex,
 )
 from topolandscape.topology.joining import (
+    Joined,
     Links,
-    ascending_runs,
     concatenated,
     joined_stops,
-    links_in_order,
-    points_of_nodes,
+    leaves_and_points,
     spanning,
     summed_up,
+    swept,
 )
+from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import (
     descend_graph,
     descend_grid,
@@ -42,9 +44,9 @@ from topolandscape.topology.sweep import (
     leaves_below,
     link_graph,
     link_grid,
-    numbers_of_stops,
     settle_down,
 )
+from topolandscape.topology.threads import shared_out
 
 
 def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
@@ -83,9 +85,13 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
         values = complex.vertex_values
-        # Where a large part of the vertices has links, these are sorted through their vertices, once for all.
-        order = ascending_runs(values) if 4 * len(links.name) > len(values) else None
-        return _tree(values, basins, links, lambda saddles: saddles, complex.provenance, order=order)
+        if 4 * len(links.name) < len(values):
+            return _tree(values, basins, links, lambda saddles: saddles, complex.provenance)
+        # Where many vertices have links, all are sorted, and nothing else.
+        joined, points = swept(values, ascending_rows(values), basins.stops, basins.stop_of, links)
+        basin = np.empty(len(values), dtype=np.int64)
+        shared_out(leaves_below, len(values), values, basins.stop_of, joined.leaf, basin)
+        return _tree_of(values, basins, joined, basin, points, joined.saddles, complex.provenance)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
@@ -128,27 +134,32 @@ def _tree(
     links: Links,
     vertices: Callable[[Integers], Integers],
     provenance: Mapping[str, Any],
-    *,
-    order: Integers | None = None,
 ) -> MergeTree:
-    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter.
+    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
+    joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
+    basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
+    return _tree_of(values, basins, joined, basin, points, vertices(joined.saddles), provenance)
 
-    Where the links are named by vertices, `order` may be these by (value, row).
-    """
-    turn = ascending_runs(links.value) if order is None else links_in_order(order, links.name)
-    joined = joined_stops(values[basins.stops], links, turn, basins.below)
-    basin = leaves_below(values, basins.stop_of, joined.leaf)
-    points = points_of_nodes(joined, values, basin, order=order)
+
+def _tree_of(
+    values: Floats,
+    basins: Basins,
+    joined: Joined,
+    basin: Integers,
+    points: Integers,
+    vertices: Integers,
+    provenance: Mapping[str, Any],
+) -> MergeTree:
     minima = basins.stops[joined.leaves]
-    return MergeTree(
-        simplex=np.concatenate([minima, joined.saddles]),
-        vertex=np.concatenate([minima, vertices(joined.saddles)]),
-        value=np.concatenate([values[minima], joined.saddle_values]),
-        parent=joined.parent,
-        size=summed_up(joined.parent, points),
-        basin=basin,
-        provenance=provenance,
-    )
+    columns = {
+        "simplex": np.concatenate([minima, joined.saddles]),
+        "vertex": np.concatenate([minima, vertices]),
+        "value": np.concatenate([values[minima], joined.saddle_values]),
+        "parent": joined.parent,
+        "size": summed_up(joined.parent, points),
+        "basin": basin,
+    }
+    return MergeTree(**_settled(columns), provenance=provenance)
 
 
 def merge_bars(tree: MergeTree) -> Barcode:
@@ -164,20 +175,30 @@ def merge_bars(tree: MergeTree) -> Barcode:
     Barcode
         One bar a minimum; linear in the nodes.
     """
-    leaves = int(tree.is_leaf.sum())
+    leaves = (len(tree) + int((tree.parent < 0).sum())) // 2  # saddles have two children
     death_node, last_node = elder(tree.parent, leaves)
     ends = death_node >= 0
-    return Barcode(
-        dim=np.zeros(leaves, dtype=np.int64),
-        birth=tree.value[:leaves],
-        death=np.where(ends, tree.value[death_node], np.inf),
-        birth_simplex=tree.simplex[:leaves],
-        death_simplex=np.where(ends, tree.simplex[death_node], -1),
-        birth_vertex=tree.vertex[:leaves],
-        death_vertex=np.where(ends, tree.vertex[death_node], -1),
-        size=tree.size[last_node],
-        provenance=tree.provenance,
-    )
+    birth, death = tree.value[:leaves], np.where(ends, tree.value[death_node], np.inf)
+    order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
+    death_node, ends = death_node[order], ends[order]
+    columns = {
+        "dim": np.zeros(leaves, dtype=np.int64),
+        "birth": birth[order],
+        "death": death[order],
+        "birth_simplex": tree.simplex[order],
+        "death_simplex": np.where(ends, tree.simplex[death_node], -1),
+        "birth_vertex": tree.vertex[order],
+        "death_vertex": np.where(ends, tree.vertex[death_node], -1),
+        "size": tree.size[last_node[order]],
+    }
+    return Barcode(**_settled(columns), provenance=tree.provenance)
+
+
+def _settled(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Make arrays read-only, so that a noun shares them."""
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -188,39 +209,61 @@ def merge_bars(tree: MergeTree) -> Barcode:
 class Basins(NamedTuple):
     """Where descent stops: at local minima and, in graphs, at every vertex of a plateau."""
 
-    stops: Integers  # (s,) vertices, by (value, row)
-    stop_of: Integers  # (n,) the stop below each vertex
-    below: Integers  # (s,) the stop to which a plateau vertex descends further; itself at a local minimum
+    stops: NDArray[Any]  # integers, as the others: (s,) vertices, by (value, row)
+    stop_of: NDArray[Any]  # (n,) the stop below each vertex
+    below: NDArray[Any]  # (s,) the stop to which a plateau vertex descends further; itself at a local minimum
 
 
-def _number_stops(values: Floats, descent: Integers, stop: np.ndarray) -> Basins:
-    stops = np.flatnonzero(stop)
-    stops = stops[ascending_runs(values[stops])]
-    number = numbers_of_stops(len(values), stops, descent.dtype.type(0))
-    stop_of = settle_down(descent, number)
-    return Basins(stops, stop_of, stop_of[descent[stops]])
+def _number_stops(values: Floats, descent: NDArray[Any], stops: NDArray[Any]) -> Basins:
+    """Return the basins of stops, given in their order; `descent` is overwritten."""
+    stops = stops[ascending_rows(values[stops])]
+    further = descent[stops]
+    settle_down(descent, stops)
+    return Basins(stops, descent, descent[further])
 
 
 def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
-    values, shape, offsets, deltas = _steps(grid, connectivity)
-    index = np.int32 if grid.size < 2**31 else np.int64
-    descent = descend_grid(values, shape, offsets, deltas, index(0))
-    return _number_stops(values, descent, descent == np.arange(len(values), dtype=index))
+    steps = _steps(grid, connectivity)
+    descent = np.empty(grid.size, dtype=index_type(grid.size))
+    stops = np.concatenate(shared_out(descend_grid, grid.size, *steps, descent))
+    return _number_stops(steps[0], descent, stops)
 
 
 def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins = grid_basins(grid, connectivity)
-    values, shape, offsets, deltas = _steps(grid, connectivity)
-    one, other, name = link_grid(values, shape, offsets, deltas, basins.stop_of)
-    return basins, Links(one, other, values[name], name)
+    steps = _steps(grid, connectivity)
+    parts = shared_out(link_grid, grid.size, *steps, _bridges(steps[2], steps[3]), basins.stop_of)
+    one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return basins, Links(one, other, steps[0][name], name)
 
 
 def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, Integers, Integers]:
     """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
     offsets = neighbour_offsets(grid.ndim, connectivity)
     return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
+
+
+def _bridges(offsets: Integers, deltas: Integers) -> Integers:
+    """Return for each neighbour of a vertex the others to which it is joined nearby, as `link_grid` needs them.
+
+    Rows of a neighbour and a step in the row, (m, k, 2), filled up by -1. Either both are neighbours, and the step is
+    0, or, in a grid of cubes, it leads across the square that has all three for corners.
+    """
+    steps = {offset: delta for offset, delta in zip(map(tuple, offsets.tolist()), deltas.tolist(), strict=True)}
+    rows: list[list[tuple[int, int]]] = []
+    for one in steps:
+        rows.append([])
+        for number, other in enumerate(steps):
+            if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
+                rows[-1].append((number, 0))
+            elif len(steps) == 2 * len(one) and any(a + b for a, b in zip(one, other, strict=True)) and one != other:
+                rows[-1].append((number, steps[one] + steps[other]))
+    table = np.full((len(rows), max(map(len, rows)), 2), -1)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = np.array(row).reshape(-1, 2)
+    return table
 
 
 def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:
@@ -232,7 +275,7 @@ def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tu
     descent, plateau = np.arange(n), np.zeros(n, dtype=np.bool_)
     for edges, edge_values in blocks:
         descend_graph(values, edges, edge_values, descent, plateau)
-    basins = _number_stops(values, descent, plateau | (descent == np.arange(n)))
+    basins = _number_stops(values, descent, np.flatnonzero(plateau | (descent == np.arange(n))))
     number = np.where(plateau, basins.stop_of, -1)
     joined, linked = np.full(n, -1), np.full(n, -1)
     links, row = None, 0

@@ -10,21 +10,22 @@ _COLUMNS = 64
 _LINKS = 2**16  # links for which there is room at first
 
 
-@njit(cache=True)
-def descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyped-def]
-    """Return each vertex's lowest neighbour by (value, row), itself where none is lower.
+@njit(cache=True, nogil=True)
+def descend_grid(first, last, values, shape, offsets, deltas, descent):  # type: ignore[no-untyped-def]
+    """Write each vertex's lowest neighbour by (value, row), itself where none is lower; return these, the stops.
 
-    `zero` carries the integer type of the result.
+    A line belongs to the part of the vertices, from `first` to `last`, in which it begins.
     """
-    n, width = len(values), shape[-1]
+    width = shape[-1]
     axes, earlier = len(shape), len(offsets) // 2  # offsets ascend, and the first half leads to earlier rows
-    descent = np.empty(n, dtype=np.dtype(type(zero)))
     lowest = np.empty(width)
-    for line in range(n // width):
+    position = np.empty(axes, dtype=np.int64)
+    stops = np.empty(_LINKS, dtype=descent.dtype)
+    count = 0
+    for line in range(-(-first // width), -(-last // width)):
         start = line * width
         lowest[:] = values[start : start + width]
         descent[start : start + width] = np.arange(start, start + width)
-        position = np.empty(axes, dtype=np.int64)
         rest = line
         for axis in range(axes - 2, -1, -1):
             position[axis] = rest % shape[axis]
@@ -32,147 +33,140 @@ def descend_grid(values, shape, offsets, deltas, zero):  # type: ignore[no-untyp
         for turn in range(len(offsets)):
             # From the vertex to ever earlier ones, where of equal values the last counts, then to ever later ones.
             step = earlier - 1 - turn if turn < earlier else turn
-            inside = True
-            for axis in range(axes - 1):
-                moved = position[axis] + offsets[step, axis]
-                inside &= (moved >= 0) & (moved < shape[axis])
-            if not inside:
+            if not _inside(position, shape, offsets[step]):
                 continue
-            first = max(0, -offsets[step, axes - 1])
-            last = width - max(0, offsets[step, axes - 1])
+            left = max(0, -offsets[step, axes - 1])
+            right = width - max(0, offsets[step, axes - 1])
             there = start + deltas[step]
             # Slices of the line, and no branch, so that several columns are compared at once.
-            others, best, row = values[there + first : there + last], lowest[first:last], descent[start + first :]
+            others, best, row = values[there + left : there + right], lowest[left:right], descent[start + left :]
             if turn < earlier:
                 for column in range(len(others)):
                     lower = others[column] <= best[column]
                     best[column] = others[column] if lower else best[column]
-                    row[column] = there + first + column if lower else row[column]
+                    row[column] = there + left + column if lower else row[column]
             else:
                 for column in range(len(others)):
                     lower = others[column] < best[column]
                     best[column] = others[column] if lower else best[column]
-                    row[column] = there + first + column if lower else row[column]
-    return descent
+                    row[column] = there + left + column if lower else row[column]
+        if count + width > len(stops):
+            stops = np.concatenate((stops, np.empty(len(stops) + width, dtype=stops.dtype)))
+        for left in range(start, start + width, _COLUMNS):
+            right = min(left + _COLUMNS, start + width)
+            some = False
+            for vertex in range(left, right):
+                some |= descent[vertex] == vertex
+            if some:
+                for vertex in range(left, right):
+                    stops[count] = vertex
+                    count += descent[vertex] == vertex
+    return stops[:count].copy()
 
 
-@njit(cache=True)
-def link_grid(values, shape, offsets, deltas, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) wherever a vertex has an earlier neighbour in another basin.
+@njit(cache=True, nogil=True)
+def _inside(position, shape, offset):  # type: ignore[no-untyped-def]
+    """Tell whether a step from a line leads to a line of the grid."""
+    inside = True
+    for axis in range(len(shape) - 1):
+        moved = position[axis] + offset[axis]
+        inside &= (moved >= 0) & (moved < shape[axis])
+    return inside
 
-    Of the links between the same two stops only the first to enter matters, so the others are dropped when room is
-    needed, unless there turned out to be few.
+
+@njit(cache=True, nogil=True)
+def link_grid(first, last, values, shape, offsets, deltas, bridges, stop_of):  # type: ignore[no-untyped-def]
+    """Return (stop, other stop, vertex) where a vertex has an earlier neighbour in another basin that it may join.
+
+    Those of a vertex stand together, in the order of the offsets. Lines are shared out as in `descend_grid`.
     """
-    n, width = len(values), shape[-1]
-    axes = len(shape)
-    one = np.empty(_LINKS, dtype=np.int64)
-    other_stop = np.empty(_LINKS, dtype=np.int64)
-    name = np.empty(_LINKS, dtype=np.int64)
+    width, axes = shape[-1], len(shape)
+    most = width * len(offsets) + 1
+    one = np.empty(_LINKS + most, dtype=stop_of.dtype)
+    other = np.empty(_LINKS + most, dtype=stop_of.dtype)
+    name = np.empty(_LINKS + most, dtype=stop_of.dtype)
     count = 0
-    repeated = True
-    position = np.zeros(axes, dtype=np.int64)
+    position = np.empty(axes, dtype=np.int64)
     inside = np.empty(len(offsets), dtype=np.bool_)
-    for start in range(0, n, width):
+    near = np.empty(_COLUMNS, dtype=stop_of.dtype)
+    there, early = np.empty(len(offsets), dtype=stop_of.dtype), np.empty(len(offsets), dtype=np.bool_)
+    for line in range(-(-first // width), -(-last // width)):
+        start, rest = line * width, line
+        for axis in range(axes - 2, -1, -1):
+            position[axis] = rest % shape[axis]
+            rest //= shape[axis]
         for step in range(len(offsets)):
-            fits = True
-            for axis in range(axes - 1):
-                moved = position[axis] + offsets[step, axis]
-                fits &= (moved >= 0) & (moved < shape[axis])
-            inside[step] = fits
-        full = count + width * len(offsets) > len(one)
-        if full and repeated:
-            kept = _first_of_pairs(values, one, other_stop, name, count)
-            repeated = 8 * kept < 7 * count
-            count = kept
-        if full and 2 * count + width * len(offsets) > len(one):
-            room = 2 * len(one) + width * len(offsets)
-            one = np.concatenate((one[:count], np.empty(room - count, dtype=np.int64)))
-            other_stop = np.concatenate((other_stop[:count], np.empty(room - count, dtype=np.int64)))
-            name = np.concatenate((name[:count], np.empty(room - count, dtype=np.int64)))
+            inside[step] = _inside(position, shape, offsets[step])
+        if count + most > len(one):
+            room = np.empty(len(one), dtype=one.dtype)
+            one = np.concatenate((one, room))
+            other = np.concatenate((other, room))
+            name = np.concatenate((name, room))
         for left in range(0, width, _COLUMNS):
             right = min(left + _COLUMNS, width)
-            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width):
+            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):
                 continue
             for vertex in range(start + left, start + right):
-                value = values[vertex]
-                if value == np.inf:
+                value, own = values[vertex], stop_of[vertex]
+                if near[vertex - start - left] == 0 or value == np.inf:
                     continue
-                own = stop_of[vertex]
-                before = count
+                for step in range(len(offsets)):  # without a branch, since on noise none could be foreseen
+                    column = vertex - start + offsets[step, axes - 1]
+                    fits = inside[step] and 0 <= column < width
+                    neighbour = vertex + deltas[step] if fits else vertex
+                    there[step] = stop_of[neighbour]
+                    lower = values[neighbour] <= value if 2 * step < len(offsets) else values[neighbour] < value
+                    early[step] = lower & fits
                 for step in range(len(offsets)):
-                    moved = vertex - start + offsets[step, axes - 1]
-                    if not (inside[step] and 0 <= moved < width):
+                    if not early[step] or there[step] == own:
                         continue
-                    neighbour = vertex + deltas[step]
-                    there = stop_of[neighbour]
-                    if there == own or (count > before and other_stop[count - 1] == there):
+                    if _bridged(values, vertex, own, step, early, there, bridges):
                         continue
-                    if values[neighbour] < value or (values[neighbour] == value and neighbour < vertex):
-                        one[count] = own
-                        other_stop[count] = there
-                        name[count] = vertex
-                        count += 1
-        for axis in range(axes - 2, -1, -1):
-            position[axis] += 1
-            if position[axis] < shape[axis]:
-                break
-            position[axis] = 0
-    if repeated:
-        count = _first_of_pairs(values, one, other_stop, name, count)
-    return one[:count].copy(), other_stop[:count].copy(), name[:count].copy()
+                    one[count] = own
+                    other[count] = there[step]
+                    name[count] = vertex
+                    count += 1
+    return one[:count].copy(), other[:count].copy(), name[:count].copy()
 
 
-@njit(cache=True)
-def _first_of_pairs(values, one, other, name, count):  # type: ignore[no-untyped-def]
-    """Keep of the links between the same two stops the first to enter, in their order; return how many are left."""
-    bits = 10
-    while 1 << bits < 2 * count:
-        bits += 1
-    slots = np.full(1 << bits, -1, dtype=np.int64)
-    kept = np.zeros(count, dtype=np.bool_)
-    for link in range(count):
-        low, high = min(one[link], other[link]), max(one[link], other[link])
-        # Multiplicative hashing (Knuth 1973), by 2^64 over the golden ratio.
-        mixed = (np.uint64(low) << np.uint64(32)) + np.uint64(high)
-        place = np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
-        while slots[place] >= 0:
-            known = slots[place]
-            if min(one[known], other[known]) == low and max(one[known], other[known]) == high:
-                break
-            place = (place + 1) & ((1 << bits) - 1)
-        known = slots[place]
-        if known >= 0:
-            if values[name[link]] >= values[name[known]]:
-                continue
-            kept[known] = False
-        slots[place] = link
-        kept[link] = True
-    left = 0
-    for link in range(count):
-        if kept[link]:
-            one[left] = one[link]
-            other[left] = other[link]
-            name[left] = name[link]
-            left += 1
-    return left
+@njit(cache=True, nogil=True)
+def _bridged(values, vertex, own, step, early, there, bridges):  # type: ignore[no-untyped-def]
+    """Tell whether an earlier neighbour was joined, before the vertex came, to one that the vertex joins anyway.
+
+    These are those in its own basin and those looked at before. ``bridges[step]`` has rows of a neighbour and the step
+    to a vertex that both have beside them, 0 where they are neighbours themselves.
+    """
+    for i in range(bridges.shape[1]):
+        beside, across = bridges[step, i]
+        if beside < 0:
+            return False
+        if not early[beside] or (beside > step and there[beside] != own):
+            continue
+        corner = vertex + across
+        if across == 0 or values[corner] < values[vertex] or (values[corner] == values[vertex] and across < 0):
+            return True
+    return False
 
 
-@njit(cache=True)
-def _near_others(stop_of, offsets, deltas, inside, start, left, right, width):  # type: ignore[no-untyped-def]
-    """Tell whether a vertex of these columns of a line has a neighbour in another basin."""
+@njit(cache=True, nogil=True)
+def _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):  # type: ignore[no-untyped-def]
+    """Write which of these columns of a line have a neighbour in another basin (not 0), and tell whether any has."""
+    near[:] = 0
     for step in range(len(offsets)):
         if not inside[step]:
             continue
         along = offsets[step, offsets.shape[1] - 1]
-        first = start + max(left, -along)
-        last = start + min(right, width - along)
-        own, others = stop_of[first:last], stop_of[first + deltas[step] : last + deltas[step]]
-        differ = 0
+        first = max(left, -along)
+        last = min(right, width - along)
+        own = stop_of[start + first : start + last]
+        others = stop_of[start + first + deltas[step] : start + last + deltas[step]]
+        here = near[first - left :]
         for column in range(len(own)):
-            differ |= own[column] ^ others[column]
-        if differ != 0:
-            return True
-    return False
+            here[column] |= own[column] ^ others[column]
+    differ = 0
+    for column in range(_COLUMNS):
+        differ |= near[column]
+    return differ != 0
 
 
 @njit(cache=True)
@@ -234,36 +228,31 @@ def link_graph(values, edges, edge_values, stop_of, plateau, joined, linked):  #
 
 
 @njit(cache=True)
-def numbers_of_stops(n, stops, zero):  # type: ignore[no-untyped-def]
-    """Return the number of each stop at its vertex, -1 elsewhere, in the integer type of `zero`."""
-    number = np.full(n, -1, dtype=np.dtype(type(zero)))
-    for i in range(len(stops)):
-        number[stops[i]] = i
-    return number
+def settle_down(descent, stops):  # type: ignore[no-untyped-def]
+    """Replace in `descent` the next vertex on the way down by the number of the first of the stops on that way."""
+    n = len(descent)
+    for number in range(len(stops)):
+        descent[stops[number]] = ~number
+    # Backwards every vertex learns which of the earlier ones comes first after later ones, or at which stop these end.
+    for vertex in range(n - 1, -1, -1):
+        below = descent[vertex]
+        if below > vertex:
+            further = descent[below]
+            while further > vertex:
+                descent[below] = descent[further]  # halves the way
+                below = further
+                further = descent[below]
+            descent[vertex] = further
+    for vertex in range(n):
+        below = descent[vertex]
+        descent[vertex] = descent[below] if below >= 0 else ~below
 
 
-@njit(cache=True)
-def settle_down(descent, number):  # type: ignore[no-untyped-def]
-    """Follow descent from every vertex to the first stop, whose number replaces the -1 in `number`."""
-    for vertex in range(len(descent)):
-        end = vertex
-        while number[end] < 0:
-            end = descent[end]
-        stop = number[end]
-        end = vertex
-        while number[end] < 0:
-            number[end] = stop
-            end = descent[end]
-    return number
-
-
-@njit(cache=True)
-def leaves_below(values, stop_of, leaf_of_stop):  # type: ignore[no-untyped-def]
-    """Return the leaf below each vertex, -1 where its value is +inf."""
-    basin = np.empty(len(values), dtype=np.int64)
-    for vertex in range(len(values)):
+@njit(cache=True, nogil=True)
+def leaves_below(first, last, values, stop_of, leaf_of_stop, basin):  # type: ignore[no-untyped-def]
+    """Write the leaf below each vertex, -1 where its value is +inf."""
+    for vertex in range(first, last):
         basin[vertex] = leaf_of_stop[stop_of[vertex]] if values[vertex] < np.inf else -1
-    return basin
 
 
 @njit(cache=True)

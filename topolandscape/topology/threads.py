@@ -1,0 +1,20 @@
+"""Threads that share out the parts of a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+
+
+def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
+    """Return what a compiled kernel, which releases the interpreter, gives for consecutive parts of range(count)."""
+    threads = min(get_num_threads(), 1 + count // 4096)
+    if threads == 1:
+        return [kernel(0, count, *arguments)]
+    bounds = np.linspace(0, count, 8 * threads + 1).astype(np.int64)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda part: kernel(bounds[part], bounds[part + 1], *arguments), range(8 * threads)))
