@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from topolandscape.files import load, save
+from topolandscape.landscape.box import Box
 from topolandscape.landscape.critical import critical_points
 from topolandscape.landscape.flow import Flow, around, balls_around
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.sampling import sample_grid
-from topolandscape.landscape.stationary import Box, stationary_points
+from topolandscape.landscape.stationary import stationary_points
 from topolandscape.structures import Minima, MinimaNetwork, MorseComplex
 from topolandscape.topology.completeness import completeness
 from topolandscape.topology.complexes import grid

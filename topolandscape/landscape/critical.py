@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.box import Box
 from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box, stationary_points
+from topolandscape.landscape.stationary import stationary_points
 from topolandscape.structures import Integers, MorseComplex
 
 # Places on each side of the box at which the gradient is asked whether it points out.
@@ -108,8 +109,8 @@ def critical_points(
         flatness=flatness,
         max_evaluations=max_evaluations,
     )
-    falling, places = _falling(landscape, box)
-    flow = Flow(landscape, box, balls_around(found, box)) if len(found) else None
+    falling, places = _falling(found.model, box)
+    flow = Flow(found.model, box, balls_around(found, box)) if len(found) else None
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []
@@ -147,7 +148,7 @@ def critical_points(
         "left": left,
         "unfinished": unfinished,
         "unknown": unknown,
-        "evaluations": found.evaluations + (0 if flow is None else flow.spent),
+        "evaluations": found.evaluations + (flow.spent if flow is not None and found.model is landscape else 0),
     }
     nowhere = np.full(len(found), -1)
     return MorseComplex(

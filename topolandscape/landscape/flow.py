@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topolandscape.landscape.box import Box
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box, StationaryPoints
+from topolandscape.landscape.stationary import StationaryPoints
 from topolandscape.structures import Floats, Integers
 
 # Of the distance to the next critical point, how far the ball around one reaches at most.
@@ -21,7 +22,7 @@ LEFT, UNFINISHED = -1, -2
 _LONGEST, _WRONG = 0.05, 1e-5
 _STEPS = 2000
 # Steps after which, and places of the segment at which, a line is asked whether it falls to its end without turning.
-_ASKED, _ALONG = 50, np.array([0.0, 0.25, 0.5, 0.75])
+_ASKED, _ALONG = 10, np.array([0.0, 0.25, 0.5, 0.75])
 # How far from its critical point a line begins, in parts of the radius of that point.
 _BEGIN = 0.1
 # Lines that leave a point of two unstable directions at first; smallest angle between two of them.

@@ -2,77 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
+from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed, whole_number
+from topolandscape.landscape.interpolation import Interpolant
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.network import components
 
-Mask = NDArray[np.bool_]
-
 # Cells along each side of the box at first, by dimension; from five dimensions on the last.
 _CELLS = (64, 16, 8, 4, 3)
+# Coordinates up to which a landscape is interpolated: in three, a product of polynomials needs more losses than cells.
+_INTERPOLATED = 2
+# Gradients that an interpolant, which costs time alone, may be asked for, and how much finer its cells are.
+_FREE, _FINER = 500_000, 2
+# Cells that could not be decided from which Newton's method begins at most.
+_BEGUN = 256
 # Times a cell may be halved.
 _HALVINGS = 12
 # Measured differences of Hessians are raised by this factor, since the largest lie between the places measured.
 _SAFETY = 2.0
-# In units of the box: how near Newton's method comes, how far apart two points are, how far outside is on the edge.
-_EXACT, _SAME, _EDGE = 1e-8, 1e-6, 1e-9
+# In units of the box: how near Newton's method comes, and on an interpolant, how far apart two points are, and those of
+# an interpolant, how far outside is on the edge.
+_EXACT, _ROUGHLY, _SAME, _ALIKE, _EDGE = 1e-8, 1e-5, 1e-6, 1e-4, 1e-9
 # Longest step that is thought of, in units of the box.
 _FAR = 1e9
 # Steps of Newton's method, and how often one of them is halved.
 _STEPS, _SHORTENED = 60, 12
 # Distance, in units of the box, at which the change of the Hessian at a stationary point is measured.
 _NEAR = 0.01
-
-
-class Box(NamedTuple):
-    """A box, some of whose sides may be glued together.
-
-    Attributes
-    ----------
-    low, high
-        Corners, (d,).
-    periodic
-        Which coordinates go round, (d,).
-    """
-
-    low: Floats
-    high: Floats
-    periodic: Mask
-
-    @property
-    def sides(self) -> Floats:
-        """Lengths of the sides, (d,)."""
-        return self.high - self.low
-
-    def wrapped(self, points: Floats) -> Floats:
-        """Return points with their periodic coordinates in the box."""
-        turns = np.floor((points - self.low) / self.sides)
-        return np.where(self.periodic, points - turns * self.sides, points)
-
-    def holds(self, points: Floats, margin: float = 0.0) -> Mask:
-        """Return which points lie in the box, by a margin in units of its sides."""
-        far = margin * self.sides
-        within = (points >= self.low - far) & (points <= self.high + far)
-        return np.asarray((within | self.periodic).all(axis=1))
-
-    def tree(self, points: Floats) -> KDTree:
-        """Return a tree of points that knows which sides are glued, in units of the box."""
-        return KDTree(self.units(points), boxsize=np.where(self.periodic, 1.0, 0.0))
-
-    def units(self, points: Floats) -> Floats:
-        """Return points in units of the box, from its corner, ready to be looked up in a tree."""
-        units = (points - self.low) / self.sides
-        # The remainder of a number just below zero rounds to one, which the tree does not take.
-        return np.where(self.periodic, np.mod(units, 1.0) % 1.0, units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +67,9 @@ class StationaryPoints:
     proved
         Whether a bound was given, so that completeness and isolation are proved, but for rounding.
     evaluations
-        Gradients taken, a product with the Hessian counting as two.
+        Losses and gradients taken, a product with the Hessian counting as two.
+    model
+        What was searched: an interpolant of the landscape, or the landscape itself.
     """
 
     points: Floats
@@ -119,6 +84,7 @@ class StationaryPoints:
     missed: int
     proved: bool
     evaluations: int
+    model: Landscape
 
     @property
     def index(self) -> Integers:
@@ -188,32 +154,79 @@ def stationary_points(
     whole_number(starts, "starts", least=0)
     if lipschitz is not None and not (np.isfinite(lipschitz) and lipschitz >= 0):
         raise ValueError(f"lipschitz is {lipschitz}; it needs to be a number, 0 or more, or None.")
+    d = landscape.dimension
+    places = _sobol(starts, d, seed)
     search = _Search(landscape, box, lipschitz, max_evaluations)
+    if lipschitz is None and d <= _INTERPOLATED:
+        return _by_interpolant(search, Interpolant(landscape, box, places, max_evaluations), places, flatness)
     decided, undecided = search.cells()
     found, lost = search.newton(decided, 4 * search.width)
     more, _ = search.newton(undecided[:, :-1], 4 * search.width)
     known = search.distinct(np.vstack([found, more]))
-    extra, _ = search.newton(_sobol(starts, landscape.dimension, seed), 0.1)
+    extra, _ = search.newton(places, 0.1)
     every = search.distinct(np.vstack([known, extra]))
-    # A cell that is too small to be cut is decided by the point that Newton's method finds in it or next to it.
-    if len(undecided) and len(every):
-        near = search.unit.tree(every).query(search.unit.units(undecided[:, :-1]))[0]
-        undecided = undecided[near > 4 * undecided[:, -1] * np.sqrt(landscape.dimension)]
-    if len(every) == 0:
-        return _nothing(landscape.dimension, search, len(undecided) + lost)
-    return search.examined(every, flatness, len(undecided) + lost, len(every) - len(known))
+    open_ = len(search.open_cells(undecided, every)) + len(lost)
+    return search.examined(every, flatness, open_, len(every) - len(known), landscape)
+
+
+def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, flatness: float) -> StationaryPoints:
+    """Find the points of an interpolant, and from these those of the landscape."""
+    model = interpolant.landscape
+    free = _Search(model, search.box, None, _FREE, errors=interpolant.errors)
+    decided, undecided = free.cells()
+    if len(undecided) and interpolant.improve(undecided[:, :-1]):
+        decided, undecided = free.cells()
+    found, lost = free.newton(decided, 4 * free.width)
+    known, more = search.newton(free.distinct(found), 4 * free.width, free.hessians)
+    # Where pieces meet the interpolant has kinks, at which Newton's method may fail.
+    more, lost = search.newton(np.vstack([more, lost]), 4 * free.width)
+    known = search.distinct(np.vstack([known, more]))
+    if len(undecided := search.open_cells(undecided, known)):
+        known, undecided = _looked_at(search, undecided, known, flatness)
+    extra = free.distinct(free.newton(places, 0.1)[0])
+    extra, _ = search.newton(extra[search.apart(extra, known) > _ALIKE], 4 * free.width, free.hessians)
+    every = search.distinct(np.vstack([known, extra]))
+    search.spent += interpolant.spent
+    return search.examined(every, flatness, len(undecided) + len(lost), len(every) - len(known), model)
+
+
+def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -> tuple[Floats, Floats]:
+    """Return the points with those of cells that an interpolant does not decide, and what is still undecided."""
+    rows = np.unique(np.linspace(0, len(cells) - 1, _BEGUN).astype(int))
+    more, _ = search.newton(cells[rows, :-1], 4 * search.width)
+    more = search.distinct(more)
+    sides = search.box.sides
+    eigenvalues = np.linalg.eigvalsh(search.hessians(more) / sides[:, None] / sides)
+    _check_isolated(search.box.low + more * sides, eigenvalues, flatness)
+    known = search.distinct(np.vstack([known, more]))
+    if len(cells := search.open_cells(cells, known)):
+        decided, cells = search.cells(cells)
+        more = [search.newton(places, 4 * search.width)[0] for places in (decided, cells[:, :-1])]
+        known = search.distinct(np.vstack([known, *more]))
+        cells = search.open_cells(cells, known)
+    return known, cells
 
 
 class _Search:
-    """The search, in units of the box."""
+    """The search, in units of the box; of an interpolant with the errors of its gradient."""
 
-    def __init__(self, landscape: Landscape, box: Box, lipschitz: float | None, allowed: int) -> None:
+    def __init__(
+        self,
+        landscape: Landscape,
+        box: Box,
+        lipschitz: float | None,
+        allowed: int,
+        *,
+        errors: Callable[[Floats], Floats] | None = None,
+    ) -> None:
         self.landscape, self.box, self.given, self.allowed = landscape, box, lipschitz, allowed
         self.bound = None if lipschitz is None else lipschitz * box.sides.max() ** 3
+        self.errors = np.zeros_like if errors is None else errors
+        self.exact, self.same = (_EXACT, _SAME) if errors is None else (_ROUGHLY, _ALIKE)
         self.spent = 0
         d = landscape.dimension
         self.unit = Box(np.zeros(d), np.ones(d), box.periodic)
-        self.width = 0.5 / _CELLS[min(d, len(_CELLS)) - 1]
+        self.width = 0.5 / _CELLS[min(d, len(_CELLS)) - 1] / (1 if errors is None else _FINER)
 
     def gradients(self, units: Floats) -> tuple[Floats, Floats]:
         self.spent += len(units)
@@ -221,36 +234,68 @@ class _Search:
         return values, gradients * self.box.sides
 
     def hessians(self, units: Floats) -> Floats:
-        self.spent += 2 * units.size
+        m, d = units.shape
+        if m == 0:
+            return np.empty((0, d, d))
+        self.spent += 2 * m * d
         sides = self.box.sides
         return hessians(self.landscape, self.box.low + units * sides) * sides[:, None] * sides
 
     # ------------------------------------------------------------------------------------------ cells
 
-    def cells(self) -> tuple[Floats, Floats]:
-        """Return the centres of cells with one zero at most, and the other cells that are left, with their widths."""
-        d, width = self.landscape.dimension, self.width
-        side = np.arange(round(0.5 / width)) * 2 * width + width
-        centres = np.stack(np.meshgrid(*[side] * d, indexing="ij"), axis=-1).reshape(-1, d)
-        gradients, matrices = self._measured(centres)
-        bounds = self._neighbouring(matrices, len(side))
-        begun, left = [], np.empty((0, d + 1))
+    def cells(self, within: Floats | None = None) -> tuple[Floats, Floats]:
+        """Return the centres of cells with one zero at most, and the other cells that are left, with their widths.
+
+        They are cut from the box; or from some cells, whose halvings begin anew.
+        """
+        d = self.landscape.dimension
+        done, left = [np.empty((0, d))], [np.empty((0, d + 1))]
+        if within is None:
+            side = np.arange(round(0.5 / self.width)) * 2 * self.width + self.width
+            centres = np.stack(np.meshgrid(*[side] * d, indexing="ij"), axis=-1).reshape(-1, d)
+            gradients, matrices = self._measured(centres)
+            self._cut(centres, gradients, matrices, self._neighbouring(matrices, len(side)), self.width, done, left)
+        else:
+            for width in np.unique(within[:, -1]).tolist():
+                centres = within[within[:, -1] == width, :-1]
+                _, matrices = self._measured(centres)
+                self._cut(*self._halved(centres, matrices, np.zeros(len(centres)), width), done, left)
+        return np.concatenate(done), np.concatenate(left)
+
+    def _cut(
+        self,
+        centres: Floats,
+        gradients: Floats,
+        matrices: Floats,
+        bounds: Floats,
+        width: float,
+        done: list[Floats],
+        left: list[Floats],
+    ) -> None:
+        """Cut cells until they are empty, `done` or `left`."""
+        d = self.landscape.dimension
         for halving in range(_HALVINGS + 1):
-            done, open_ = _decided(gradients, matrices, bounds, width)
-            begun.append(centres[done])
-            centres, matrices, bounds = centres[open_], matrices[open_], bounds[open_]
-            if len(centres) == 0:
+            decided, open_, vain = _decided(gradients, matrices, bounds, width, self.errors(centres))
+            done.append(centres[decided])
+            last = halving == _HALVINGS or self.spent + int(open_.sum()) * 2**d * (2 * d + 1) > self.allowed
+            rest = centres[open_ | vain if last else vain]
+            left.append(np.column_stack([rest, np.full(len(rest), width)]))
+            if last or not open_.any():
                 break
-            if halving == _HALVINGS or self.spent + len(centres) * 2**d * (2 * d + 1) > self.allowed:
-                left = np.column_stack([centres, np.full(len(centres), width)])
-                break
-            width /= 2
-            corners = np.stack(np.meshgrid(*[[-width, width]] * d, indexing="ij"), axis=-1).reshape(-1, d)
-            children = (centres[:, None] + corners).reshape(-1, d)
-            gradients, below = self._measured(children)
-            bounds = np.repeat(self._changing(matrices, bounds, below.reshape(-1, 2**d, d, d), width), 2**d)
-            centres, matrices = children, below
-        return np.concatenate(begun), left
+            centres, gradients, matrices, bounds, width = self._halved(
+                centres[open_], matrices[open_], bounds[open_], width
+            )
+
+    def _halved(
+        self, centres: Floats, matrices: Floats, bounds: Floats, width: float
+    ) -> tuple[Floats, Floats, Floats, Floats, float]:
+        """Return the halves of cells along each side: centres, gradients, Hessians, bounds, and their width."""
+        d, width = self.landscape.dimension, width / 2
+        corners = np.stack(np.meshgrid(*[[-width, width]] * d, indexing="ij"), axis=-1).reshape(-1, d)
+        children = (centres[:, None] + corners).reshape(-1, d)
+        gradients, below = self._measured(children)
+        changing = self._changing(matrices, bounds, below.reshape(-1, 2**d, d, d), width)
+        return children, gradients, below, np.repeat(changing, 2**d), width
 
     def _measured(self, centres: Floats) -> tuple[Floats, Floats]:
         values, gradients = self.gradients(centres)
@@ -305,13 +350,20 @@ class _Search:
 
     # ------------------------------------------------------------------------------------------ points
 
-    def newton(self, units: Floats, longest: float) -> tuple[Floats, int]:
-        """Return the stationary points in the box to which Newton's method leads, and from how many starts it fails."""
+    def newton(
+        self, units: Floats, longest: float, matrices: Callable[[Floats], Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return the stationary points in the box to which Newton's method leads, and the starts from which it fails.
+
+        `matrices` gives Hessians that are nearly right; None: they are taken.
+        """
+        matrices = self.hessians if matrices is None else matrices
         if len(units) == 0:
-            return units, 0
+            return units, units
+        starts = units
         _, gradients = self.gradients(units)
         units, share = units.copy(), np.ones(len(units))
-        steps = self._steps(units, gradients, longest)
+        steps = _steps(matrices(units), gradients, longest)
         reached = np.zeros(len(units), dtype=bool)
         going = np.arange(len(units))
         for _ in range(_STEPS):
@@ -324,8 +376,8 @@ class _Search:
             units[there], gradients[there], share[there] = ahead[better], new[better], 1.0
             share[going[~better]] /= 2
             # Where rounding ends the descent of the gradient, the last step says how far the point may be off.
-            reached[going] |= np.linalg.norm(steps[going], axis=1) <= _EXACT
-            steps[there] = self._steps(units[there], gradients[there], longest)
+            reached[going] |= np.linalg.norm(steps[going], axis=1) <= self.exact
+            steps[there] = _steps(matrices(units[there]), gradients[there], longest)
             still = (
                 (share[going] > 2.0**-_SHORTENED) & ~(reached[going] & ~better) & (gradients[going] != 0).any(axis=1)
             )
@@ -334,30 +386,37 @@ class _Search:
             if len(going) == 0:
                 break
         places = units[reached]
-        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], int((~reached).sum())
-
-    def _steps(self, units: Floats, gradients: Floats, longest: float) -> Floats:
-        if len(units) == 0:
-            return units
-        eigenvalues, vectors = np.linalg.eigh(self.hessians(units))
-        floor = 1e-12 * np.abs(eigenvalues).max(axis=1, keepdims=True) + 1e-300
-        safe = np.where(np.abs(eigenvalues) > floor, eigenvalues, floor)
-        along = np.clip(np.einsum("mji,mj->mi", vectors, gradients) / safe, -_FAR, _FAR)
-        steps = -np.einsum("mij,mj->mi", vectors, along)
-        return steps * np.minimum(1.0, longest / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-300))
+        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], starts[~reached]
 
     def distinct(self, units: Floats) -> Floats:
         """Return one of all points that are the same, the one with the smallest gradient."""
         if len(units) == 0:
             return units
-        pairs = self.unit.tree(units).query_pairs(_SAME, output_type="ndarray")
+        pairs = self.unit.tree(self.unit.units(units)).query_pairs(self.same, output_type="ndarray")
+        if len(pairs) == 0:
+            return units
         labels = components(pairs, len(units))
         norms = np.linalg.norm(self.gradients(units)[1], axis=1)
         order = np.lexsort((norms, labels))
         return units[order[np.unique(labels[order], return_index=True)[1]]]
 
-    def examined(self, units: Floats, flatness: float, undecided: int, missed: int) -> StationaryPoints:
-        """Return the points by value, with what is measured at them."""
+    def apart(self, units: Floats, known: Floats) -> Floats:
+        """Return how far points are from the nearest of those that are known."""
+        if len(units) == 0 or len(known) == 0:
+            return np.full(len(units), np.inf)
+        return np.asarray(self.unit.tree(known).query(self.unit.units(units))[0])
+
+    def open_cells(self, undecided: Floats, known: Floats) -> Floats:
+        """Return the cells, with their widths, that are not decided by a point in them or next to them."""
+        reach = 4 * undecided[:, -1] * np.sqrt(self.landscape.dimension)
+        return undecided[self.apart(undecided[:, :-1], known) > reach]
+
+    def examined(
+        self, units: Floats, flatness: float, undecided: int, missed: int, model: Landscape
+    ) -> StationaryPoints:
+        """Return the points by value, with what is measured at them; how fast the Hessian changes, on a model."""
+        if len(units) == 0:
+            return self._nothing(undecided, model)
         d, sides = self.landscape.dimension, self.box.sides
         units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
@@ -366,23 +425,15 @@ class _Search:
         points, values, gradients, units = points[order], values[order], gradients[order], units[order]
         matrices = hessians(self.landscape, points)
         eigenvalues, vectors = np.linalg.eigh(matrices)
-        sizes = np.abs(eigenvalues)
-        flat = sizes.min(axis=1, initial=np.inf) <= flatness * sizes.max(axis=1, initial=0.0)
-        if flat.any():
-            row = int(np.argmax(flat))
-            raise ValueError(
-                f"the stationary point {points[row].tolist()} is degenerate: its Hessian has eigenvalues "
-                f"{eigenvalues[row].tolist()}, and it is one of {int(flat.sum())} such points. Critical points need to "
-                "be isolated: take away directions that change nothing, or add a weight decay."
-            )
+        _check_isolated(points, eigenvalues, flatness)
         if self.given is None:
             bounds = np.zeros(len(points))
             for axis in range(d):
                 for sign in (-1.0, 1.0):
                     step = sign * _NEAR * sides[axis] * np.eye(d)[axis]
-                    change = np.linalg.norm(hessians(self.landscape, points + step) - matrices, ord=2, axis=(1, 2))
+                    change = np.linalg.norm(hessians(model, points + step) - matrices, ord=2, axis=(1, 2))
                     bounds = np.maximum(bounds, _SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
-            self.spent += 4 * d * d * len(points)
+            self.spent += 4 * d * d * len(points) if model is self.landscape else 0
         else:
             bounds = np.full(len(points), self.given)
         norms = np.linalg.norm(gradients, axis=1)
@@ -394,39 +445,73 @@ class _Search:
             eigenvalues=eigenvalues,
             eigenvectors=vectors.transpose(0, 2, 1),
             lipschitz=bounds,
-            isolation=_isolation(norms, sizes.min(axis=1, initial=np.inf), bounds),
+            isolation=_isolation(norms, np.abs(eigenvalues).min(axis=1, initial=np.inf), bounds),
             on_boundary=np.asarray(edge.any(axis=1)),
             undecided=undecided,
             missed=missed,
             proved=self.given is not None and undecided == 0,
             evaluations=self.spent,
+            model=model,
+        )
+
+    def _nothing(self, undecided: int, model: Landscape) -> StationaryPoints:
+        """Return no points."""
+        d, none = self.landscape.dimension, np.empty(0)
+        return StationaryPoints(
+            points=np.empty((0, d)),
+            values=none,
+            gradient_norm=none,
+            eigenvalues=np.empty((0, d)),
+            eigenvectors=np.empty((0, d, d)),
+            lipschitz=none,
+            isolation=none,
+            on_boundary=none.astype(bool),
+            undecided=undecided,
+            missed=0,
+            proved=self.given is not None and undecided == 0,
+            evaluations=self.spent,
+            model=model,
         )
 
 
-def _nothing(d: int, search: _Search, undecided: int) -> StationaryPoints:
-    """Return no points."""
-    none = np.empty(0)
-    return StationaryPoints(
-        points=np.empty((0, d)),
-        values=none,
-        gradient_norm=none,
-        eigenvalues=np.empty((0, d)),
-        eigenvectors=np.empty((0, d, d)),
-        lipschitz=none,
-        isolation=none,
-        on_boundary=none.astype(bool),
-        undecided=undecided,
-        missed=0,
-        proved=search.given is not None and undecided == 0,
-        evaluations=search.spent,
-    )
+def _steps(matrices: Floats, gradients: Floats, longest: float) -> Floats:
+    """Return Newton's steps, shortened."""
+    if len(matrices) == 0:
+        return gradients
+    eigenvalues, vectors = np.linalg.eigh(matrices)
+    floor = 1e-12 * np.abs(eigenvalues).max(axis=1, keepdims=True) + 1e-300
+    safe = np.where(np.abs(eigenvalues) > floor, eigenvalues, floor)
+    along = np.clip(np.einsum("mji,mj->mi", vectors, gradients) / safe, -_FAR, _FAR)
+    steps = -np.einsum("mij,mj->mi", vectors, along)
+    return steps * np.minimum(1.0, longest / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-300))
 
 
-def _decided(gradients: Floats, matrices: Floats, bounds: Floats, width: float) -> tuple[Mask, Mask]:
-    """Return which cells hold one zero of the gradient at most, near their centre; and which need to be cut."""
+def _check_isolated(points: Floats, eigenvalues: Floats, flatness: float) -> None:
+    """Raise where an eigenvalue of a stationary point is zero beside the largest."""
+    sizes = np.abs(eigenvalues)
+    flat = sizes.min(axis=1, initial=np.inf) <= flatness * sizes.max(axis=1, initial=0.0)
+    if flat.any():
+        row = int(np.argmax(flat))
+        raise ValueError(
+            f"the stationary point {points[row].tolist()} is degenerate: its Hessian has eigenvalues "
+            f"{eigenvalues[row].tolist()}, and it is one of {int(flat.sum())} such points. Critical points need to "
+            "be isolated: take away directions that change nothing, or add a weight decay."
+        )
+
+
+def _decided(
+    gradients: Floats, matrices: Floats, bounds: Floats, width: float, errors: Floats
+) -> tuple[Mask, Mask, Mask]:
+    """Return which cells hold one zero of the gradient at most, near their centre; which need to be cut; which in vain.
+
+    `errors` is by how much the gradients may be wrong: where they are no larger in the whole cell, it tells nothing.
+    """
     radius = width * np.sqrt(gradients.shape[1])
     remainder = 0.5 * bounds * radius**2
-    empty = (np.abs(gradients) > np.abs(matrices).sum(axis=2) * width + remainder[:, None]).any(axis=1)
+    within = np.abs(matrices).sum(axis=2) * width + remainder[:, None]
+    empty = (np.abs(gradients) > within + errors).any(axis=1)
+    vain = (np.abs(gradients) + within <= 2 * errors).all(axis=1)
+    remainder += np.linalg.norm(errors, axis=1)
     eigenvalues, vectors = np.linalg.eigh(matrices)
     least = np.abs(eigenvalues).min(axis=1)
     inverse = 1 / np.maximum(least, 1e-300)
@@ -439,7 +524,7 @@ def _decided(gradients: Floats, matrices: Floats, bounds: Floats, width: float) 
         test = inverse * bounds * length
         unique = (1 + np.sqrt(np.maximum(1 - 2 * test, 0.0))) / np.maximum(inverse * bounds, 1e-300)
         done = ~empty & (least > 0) & (test <= 0.5) & (unique >= radius)
-    return done, ~empty & ~done
+    return done, ~empty & ~done & ~vain, ~empty & ~done & vain
 
 
 def _isolation(norms: Floats, least: Floats, bounds: Floats) -> Floats:
