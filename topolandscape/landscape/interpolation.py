@@ -26,6 +26,9 @@ _KNOWN, _WELL, _ROUNDING = 1e-6, 1e-10, 100.0
 _SLACK = 10.0
 # Of the span: while the last coefficients are larger, they tell nothing about how fast they fall.
 _LOUD = 0.01
+# How far beside a place gradients are compared, how many times as much as they may be wrong they may differ, and of the
+# span of the losses below what nothing is seen.
+_BESIDE, _TWICE, _UNSEEN = 1e-9, 2.0, 1e-5
 # Times a side of the box may be halved.
 _DEEPEST = 6
 # Points that are evaluated in one go.
@@ -82,7 +85,7 @@ class Interpolant:
 
     def __init__(self, landscape: Landscape, box: Box, places: Floats, allowed: int) -> None:
         self.of, self.box, self.allowed = landscape, box, allowed
-        self.spent = 0
+        self.spent = self._kept = 0  # losses taken, and those kept for parts that are still to come
         d = landscape.dimension
         dtype = landscape.description.get("dtype", "float64")
         self.rounding = _ROUNDING * torch.finfo(getattr(torch, dtype, torch.float32)).eps
@@ -102,6 +105,24 @@ class Interpolant:
             for piece in self.pieces
         ]
         return np.array(bounds)[self._which(units)]
+
+    def kinks(self) -> Floats:
+        """Return places where pieces meet and their gradients differ by more than errors, in units of the box.
+
+        Corners and middles of sides are looked at. There a minimum may hide that is none of any piece.
+        """
+        d = len(self.box.low)
+        shares = np.stack(np.meshgrid(*[[0.0, 0.5, 1.0]] * d, indexing="ij"), axis=-1).reshape(-1, d)
+        places = np.unique(np.concatenate([piece.low + shares * piece.width for piece in self.pieces]), axis=0)
+        places = places[((places > 0) & (places < 1)).all(axis=1)]
+        if len(places) == 0:
+            return places
+        around = places[:, None] + _BESIDE * np.array(list(product((-1.0, 1.0), repeat=d)))
+        points = self.box.low + around.reshape(-1, d) * self.box.sides
+        slopes = (self._jets(points)[1] * self.box.sides).reshape(around.shape)
+        wrong = self.errors(around.reshape(-1, d)).reshape(around.shape).max(axis=1)
+        least = _UNSEEN * max(float(np.ptp(piece.values)) for piece in self.pieces)
+        return places[(np.ptp(slopes, axis=1) > _TWICE * wrong + least).any(axis=1)]
 
     # ------------------------------------------------------------------------------------------ making
 
@@ -130,6 +151,7 @@ class Interpolant:
         within = ((self.places >= low) & (self.places <= low + width)).all(axis=1)
         at, exact = 2 * (self.places[within] - low) / width - 1, self.losses[within]
         if values is None:
+            self._kept -= (_PART + 1) ** len(low) if halvings.any() else 0
             values = self._grown(None, low, width, np.full(len(low), _PART if halvings.any() else _FIRST))
         before = None
         while True:
@@ -145,11 +167,18 @@ class Interpolant:
             grown = np.where(open_, 2 * degrees, degrees)
             size = int(np.prod(grown + 1) - np.prod(degrees + 1))
             falling = before is None or _falls(before[open_], tails[open_], enough, _LOUD * span)
-            if not open_.any() or not falling or grown.max() > _HIGHEST or self.spent + size > self.allowed:
+            if (
+                not open_.any()
+                or not falling
+                or grown.max() > _HIGHEST
+                or self.spent + self._kept + size > self.allowed
+            ):
                 break
             values, before = self._grown(values, low, width, grown), tails
         deeper = open_ & (halvings < _DEEPEST)
-        if deeper.any() and self.spent + 2 ** int(deeper.sum()) * (_PART + 1) ** len(low) <= self.allowed:
+        parts = 2 ** int(deeper.sum()) * (_PART + 1) ** len(low)
+        if deeper.any() and self.spent + self._kept + parts <= self.allowed:
+            self._kept += parts
             part = np.where(deeper, width / 2, width)
             for corner in product(*[(0, 1) if cut else (0,) for cut in deeper]):
                 self._add(low + part * np.array(corner), part, halvings + deeper, share)
@@ -250,7 +279,8 @@ def _derived(table: Floats, width: Floats, least: float) -> Floats:
 
 def _evaluated(coefficients: Floats, at: Floats) -> Floats:
     """Return polynomials (a, n_1, ...) at points (m, d) of the cube from -1 to 1, as (m, a)."""
-    tables = [chebyshev.chebvander(at[:, axis], n - 1) for axis, n in enumerate(coefficients.shape[1:])]
+    angles = np.arccos(np.clip(at, -1.0, 1.0))
+    tables = [np.cos(angles[:, axis, None] * np.arange(n)) for axis, n in enumerate(coefficients.shape[1:])]
     result = np.tensordot(tables[0], coefficients, (1, 1))
     for table in tables[1:]:
         result = np.einsum("mak,mk->ma", result, table)

@@ -117,14 +117,15 @@ def stationary_points(
     seed
         Of the random starts: a whole number or a numpy Generator.
     starts
-        Sobol points from which Newton's method begins once more when the search is over, to see whether it missed any.
+        Sobol points at which an interpolant is compared with the loss, and from which Newton's method begins once more
+        when the search is over, to see whether it missed any.
     lipschitz
         A bound of the Lipschitz constant of the Hessian on the box, in the spectral norm, if one is known; None: it is
         measured, cell by cell.
     flatness
         An eigenvalue is zero when it is smaller than this share of the largest of the point.
     max_evaluations
-        Gradients that the search may take, a product with the Hessian counting as two.
+        Losses and gradients that the search may take, a product with the Hessian counting as two.
 
     Returns
     -------
@@ -142,6 +143,10 @@ def stationary_points(
     no room for a zero; it is done when Newton and Kantorovich's theorem allows one at most in a ball that covers it
     (Ortega and Rheinboldt 1970, section 12.6); else it is cut into halves along each side. Newton's method, shortened
     until the gradient falls, begins at the centres of what is done or cannot be decided.
+
+    In one and two coordinates, and without a bound, this is done to an `Interpolant`, whose errors count
+    as well. Newton's method then goes on from its points on the landscape, with its Hessians; and what it leaves
+    undecided is searched on the landscape.
 
     Examples
     --------
@@ -176,6 +181,9 @@ def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, f
     decided, undecided = free.cells()
     if len(undecided) and interpolant.improve(undecided[:, :-1]):
         decided, undecided = free.cells()
+    search.spent += interpolant.spent
+    kinks = interpolant.kinks()
+    undecided = np.vstack([undecided, np.column_stack([kinks, np.full(len(kinks), free.width)])])
     found, lost = free.newton(decided, 4 * free.width)
     known, more = search.newton(free.distinct(found), 4 * free.width, free.hessians)
     # Where pieces meet the interpolant has kinks, at which Newton's method may fail.
@@ -186,23 +194,22 @@ def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, f
     extra = free.distinct(free.newton(places, 0.1)[0])
     extra, _ = search.newton(extra[search.apart(extra, known) > _ALIKE], 4 * free.width, free.hessians)
     every = search.distinct(np.vstack([known, extra]))
-    search.spent += interpolant.spent
     return search.examined(every, flatness, len(undecided) + len(lost), len(every) - len(known), model)
 
 
 def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -> tuple[Floats, Floats]:
     """Return the points with those of cells that an interpolant does not decide, and what is still undecided."""
+    d = search.landscape.dimension
     rows = np.unique(np.linspace(0, len(cells) - 1, _BEGUN).astype(int))
-    more, _ = search.newton(cells[rows, :-1], 4 * search.width)
-    more = search.distinct(more)
-    sides = search.box.sides
-    eigenvalues = np.linalg.eigvalsh(search.hessians(more) / sides[:, None] / sides)
-    _check_isolated(search.box.low + more * sides, eigenvalues, flatness)
+    more = search.distinct(search.newton(cells[rows, :-1], 4 * search.width)[0])
+    # Where points are not isolated it would go on without end.
+    _check_isolated(search.box.low + more * search.box.sides, search.eigenvalues(more), flatness)
     known = search.distinct(np.vstack([known, more]))
-    if len(cells := search.open_cells(cells, known)):
+    cells = search.open_cells(cells, known)
+    if 0 < len(cells) * (2**d + 1) * (2 * d + 1) <= search.allowed - search.spent:
         decided, cells = search.cells(cells)
-        more = [search.newton(places, 4 * search.width)[0] for places in (decided, cells[:, :-1])]
-        known = search.distinct(np.vstack([known, *more]))
+        places = np.vstack([decided, cells[:, :-1]])
+        known = search.distinct(np.vstack([known, search.newton(places, 4 * search.width)[0]]))
         cells = search.open_cells(cells, known)
     return known, cells
 
@@ -240,6 +247,11 @@ class _Search:
         self.spent += 2 * m * d
         sides = self.box.sides
         return hessians(self.landscape, self.box.low + units * sides) * sides[:, None] * sides
+
+    def eigenvalues(self, units: Floats) -> Floats:
+        """Return the eigenvalues of Hessians in the units of the landscape."""
+        sides = self.box.sides
+        return np.asarray(np.linalg.eigvalsh(self.hessians(units) / sides[:, None] / sides), dtype=np.float64)
 
     # ------------------------------------------------------------------------------------------ cells
 
