@@ -337,6 +337,25 @@ def test_a_box_that_cuts_sublevel_sets_is_said_to():
     assert morse.provenance["on_boundary"] == np.setdiff1d(np.arange(9), inside).tolist()
 
 
+def test_the_gradient_on_the_boundary_says_what_is_missing(six_hump):
+    """The indices of a box add up to the degree on its boundary, whatever it cuts (Morse 1929)."""
+    for landscape, low, high in (
+        (Landscape.from_function(coupled_wells, 2), [-0.5, -1.3], [2, 2]),
+        (of_zoo("rosenbrock")[1], [-2, -1], [2, 3]),
+        (of_zoo("himmelblau")[1], [-1, -3], [5, 3]),
+        (Landscape.from_function(rastrigin, 1), [-1.8], [1.2]),
+    ):
+        morse = critical_points(landscape, low=low, high=high, seed=0)
+        assert morse.provenance["falling"] > 0
+        assert morse.provenance["degree"] == int(((-1) ** morse.index).sum())
+        assert not any("the gradient turns" in said for said in completeness(morse).missing)
+        for row in range(len(morse)):
+            said = [one for one in completeness(without(morse, [row])).missing if "the gradient turns" in one]
+            assert len(said) == 1
+            assert f"of {'odd' if morse.index[row] % 2 else 'even'} index" in said[0]
+    assert six_hump.provenance["degree"] == 1
+
+
 def test_lines_that_leave_the_box_are_said_to():
     morse = critical_points(Landscape.from_function(coupled_wells, 2), low=-0.5, high=2, seed=0)
     assert morse.provenance["left"]

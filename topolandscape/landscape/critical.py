@@ -17,8 +17,9 @@ from topolandscape.structures import Floats, Integers, MorseComplex
 
 # Places on each side of the box at which the gradient is asked whether it points out.
 _ON_SIDE = 1024
-# Of the largest gradient there: what is smaller is zero; and by how much it may turn from place to place.
-_ZERO, _TURNED = 1e-7, np.pi / 2
+# Of the largest gradient there: what is smaller is zero; by how much it may turn from place to place, and how often
+# places are put between.
+_ZERO, _TURNED, _BETWEEN = 1e-7, np.pi / 2, 20
 
 
 def critical_points(
@@ -223,20 +224,36 @@ def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, int | None]:
             falling += int((~(sign * gradients[:, k] > 0)).sum())
             places += len(face)
             along.append(gradients * box.sides)
-    return falling, places, None if d > 2 or box.periodic.any() else _degree(along)
+    return falling, places, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)
 
 
-def _degree(along: list[Floats]) -> int | None:
-    """Return the degree of gradients on the sides of a box, low and high of each coordinate; None: too few, or zero."""
-    if len(along) == 2:
+def _degree(landscape: Landscape, box: Box, along: list[Floats]) -> int | None:
+    """Return the degree of gradients from those on the sides of a box, low and high of each coordinate; None: unknown.
+
+    Where they turn much from one place to the next, places between are asked.
+    """
+    if landscape.dimension == 1:
         low, high = np.sign(along[0][0, 0]), np.sign(along[1][0, 0])
         return None if low * high == 0 else int(high - low) // 2
-    left, right, bottom, top = along
-    around = np.concatenate([bottom, right, top[::-1], left[::-1]])
-    turned = around[:, 0] + 1j * around[:, 1]
-    steps = np.angle(np.roll(turned, -1) * turned.conj())
-    small = np.abs(turned).min() <= _ZERO * np.abs(turned).max()
-    return None if small or np.abs(steps).max() > _TURNED else round(steps.sum() / (2 * np.pi))
+    left, right, bottom, top = (side[:, 0] + 1j * side[:, 1] for side in along)
+    turned = np.concatenate([bottom, right, top[::-1], left[::-1], bottom[:1]])
+    shares = np.linspace(0, 1, len(bottom))
+    times = np.concatenate([shares, 1 + shares, 2 + shares, 3 + shares, [4.0]])
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    for _ in range(_BETWEEN):
+        if np.abs(turned).min() <= _ZERO * np.abs(turned).max():
+            return None
+        steps = np.angle(turned[1:] / turned[:-1])
+        far = np.flatnonzero(np.abs(steps) > _TURNED)
+        if len(far) == 0:
+            return round(steps.sum() / (2 * np.pi))
+        middle = (times[far] + times[far + 1]) / 2
+        side = np.minimum(middle.astype(np.int64), 3)
+        units = corners[side] + (middle - side)[:, None] * (corners[side + 1] - corners[side])
+        slopes = landscape.gradients(box.low + units * box.sides, progress=False)[1] * box.sides
+        times = np.insert(times, far + 1, middle)
+        turned = np.insert(turned, far + 1, slopes[:, 0] + 1j * slopes[:, 1])
+    return None
 
 
 def _summed(joins: Integers) -> tuple[Integers, Integers]:
