@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.box import Box
 from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box, stationary_points
-from topolandscape.structures import Integers, MorseComplex
+from topolandscape.landscape.stationary import stationary_points
+from topolandscape.structures import Floats, Integers, MorseComplex
 
 # Places on each side of the box at which the gradient is asked whether it points out.
 _ON_SIDE = 1024
+# Of the largest gradient there: what is smaller is zero; by how much it may turn from place to place, and how often
+# places are put between.
+_ZERO, _TURNED, _BETWEEN = 1e-7, np.pi / 2, 20
 
 
 def critical_points(
@@ -47,11 +51,12 @@ def critical_points(
         A bound of the Lipschitz constant of the Hessian on the box in the spectral norm, where one is known. The search
         is then a proof, but for rounding, that no critical point is missing. None: the constant is measured.
     starts
-        Random points from which Newton's method is begun once more when the search is over.
+        Random points at which the interpolant is compared with the loss, and from which Newton's method is begun once
+        more when the search is over.
     flatness
         A critical point is degenerate when an eigenvalue of its Hessian is smaller than this share of the largest.
     max_evaluations
-        Gradients that the search for the points may take, a product with the Hessian counting as two.
+        Losses and gradients that the search for the points may take, a product with the Hessian counting as two.
 
     Returns
     -------
@@ -66,6 +71,8 @@ def critical_points(
         - ``"on_boundary"``: rows of points that lie on the boundary of the box;
         - ``"falling"``: at how many of ``"places"`` on the boundary the loss falls outward, so that the box cuts
           sublevel sets;
+        - ``"degree"``: in one or two coordinates that do not go round, how often the gradient turns along the boundary,
+          which is the number of points of even index less that of the others; None where it cannot be told;
         - ``"betti"``: Betti numbers of the domain where it falls nowhere, else None;
         - ``"left"``, ``"unfinished"``: rows from which flow lines left the box, or could not be followed;
         - ``"unknown"``: indices from which no flow lines were looked for.
@@ -77,11 +84,13 @@ def critical_points(
 
     Notes
     -----
-    Points: see `stationary_points`. Flow lines lead from points of index 1 both ways down and to those of the highest
-    index from the points below both ways up; in three dimensions from index 2 to index 1, and in four from index 3 to
-    2, they are found by shooting around a circle. In five and more dimensions those between middle indices are not
-    looked for. A ball is the end of a line when the Hessian stays positive in it, as far as its Lipschitz constant is
-    right.
+    Points: see `stationary_points`. In one and two coordinates, where no `lipschitz` is given, an interpolant of the
+    losses is searched, and the landscape is asked about what was found: some hundred losses for a polynomial, a
+    thousand for a few waves. Flow lines are those of the interpolant then. They lead from points of index 1 both ways
+    down and to those of the highest index from the points below both ways up; in three dimensions from index 2 to index
+    1, and in four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those
+    between middle indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far
+    as its Lipschitz constant is right.
 
     References
     ----------
@@ -108,8 +117,8 @@ def critical_points(
         flatness=flatness,
         max_evaluations=max_evaluations,
     )
-    falling, places = _falling(landscape, box)
-    flow = Flow(landscape, box, balls_around(found, box)) if len(found) else None
+    falling, places, degree = _on_boundary(found.model, box)
+    flow = Flow(found.model, box, balls_around(found, box)) if len(found) else None
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []
@@ -143,11 +152,12 @@ def critical_points(
         "on_boundary": np.flatnonzero(found.on_boundary),
         "falling": falling,
         "places": places,
+        "degree": degree,
         "betti": None if falling else [comb(circles, k) for k in range(landscape.dimension + 1)],
         "left": left,
         "unfinished": unfinished,
         "unknown": unknown,
-        "evaluations": found.evaluations + (0 if flow is None else flow.spent),
+        "evaluations": found.evaluations + (flow.spent if flow is not None and found.model is landscape else 0),
     }
     nowhere = np.full(len(found), -1)
     return MorseComplex(
@@ -196,11 +206,15 @@ def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLik
     return box
 
 
-def _falling(landscape: Landscape, box: Box) -> tuple[int, int]:
-    """Return at how many places on the boundary the loss falls outward, and how many were asked."""
+def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, int | None]:
+    """Return at how many places on the boundary the loss falls outward, how many were asked, and the gradient's degree.
+
+    The degree is that of the gradient as a map from the boundary to directions (Morse 1929).
+    """
     d = landscape.dimension
     n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
     falling = places = 0
+    along: list[Floats] = []  # gradients in units of the box, side by side
     for k in np.flatnonzero(~box.periodic).tolist():
         axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
         face = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, d)
@@ -209,7 +223,37 @@ def _falling(landscape: Landscape, box: Box) -> tuple[int, int]:
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
             falling += int((~(sign * gradients[:, k] > 0)).sum())
             places += len(face)
-    return falling, places
+            along.append(gradients * box.sides)
+    return falling, places, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)
+
+
+def _degree(landscape: Landscape, box: Box, along: list[Floats]) -> int | None:
+    """Return the degree of gradients from those on the sides of a box, low and high of each coordinate; None: unknown.
+
+    Where they turn much from one place to the next, places between are asked.
+    """
+    if landscape.dimension == 1:
+        low, high = np.sign(along[0][0, 0]), np.sign(along[1][0, 0])
+        return None if low * high == 0 else int(high - low) // 2
+    left, right, bottom, top = (side[:, 0] + 1j * side[:, 1] for side in along)
+    turned = np.concatenate([bottom, right, top[::-1], left[::-1], bottom[:1]])
+    shares = np.linspace(0, 1, len(bottom))
+    times = np.concatenate([shares, 1 + shares, 2 + shares, 3 + shares, [4.0]])
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    for _ in range(_BETWEEN):
+        if np.abs(turned).min() <= _ZERO * np.abs(turned).max():
+            return None
+        steps = np.angle(turned[1:] / turned[:-1])
+        far = np.flatnonzero(np.abs(steps) > _TURNED)
+        if len(far) == 0:
+            return round(steps.sum() / (2 * np.pi))
+        middle = (times[far] + times[far + 1]) / 2
+        side = np.minimum(middle.astype(np.int64), 3)
+        units = corners[side] + (middle - side)[:, None] * (corners[side + 1] - corners[side])
+        slopes = landscape.gradients(box.low + units * box.sides, progress=False)[1] * box.sides
+        times = np.insert(times, far + 1, middle)
+        turned = np.insert(turned, far + 1, slopes[:, 0] + 1j * slopes[:, 1])
+    return None
 
 
 def _summed(joins: Integers) -> tuple[Integers, Integers]:

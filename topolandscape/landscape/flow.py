@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topolandscape.landscape.box import Box
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import Box, StationaryPoints
+from topolandscape.landscape.stationary import StationaryPoints
 from topolandscape.structures import Floats, Integers
 
 # Of the distance to the next critical point, how far the ball around one reaches at most.
@@ -20,8 +21,10 @@ LEFT, UNFINISHED = -1, -2
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
 _LONGEST, _WRONG = 0.05, 1e-5
 _STEPS = 2000
+# Logarithm of the longest time of a step, in units of that of a straight one, and how often it is halved.
+_TIMES, _BISECTIONS = 12.0, 14
 # Steps after which, and places of the segment at which, a line is asked whether it falls to its end without turning.
-_ASKED, _ALONG = 50, np.array([0.0, 0.25, 0.5, 0.75])
+_ASKED, _ALONG = 10, np.array([0.0, 0.25, 0.5, 0.75])
 # How far from its critical point a line begins, in parts of the radius of that point.
 _BEGIN = 0.1
 # Lines that leave a point of two unstable directions at first; smallest angle between two of them.
@@ -106,9 +109,10 @@ class Flow:
         Returns
         -------
         Lines
-            By Bogacki and Shampine's pair of orders 3 and 2, with a step of its own for each line, at unit speed. A
-            line ends in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the
-            Hessian is definite along the segment that leads there.
+            By steps along the exact flow of the quadratic loss that has the gradient and the Hessian of the place (Page
+            and McIver 1988), of a length of its own for each line: so narrow valleys take no more of them. A line ends
+            in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the Hessian is
+            definite along the segment that leads there.
         """
         n, d = starts.shape
         sign = 1.0 if up else -1.0
@@ -116,25 +120,25 @@ class Flow:
         sinks = self.balls.index == (d if up else 0)
         at = starts.copy()
         values, slopes = self._field(at, sign)
+        curves = self._curves(at, sign)
         steps = np.full(n, 1e-3 * unit)
         ends, inside = np.full(n, UNFINISHED), np.full(n, -1)
         visits: list[list[Any]] = [[] for _ in range(n)]
         places = np.full((n, 0 if levels is None else levels.shape[1], d), np.nan)
         going = np.arange(n)
         for step in range(1, _STEPS + 1):
-            here, h, k1 = at[going], steps[going, None], slopes[going]
-            _, k2 = self._field(here + h / 2 * k1, sign)
-            _, k3 = self._field(here + 3 * h / 4 * k2, sign)
-            ahead = here + h * (2 * k1 + 3 * k2 + 4 * k3) / 9
-            new, k4 = self._field(ahead, sign)
-            wrong = np.linalg.norm(h * (-5 * k1 / 72 + k2 / 12 + k3 / 9 - k4 / 8), axis=1)
+            moves, expected, weights = _quadratic(slopes[going], curves[0][going], curves[1][going], steps[going])
+            ahead = at[going] + moves
+            new, there_slopes = self._field(ahead, sign)
+            rest = np.einsum("mji,mj->mi", curves[1][going], there_slopes - expected)
+            wrong = np.linalg.norm(rest * weights, axis=1) / 3
             fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0)
             with np.errstate(divide="ignore", over="ignore"):
                 change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
             there = going[fine]
             if levels is not None and len(there):
                 _record(places, there, levels[there], values[there], new[fine], at[there], ahead[fine])
-            at[there], values[there], slopes[there] = ahead[fine], new[fine], k4[fine]
+            at[there], values[there], slopes[there] = ahead[fine], new[fine], there_slopes[fine]
             steps[going] *= np.where(fine, change, np.minimum(0.5, change))
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
@@ -142,15 +146,28 @@ class Flow:
             if step % _ASKED == 0:
                 slow = going[ends[going] == UNFINISHED]
                 ends[slow] = self._straight(at[slow], up)
+            there = there[ends[there] == UNFINISHED]
+            for part, made in zip(curves, self._curves(at[there], sign), strict=True):
+                part[there] = made
             going = going[(ends[going] == UNFINISHED) & (steps[going] > 1e-14 * unit)]
             if len(going) == 0:
                 break
         return Lines(ends, self._turns(at, ends), [tuple(visit) for visit in visits], places)
 
     def _field(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
+        """Return losses, and where the flow leads: gradients up, or down."""
         self.spent += len(points)
         values, gradients = self.landscape.gradients(points, progress=False)
-        return values, sign * gradients / np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-300)
+        return values, sign * gradients
+
+    def _curves(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
+        """Return the eigenvalues and eigenvectors, in columns, of the derivative of that."""
+        if len(points) == 0:
+            d = points.shape[1]
+            return np.empty((0, d)), np.empty((0, d, d))
+        self.spent += 2 * points.size
+        eigenvalues, vectors = np.linalg.eigh(sign * hessians(self.landscape, points))
+        return eigenvalues, vectors
 
     def _arrive(
         self,
@@ -203,6 +220,29 @@ class Flow:
     def _turns(self, at: Floats, ends: Integers) -> Integers:
         turns = np.round((at - self.balls.points[np.maximum(ends, 0)]) / self.box.sides)
         return np.where(self.box.periodic & (ends >= 0)[:, None], turns, 0).astype(np.int64)
+
+
+def _quadratic(slopes: Floats, eigenvalues: Floats, vectors: Floats, lengths: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return steps of some lengths at most along the flow of a quadratic loss, and the slopes to which it leads.
+
+    And, along each eigenvector, for how long a force at the end of the step would have acted.
+    """
+    parts = np.einsum("mji,mj->mi", vectors, slopes)
+    scale = lengths / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
+    low, high = np.full(len(slopes), -_TIMES), np.full(len(slopes), _TIMES)
+
+    def acted(times: Floats) -> tuple[Floats, Floats]:
+        powers = np.clip(eigenvalues * (scale * np.exp(times))[:, None], -50.0, 50.0)
+        safe = np.where(np.abs(powers) < 1e-8, 1.0, powers)
+        return powers, np.where(safe == powers, np.expm1(powers) / safe, 1.0) * (scale * np.exp(times))[:, None]
+
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        short = np.linalg.norm(parts * acted(middle)[1], axis=1) <= lengths
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    powers, weights = acted(low)
+    moves, ends = parts * weights, parts * np.exp(powers)
+    return np.einsum("mij,mj->mi", vectors, moves), np.einsum("mij,mj->mi", vectors, ends), weights
 
 
 def _record(

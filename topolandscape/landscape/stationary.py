@@ -2,77 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
+from topolandscape.landscape.box import Box, Mask
+from topolandscape.landscape.cells import FAR, SAFETY, Cells
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed, whole_number
+from topolandscape.landscape.interpolation import Interpolant
 from topolandscape.landscape.loss import Landscape
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.graphs import components
 
-Mask = NDArray[np.bool_]
-
-# Cells along each side of the box at first, by dimension; from five dimensions on the last.
-_CELLS = (64, 16, 8, 4, 3)
-# Times a cell may be halved.
-_HALVINGS = 12
-# Measured differences of Hessians are raised by this factor, since the largest lie between the places measured.
-_SAFETY = 2.0
-# In units of the box: how near Newton's method comes, how far apart two points are, how far outside is on the edge.
-_EXACT, _SAME, _EDGE = 1e-8, 1e-6, 1e-9
-# Longest step that is thought of, in units of the box.
-_FAR = 1e9
+# Coordinates up to which a landscape is interpolated: in three, a product of polynomials needs more losses than cells.
+_INTERPOLATED = 2
+# Gradients that an interpolant, which costs time alone, may be asked for.
+_FREE = 500_000
+# Cells that could not be decided from which Newton's method begins at most.
+_BEGUN = 256
+# In units of the box: how near Newton's method comes, and on an interpolant, how far apart two points are, and those of
+# an interpolant, how far outside is on the edge.
+_EXACT, _ROUGHLY, _SAME, _ALIKE, _EDGE = 1e-8, 1e-5, 1e-6, 1e-4, 1e-9
 # Steps of Newton's method, and how often one of them is halved.
 _STEPS, _SHORTENED = 60, 12
 # Distance, in units of the box, at which the change of the Hessian at a stationary point is measured.
 _NEAR = 0.01
-
-
-class Box(NamedTuple):
-    """A box, some of whose sides may be glued together.
-
-    Attributes
-    ----------
-    low, high
-        Corners, (d,).
-    periodic
-        Which coordinates go round, (d,).
-    """
-
-    low: Floats
-    high: Floats
-    periodic: Mask
-
-    @property
-    def sides(self) -> Floats:
-        """Lengths of the sides, (d,)."""
-        return self.high - self.low
-
-    def wrapped(self, points: Floats) -> Floats:
-        """Return points with their periodic coordinates in the box."""
-        turns = np.floor((points - self.low) / self.sides)
-        return np.where(self.periodic, points - turns * self.sides, points)
-
-    def holds(self, points: Floats, margin: float = 0.0) -> Mask:
-        """Return which points lie in the box, by a margin in units of its sides."""
-        far = margin * self.sides
-        within = (points >= self.low - far) & (points <= self.high + far)
-        return np.asarray((within | self.periodic).all(axis=1))
-
-    def tree(self, points: Floats) -> KDTree:
-        """Return a tree of points that knows which sides are glued, in units of the box."""
-        return KDTree(self.units(points), boxsize=np.where(self.periodic, 1.0, 0.0))
-
-    def units(self, points: Floats) -> Floats:
-        """Return points in units of the box, from its corner, ready to be looked up in a tree."""
-        units = (points - self.low) / self.sides
-        # The remainder of a number just below zero rounds to one, which the tree does not take.
-        return np.where(self.periodic, np.mod(units, 1.0) % 1.0, units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +60,9 @@ class StationaryPoints:
     proved
         Whether a bound was given, so that completeness and isolation are proved, but for rounding.
     evaluations
-        Gradients taken, a product with the Hessian counting as two.
+        Losses and gradients taken, a product with the Hessian counting as two.
+    model
+        What was searched: an interpolant of the landscape, or the landscape itself.
     """
 
     points: Floats
@@ -119,6 +77,7 @@ class StationaryPoints:
     missed: int
     proved: bool
     evaluations: int
+    model: Landscape
 
     @property
     def index(self) -> Integers:
@@ -151,14 +110,15 @@ def stationary_points(
     seed
         Of the random starts: a whole number or a numpy Generator.
     starts
-        Sobol points from which Newton's method begins once more when the search is over, to see whether it missed any.
+        Sobol points at which an interpolant is compared with the loss, and from which Newton's method begins once more
+        when the search is over, to see whether it missed any.
     lipschitz
         A bound of the Lipschitz constant of the Hessian on the box, in the spectral norm, if one is known; None: it is
         measured, cell by cell.
     flatness
         An eigenvalue is zero when it is smaller than this share of the largest of the point.
     max_evaluations
-        Gradients that the search may take, a product with the Hessian counting as two.
+        Losses and gradients that the search may take, a product with the Hessian counting as two.
 
     Returns
     -------
@@ -177,6 +137,10 @@ def stationary_points(
     (Ortega and Rheinboldt 1970, section 12.6); else it is cut into halves along each side. Newton's method, shortened
     until the gradient falls, begins at the centres of what is done or cannot be decided.
 
+    In one and two coordinates, and without a bound, this is done to an `Interpolant`, whose errors count
+    as well. Newton's method then goes on from its points on the landscape, with its Hessians; and what it leaves
+    undecided is searched on the landscape.
+
     Examples
     --------
     >>> landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + x[:, 1] ** 2, 2)
@@ -188,130 +152,93 @@ def stationary_points(
     whole_number(starts, "starts", least=0)
     if lipschitz is not None and not (np.isfinite(lipschitz) and lipschitz >= 0):
         raise ValueError(f"lipschitz is {lipschitz}; it needs to be a number, 0 or more, or None.")
+    d = landscape.dimension
+    places = _sobol(starts, d, seed)
     search = _Search(landscape, box, lipschitz, max_evaluations)
+    if lipschitz is None and d <= _INTERPOLATED:
+        return _by_interpolant(search, Interpolant(landscape, box, places, max_evaluations), places, flatness)
     decided, undecided = search.cells()
     found, lost = search.newton(decided, 4 * search.width)
     more, _ = search.newton(undecided[:, :-1], 4 * search.width)
     known = search.distinct(np.vstack([found, more]))
-    extra, _ = search.newton(_sobol(starts, landscape.dimension, seed), 0.1)
+    extra, _ = search.newton(places, 0.1)
     every = search.distinct(np.vstack([known, extra]))
-    # A cell that is too small to be cut is decided by the point that Newton's method finds in it or next to it.
-    if len(undecided) and len(every):
-        near = search.unit.tree(every).query(search.unit.units(undecided[:, :-1]))[0]
-        undecided = undecided[near > 4 * undecided[:, -1] * np.sqrt(landscape.dimension)]
-    if len(every) == 0:
-        return _nothing(landscape.dimension, search, len(undecided) + lost)
-    return search.examined(every, flatness, len(undecided) + lost, len(every) - len(known))
+    open_ = len(search.open_cells(undecided, every)) + len(lost)
+    return search.examined(every, flatness, open_, len(every) - len(known), landscape)
 
 
-class _Search:
-    """The search, in units of the box."""
+def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, flatness: float) -> StationaryPoints:
+    """Find the points of an interpolant, and from these those of the landscape."""
+    model = interpolant.landscape
+    free = _Search(model, search.box, None, _FREE, errors=interpolant.errors)
+    decided, undecided = free.cells()
+    if len(undecided) and interpolant.improve(undecided[:, :-1]):
+        decided, undecided = free.cells()
+    search.spent += interpolant.spent
+    kinks = interpolant.kinks()
+    undecided = np.vstack([undecided, np.column_stack([kinks, np.full(len(kinks), free.width)])])
+    found, lost = free.newton(decided, 4 * free.width)
+    known, more = search.newton(free.distinct(found), 4 * free.width, free.hessians)
+    # Where pieces meet the interpolant has kinks, at which Newton's method may fail.
+    more, lost = search.newton(np.vstack([more, lost]), 4 * free.width)
+    known = search.distinct(np.vstack([known, more]))
+    if len(undecided := search.open_cells(undecided, known)):
+        known, undecided = _looked_at(search, undecided, known, flatness)
+    extra = free.distinct(free.newton(places, 0.1)[0])
+    extra, _ = search.newton(extra[search.apart(extra, known) > _ALIKE], 4 * free.width, free.hessians)
+    every = search.distinct(np.vstack([known, extra]))
+    return search.examined(every, flatness, len(undecided) + len(lost), len(every) - len(known), model)
 
-    def __init__(self, landscape: Landscape, box: Box, lipschitz: float | None, allowed: int) -> None:
-        self.landscape, self.box, self.given, self.allowed = landscape, box, lipschitz, allowed
-        self.bound = None if lipschitz is None else lipschitz * box.sides.max() ** 3
-        self.spent = 0
-        d = landscape.dimension
-        self.unit = Box(np.zeros(d), np.ones(d), box.periodic)
-        self.width = 0.5 / _CELLS[min(d, len(_CELLS)) - 1]
 
-    def gradients(self, units: Floats) -> tuple[Floats, Floats]:
-        self.spent += len(units)
-        values, gradients = self.landscape.gradients(self.box.low + units * self.box.sides, progress=False)
-        return values, gradients * self.box.sides
+def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -> tuple[Floats, Floats]:
+    """Return the points with those of cells that an interpolant does not decide, and what is still undecided."""
+    d = search.landscape.dimension
+    rows = np.unique(np.linspace(0, len(cells) - 1, _BEGUN).astype(int))
+    more = search.distinct(search.newton(cells[rows, :-1], 4 * search.width)[0])
+    # Where points are not isolated it would go on without end.
+    _check_isolated(search.box.low + more * search.box.sides, search.eigenvalues(more), flatness)
+    known = search.distinct(np.vstack([known, more]))
+    cells = search.open_cells(cells, known)
+    if 0 < len(cells) * (2**d + 1) * (2 * d + 1) <= search.allowed - search.spent:
+        decided, cells = search.cells(cells)
+        places = np.vstack([decided, cells[:, :-1]])
+        known = search.distinct(np.vstack([known, search.newton(places, 4 * search.width)[0]]))
+        cells = search.open_cells(cells, known)
+    return known, cells
 
-    def hessians(self, units: Floats) -> Floats:
-        self.spent += 2 * units.size
+
+class _Search(Cells):
+    """What is done with the cells: Newton's method, and what is measured at the points found."""
+
+    @property
+    def exact(self) -> float:
+        """How near Newton's method comes."""
+        return _EXACT if self.errors is np.zeros_like else _ROUGHLY
+
+    @property
+    def same(self) -> float:
+        """How far apart the same point may be found twice."""
+        return _SAME if self.errors is np.zeros_like else _ALIKE
+
+    def eigenvalues(self, units: Floats) -> Floats:
+        """Return the eigenvalues of Hessians in the units of the landscape."""
         sides = self.box.sides
-        return hessians(self.landscape, self.box.low + units * sides) * sides[:, None] * sides
+        return np.asarray(np.linalg.eigvalsh(self.hessians(units) / sides[:, None] / sides), dtype=np.float64)
 
-    # ------------------------------------------------------------------------------------------ cells
+    def newton(
+        self, units: Floats, longest: float, matrices: Callable[[Floats], Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return the stationary points in the box to which Newton's method leads, and the starts from which it fails.
 
-    def cells(self) -> tuple[Floats, Floats]:
-        """Return the centres of cells with one zero at most, and the other cells that are left, with their widths."""
-        d, width = self.landscape.dimension, self.width
-        side = np.arange(round(0.5 / width)) * 2 * width + width
-        centres = np.stack(np.meshgrid(*[side] * d, indexing="ij"), axis=-1).reshape(-1, d)
-        gradients, matrices = self._measured(centres)
-        bounds = self._neighbouring(matrices, len(side))
-        begun, left = [], np.empty((0, d + 1))
-        for halving in range(_HALVINGS + 1):
-            done, open_ = _decided(gradients, matrices, bounds, width)
-            begun.append(centres[done])
-            centres, matrices, bounds = centres[open_], matrices[open_], bounds[open_]
-            if len(centres) == 0:
-                break
-            if halving == _HALVINGS or self.spent + len(centres) * 2**d * (2 * d + 1) > self.allowed:
-                left = np.column_stack([centres, np.full(len(centres), width)])
-                break
-            width /= 2
-            corners = np.stack(np.meshgrid(*[[-width, width]] * d, indexing="ij"), axis=-1).reshape(-1, d)
-            children = (centres[:, None] + corners).reshape(-1, d)
-            gradients, below = self._measured(children)
-            bounds = np.repeat(self._changing(matrices, bounds, below.reshape(-1, 2**d, d, d), width), 2**d)
-            centres, matrices = children, below
-        return np.concatenate(begun), left
-
-    def _measured(self, centres: Floats) -> tuple[Floats, Floats]:
-        values, gradients = self.gradients(centres)
-        matrices = self.hessians(centres)
-        fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1) & np.isfinite(matrices).all(axis=(1, 2))
-        if not fine.all():
-            place = (self.box.low + centres[np.argmin(fine)] * self.box.sides).tolist()
-            raise ValueError(
-                f"the loss or its derivatives are not finite at {place}, one of {int((~fine).sum())} such places of "
-                f"{len(fine)}; all are needed to find critical points. Choose a box where they are."
-            )
-        return gradients, matrices
-
-    def _neighbouring(self, matrices: Floats, n: int) -> Floats:
-        """Return bounds for the cells of the first grid from the differences with their neighbours."""
-        d = matrices.shape[-1]
-        grid = matrices.reshape(*[n] * d, d, d)
-        largest = np.zeros([n] * d)
-        for axis in range(d):
-            change = np.linalg.norm(np.diff(grid, axis=axis), ord=2, axis=(-2, -1)) / (2 * self.width)
-            for part in (slice(0, -1), slice(1, None)):
-                here = tuple(part if other == axis else slice(None) for other in range(d))
-                largest[here] = np.maximum(largest[here], change)
-        measured = largest.reshape(-1)
-        if self.bound is None:
-            return _SAFETY * np.sqrt(d) * measured
-        self._check_bound(measured, matrices, self.width)
-        return np.full(len(matrices), self.bound)
-
-    def _changing(self, parents: Floats, bounds: Floats, children: Floats, width: float) -> Floats:
-        """Return bounds for the children of cells, one a parent, from the differences with it and with each other."""
-        d = parents.shape[-1]
-        pairs = np.triu_indices(2**d, 1)
-        signs = (np.arange(2**d)[:, None] >> np.arange(d)) & 1
-        apart = 2 * width * np.linalg.norm(signs[pairs[0]] - signs[pairs[1]], axis=1)
-        among = np.linalg.norm(children[:, pairs[0]] - children[:, pairs[1]], ord=2, axis=(-2, -1)) / apart
-        above = np.linalg.norm(children - parents[:, None], ord=2, axis=(-2, -1)) / (width * np.sqrt(d))
-        measured = np.maximum(among.max(axis=1), above.max(axis=1))
-        if self.bound is None:
-            return np.maximum(_SAFETY * measured, 0.5 * bounds)
-        self._check_bound(measured, children, width)
-        return bounds
-
-    def _check_bound(self, measured: Floats, matrices: Floats, width: float) -> None:
-        """Raise where Hessians change faster than the bound that was given allows."""
-        rounding = 1e-6 * np.abs(matrices).max() / width
-        if self.bound is not None and (measured > self.bound * (1 + 1e-6) + rounding).any():
-            raise ValueError(
-                f"lipschitz is {self.given:g}, but the Hessian changes faster: at least "
-                f"{measured.max() / self.box.sides.max() ** 3:g} by unit length. Give a bound that holds, or None."
-            )
-
-    # ------------------------------------------------------------------------------------------ points
-
-    def newton(self, units: Floats, longest: float) -> tuple[Floats, int]:
-        """Return the stationary points in the box to which Newton's method leads, and from how many starts it fails."""
+        `matrices` gives Hessians that are nearly right; None: they are taken.
+        """
+        matrices = self.hessians if matrices is None else matrices
         if len(units) == 0:
-            return units, 0
+            return units, units
+        starts = units
         _, gradients = self.gradients(units)
         units, share = units.copy(), np.ones(len(units))
-        steps = self._steps(units, gradients, longest)
+        steps = _steps(matrices(units), gradients, longest)
         reached = np.zeros(len(units), dtype=bool)
         going = np.arange(len(units))
         for _ in range(_STEPS):
@@ -324,8 +251,8 @@ class _Search:
             units[there], gradients[there], share[there] = ahead[better], new[better], 1.0
             share[going[~better]] /= 2
             # Where rounding ends the descent of the gradient, the last step says how far the point may be off.
-            reached[going] |= np.linalg.norm(steps[going], axis=1) <= _EXACT
-            steps[there] = self._steps(units[there], gradients[there], longest)
+            reached[going] |= np.linalg.norm(steps[going], axis=1) <= self.exact
+            steps[there] = _steps(matrices(units[there]), gradients[there], longest)
             still = (
                 (share[going] > 2.0**-_SHORTENED) & ~(reached[going] & ~better) & (gradients[going] != 0).any(axis=1)
             )
@@ -334,30 +261,37 @@ class _Search:
             if len(going) == 0:
                 break
         places = units[reached]
-        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], int((~reached).sum())
-
-    def _steps(self, units: Floats, gradients: Floats, longest: float) -> Floats:
-        if len(units) == 0:
-            return units
-        eigenvalues, vectors = np.linalg.eigh(self.hessians(units))
-        floor = 1e-12 * np.abs(eigenvalues).max(axis=1, keepdims=True) + 1e-300
-        safe = np.where(np.abs(eigenvalues) > floor, eigenvalues, floor)
-        along = np.clip(np.einsum("mji,mj->mi", vectors, gradients) / safe, -_FAR, _FAR)
-        steps = -np.einsum("mij,mj->mi", vectors, along)
-        return steps * np.minimum(1.0, longest / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-300))
+        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], starts[~reached]
 
     def distinct(self, units: Floats) -> Floats:
         """Return one of all points that are the same, the one with the smallest gradient."""
         if len(units) == 0:
             return units
-        pairs = self.unit.tree(units).query_pairs(_SAME, output_type="ndarray")
+        pairs = self.unit.tree(self.unit.units(units)).query_pairs(self.same, output_type="ndarray")
+        if len(pairs) == 0:
+            return units
         labels = components(pairs, len(units))
         norms = np.linalg.norm(self.gradients(units)[1], axis=1)
         order = np.lexsort((norms, labels))
         return units[order[np.unique(labels[order], return_index=True)[1]]]
 
-    def examined(self, units: Floats, flatness: float, undecided: int, missed: int) -> StationaryPoints:
-        """Return the points by value, with what is measured at them."""
+    def apart(self, units: Floats, known: Floats) -> Floats:
+        """Return how far points are from the nearest of those that are known."""
+        if len(units) == 0 or len(known) == 0:
+            return np.full(len(units), np.inf)
+        return np.asarray(self.unit.tree(known).query(self.unit.units(units))[0])
+
+    def open_cells(self, undecided: Floats, known: Floats) -> Floats:
+        """Return the cells, with their widths, that are not decided by a point in them or next to them."""
+        reach = 4 * undecided[:, -1] * np.sqrt(self.landscape.dimension)
+        return undecided[self.apart(undecided[:, :-1], known) > reach]
+
+    def examined(
+        self, units: Floats, flatness: float, undecided: int, missed: int, model: Landscape
+    ) -> StationaryPoints:
+        """Return the points by value, with what is measured at them; how fast the Hessian changes, on a model."""
+        if len(units) == 0:
+            return self._nothing(undecided, model)
         d, sides = self.landscape.dimension, self.box.sides
         units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
@@ -366,23 +300,15 @@ class _Search:
         points, values, gradients, units = points[order], values[order], gradients[order], units[order]
         matrices = hessians(self.landscape, points)
         eigenvalues, vectors = np.linalg.eigh(matrices)
-        sizes = np.abs(eigenvalues)
-        flat = sizes.min(axis=1, initial=np.inf) <= flatness * sizes.max(axis=1, initial=0.0)
-        if flat.any():
-            row = int(np.argmax(flat))
-            raise ValueError(
-                f"the stationary point {points[row].tolist()} is degenerate: its Hessian has eigenvalues "
-                f"{eigenvalues[row].tolist()}, and it is one of {int(flat.sum())} such points. Critical points need to "
-                "be isolated: take away directions that change nothing, or add a weight decay."
-            )
+        _check_isolated(points, eigenvalues, flatness)
         if self.given is None:
             bounds = np.zeros(len(points))
             for axis in range(d):
                 for sign in (-1.0, 1.0):
                     step = sign * _NEAR * sides[axis] * np.eye(d)[axis]
-                    change = np.linalg.norm(hessians(self.landscape, points + step) - matrices, ord=2, axis=(1, 2))
-                    bounds = np.maximum(bounds, _SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
-            self.spent += 4 * d * d * len(points)
+                    change = np.linalg.norm(hessians(model, points + step) - matrices, ord=2, axis=(1, 2))
+                    bounds = np.maximum(bounds, SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
+            self.spent += 4 * d * d * len(points) if model is self.landscape else 0
         else:
             bounds = np.full(len(points), self.given)
         norms = np.linalg.norm(gradients, axis=1)
@@ -394,52 +320,58 @@ class _Search:
             eigenvalues=eigenvalues,
             eigenvectors=vectors.transpose(0, 2, 1),
             lipschitz=bounds,
-            isolation=_isolation(norms, sizes.min(axis=1, initial=np.inf), bounds),
+            isolation=_isolation(norms, np.abs(eigenvalues).min(axis=1, initial=np.inf), bounds),
             on_boundary=np.asarray(edge.any(axis=1)),
             undecided=undecided,
             missed=missed,
             proved=self.given is not None and undecided == 0,
             evaluations=self.spent,
+            model=model,
+        )
+
+    def _nothing(self, undecided: int, model: Landscape) -> StationaryPoints:
+        """Return no points."""
+        d, none = self.landscape.dimension, np.empty(0)
+        return StationaryPoints(
+            points=np.empty((0, d)),
+            values=none,
+            gradient_norm=none,
+            eigenvalues=np.empty((0, d)),
+            eigenvectors=np.empty((0, d, d)),
+            lipschitz=none,
+            isolation=none,
+            on_boundary=none.astype(bool),
+            undecided=undecided,
+            missed=0,
+            proved=self.given is not None and undecided == 0,
+            evaluations=self.spent,
+            model=model,
         )
 
 
-def _nothing(d: int, search: _Search, undecided: int) -> StationaryPoints:
-    """Return no points."""
-    none = np.empty(0)
-    return StationaryPoints(
-        points=np.empty((0, d)),
-        values=none,
-        gradient_norm=none,
-        eigenvalues=np.empty((0, d)),
-        eigenvectors=np.empty((0, d, d)),
-        lipschitz=none,
-        isolation=none,
-        on_boundary=none.astype(bool),
-        undecided=undecided,
-        missed=0,
-        proved=search.given is not None and undecided == 0,
-        evaluations=search.spent,
-    )
-
-
-def _decided(gradients: Floats, matrices: Floats, bounds: Floats, width: float) -> tuple[Mask, Mask]:
-    """Return which cells hold one zero of the gradient at most, near their centre; and which need to be cut."""
-    radius = width * np.sqrt(gradients.shape[1])
-    remainder = 0.5 * bounds * radius**2
-    empty = (np.abs(gradients) > np.abs(matrices).sum(axis=2) * width + remainder[:, None]).any(axis=1)
+def _steps(matrices: Floats, gradients: Floats, longest: float) -> Floats:
+    """Return Newton's steps, shortened."""
+    if len(matrices) == 0:
+        return gradients
     eigenvalues, vectors = np.linalg.eigh(matrices)
-    least = np.abs(eigenvalues).min(axis=1)
-    inverse = 1 / np.maximum(least, 1e-300)
-    along = np.einsum("mji,mj->mi", vectors, gradients) / np.where(eigenvalues == 0, 1e-300, eigenvalues)
-    steps = np.einsum("mij,mj->mi", vectors, np.clip(along, -_FAR, _FAR))
-    length = np.linalg.norm(steps, axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        room = inverse * remainder
-        empty |= (least > 0) & ((np.abs(steps) > width + room[:, None]).any(axis=1) | (length > radius + room))
-        test = inverse * bounds * length
-        unique = (1 + np.sqrt(np.maximum(1 - 2 * test, 0.0))) / np.maximum(inverse * bounds, 1e-300)
-        done = ~empty & (least > 0) & (test <= 0.5) & (unique >= radius)
-    return done, ~empty & ~done
+    floor = 1e-12 * np.abs(eigenvalues).max(axis=1, keepdims=True) + 1e-300
+    safe = np.where(np.abs(eigenvalues) > floor, eigenvalues, floor)
+    along = np.clip(np.einsum("mji,mj->mi", vectors, gradients) / safe, -FAR, FAR)
+    steps = -np.einsum("mij,mj->mi", vectors, along)
+    return steps * np.minimum(1.0, longest / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-300))
+
+
+def _check_isolated(points: Floats, eigenvalues: Floats, flatness: float) -> None:
+    """Raise where an eigenvalue of a stationary point is zero beside the largest."""
+    sizes = np.abs(eigenvalues)
+    flat = sizes.min(axis=1, initial=np.inf) <= flatness * sizes.max(axis=1, initial=0.0)
+    if flat.any():
+        row = int(np.argmax(flat))
+        raise ValueError(
+            f"the stationary point {points[row].tolist()} is degenerate: its Hessian has eigenvalues "
+            f"{eigenvalues[row].tolist()}, and it is one of {int(flat.sum())} such points. Critical points need to "
+            "be isolated: take away directions that change nothing, or add a weight decay."
+        )
 
 
 def _isolation(norms: Floats, least: Floats, bounds: Floats) -> Floats:

@@ -80,10 +80,11 @@ def completeness(
     Returns
     -------
     Completeness
-        Its `missing` is empty where the Euler characteristic is that of the domain, Morse's inequalities hold, the
-        boundary of a boundary is zero, each point of index 1 has its two lines down, the homology of the complex is
-        that of the domain, and the bars match. All that is necessary; it is no proof that nothing is missing: a minimum
-        and a saddle that are both missed leave no trace, but in `against`.
+        Its `missing` is empty where the Euler characteristic is that of the domain, or where it is not known the degree
+        of the gradient on the boundary, Morse's inequalities hold, the boundary of a boundary is zero, each point of
+        index 1 has its two lines down, the homology of the complex is that of the domain, and the bars match. All that
+        is necessary; it is no proof that nothing is missing: a minimum and a saddle that are both missed leave no
+        trace, but in `against`.
 
     Notes
     -----
@@ -114,6 +115,7 @@ def completeness(
                 else ""
             )
         )
+        missing += _against_degree(counts, said.get("degree"))
     else:
         expected = np.pad(expected, (0, len(own) - len(expected)))
         missing += _against_domain(counts, expected)
@@ -161,6 +163,17 @@ def _against_domain(counts: Integers, expected: Integers) -> list[str]:
         if alternating < 0 and k < len(counts) - 1:
             missing.append(f"Morse's inequality of degree {k} does not hold: it lacks {-alternating}")
     return missing
+
+
+def _against_degree(counts: Integers, degree: int | None) -> list[str]:
+    """Compare with the degree of the gradient on the boundary, which is known where the topology is not."""
+    total = int((-1) ** np.arange(len(counts)) @ counts)
+    if degree is None or total == degree:
+        return []
+    return [
+        f"the gradient turns {degree} times along the boundary, and the points make it turn {total} times, so that at "
+        f"least {abs(total - degree)} of {'odd' if total > degree else 'even'} index must be missing"
+    ]
 
 
 def _lines(morse: MorseComplex) -> list[str]:
