@@ -168,7 +168,7 @@ def stopping(monkeypatch, name, times):
     ("name", "times"),
     [
         ("descents", 3),
-        ("polishing", 4),
+        ("polishing", 2),
         ("passes", 12),
         pytest.param("minima", 1, marks=pytest.mark.slow),
         ("network", 1),
