@@ -10,7 +10,6 @@ passes.json beside it, and a picture to docs/images/passes.png. Cases that are n
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +136,9 @@ class Stopwatch:
     """
 
     def __init__(self, landscape: tl.Landscape) -> None:
-        self.landscape = copy.copy(landscape)
+        # The engine is shared: its count of evaluations tells the search how much a round may take.
+        self.landscape = object.__new__(type(landscape))
+        vars(self.landscape).update(vars(landscape))
         for name in ("values", "gradients", "hessian_products", "noise_at"):
             setattr(self.landscape, name, self._timed(getattr(landscape, name), ticks=name == "gradients"))
         self.unwatched = landscape

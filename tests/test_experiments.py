@@ -47,6 +47,7 @@ def test_stopwatch_stands_still_in_pauses(monkeypatch):
     clock = SimpleNamespace(perf_counter=lambda: float(next(now)), process_time=lambda: 2.0 * next(now))
     monkeypatch.setattr(passes, "time", clock)
     watch = passes.Stopwatch(tl.Landscape.from_function(lambda x: x[:, 0] ** 2, 1))
+    assert watch.landscape.engine is watch.unwatched.engine
     watch.pausing(lambda: [next(now) for _ in range(10)])
     watch.landscape.gradients([[1.0]])
     # Every look at either clock is a second, on two processors.
