@@ -15,6 +15,7 @@ from torch import Tensor
 from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.box import Box
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.parts import Parts
 from topolandscape.structures import Floats, Integers
 
 # Degrees along each coordinate at which the whole box begins, and a part of it; the highest that is tried.
@@ -92,11 +93,8 @@ class Interpolant:
         self.places, self.losses = places, self._losses(places)
         self.pieces: list[_Piece] = []
         self._add(np.zeros(d), np.ones(d), np.zeros(d, dtype=np.int64), _KNOWN)
-        self.landscape = Landscape(
-            Engine([self], lambda: [(1.0, None)]),
-            d,
-            description={**landscape.description, "kind": "interpolant", "dtype": "float64", "device": "cpu"},
-        )
+        description = {**landscape.description, "kind": "interpolant", "dtype": "float64", "device": "cpu"}
+        self.landscape = Landscape(Parts(Engine([self], lambda: [(1.0, None)]), d, description))
 
     def errors(self, units: Floats) -> Floats:
         """Return by how much the gradient may be wrong along each coordinate, in units of the box, (m, d)."""

@@ -10,7 +10,7 @@ cofacet is the simplex again (apparent pairs, Bauer 2021).
 from __future__ import annotations
 
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit

@@ -18,7 +18,6 @@ from topolandscape.structures import Floats, Integers
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.threads import shared_out
 
-
 _AHEAD = 64  # entries that are looked at together, before their turn
 
 
@@ -101,12 +100,13 @@ def swept(
 
 
 def _joined(stop_values: Floats, below: NDArray[Any], *entries: NDArray[Any]) -> tuple[Joined, Integers]:
-    saddles, up, points, swallowed_by, _ = _join(stop_values, *entries)
+    saddles, nodes, swallowed_by, _ = _join(stop_values, *entries)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
     # Until here every stop had a number, whether it is a leaf or not.
-    kept = np.concatenate([leaves, np.arange(len(stop_values), len(up))])
-    parent = np.where(up[kept] < 0, -1, up[kept] - (len(stop_values) - len(leaves)))
-    return Joined(leaf, leaves, saddles, entries[0][saddles], parent), points[kept]
+    kept = np.concatenate([leaves, np.arange(len(stop_values), len(nodes))])
+    parent, points = nodes[kept].astype(np.int64).T.copy()
+    parent[parent >= 0] -= len(stop_values) - len(leaves)
+    return Joined(leaf, leaves, saddles, entries[0][saddles], parent.copy()), points
 
 
 def concatenated(parts: Sequence[Links]) -> Links:
@@ -200,14 +200,16 @@ def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ign
     stops, integer = len(stop_values), one.dtype
     component = np.arange(stops).astype(integer)
     swallowed_by = np.full(stops, -1, dtype=integer)
-    top = np.arange(stops).astype(integer)
-    entered = np.zeros(stops, dtype=integer)  # since the top came
-    up = np.full(2 * stops, -1, dtype=np.int64)
-    points = np.zeros(2 * stops, dtype=np.int64)
+    # What is needed at once stands side by side.
+    top = np.zeros((stops, 2), dtype=integer)  # of each component, and the entries since it came
+    top[:, 0] = np.arange(stops)
+    nodes = np.zeros((2 * stops, 2), dtype=integer)  # parent and entries
+    nodes[:, 0] = -1
     saddle = np.empty(stops, dtype=np.int64)
     younger = np.empty(stops, dtype=integer)
     entries = len(order) if len(stop_of) else 0  # to be counted
     level, saddles, counted, ahead, looked_at = -np.inf, 0, 0, 0, 0
+    deeper = 0  # stops below the level
     for place in range(len(order)):
         if place == ahead:
             # What is far apart in memory is fetched for many entries at once, none of which waits for another.
@@ -220,11 +222,13 @@ def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ign
         if values[entry] > level:
             # Only now, since entries of one value are counted after all that they join.
             while counted < min(place, entries):
-                entered[root(component, stop_of[order[counted]])] += 1
+                top[root(component, stop_of[order[counted]]), 1] += 1
                 counted += 1
             level = values[entry]
             if level == np.inf:
                 break
+            while deeper < stops and stop_values[deeper] < level:
+                deeper += 1
         begin, end = starts[entry], starts[entry + 1]
         if begin == end:
             continue
@@ -240,7 +244,7 @@ def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ign
             if elder > late:
                 elder, late = late, elder
             component[late] = elder
-            if stop_values[late] == level:
+            if late >= deeper:
                 swallowed_by[late] = elder
                 continue
             event = saddles
@@ -252,16 +256,17 @@ def _join(stop_values, values, order, starts, one, other, stop_of):  # type: ign
             saddles += 1
         for event in range(before, saddles):
             for stop in (younger[event], elder):
-                points[top[stop]] += entered[stop]
-                up[top[stop]] = stops + event
-                entered[stop] = 0
-            top[elder] = stops + event
+                node = top[stop, 0]
+                nodes[node, 0] = stops + event
+                nodes[node, 1] += top[stop, 1]
+                top[stop, 1] = 0
+            top[elder, 0] = stops + event
     while counted < entries and values[order[counted]] < np.inf:
-        entered[root(component, stop_of[order[counted]])] += 1
+        top[root(component, stop_of[order[counted]]), 1] += 1
         counted += 1
     for stop in range(stops):
-        points[top[stop]] += entered[stop]
-    return saddle[:saddles].copy(), up[: stops + saddles], points[: stops + saddles], swallowed_by, looked_at
+        nodes[top[stop, 0], 1] += top[stop, 1]
+    return saddle[:saddles].copy(), nodes[: stops + saddles], swallowed_by, looked_at
 
 
 @njit(cache=True)

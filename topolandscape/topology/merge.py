@@ -3,12 +3,16 @@
 The sweep first lets every vertex descend to its lowest neighbour, which sorts the vertices into the basins of the
 local minima without sorting a single value. Only edges between two basins can join components, and there are few
 of them on a smooth landscape; they alone are sorted and handed to union-find (Kruskal 1956), where the elder rule
-decides which minimum ends. Grids and graphs differ in the first step only.
+decides which minimum ends. On a grid no edge is taken whose ends were joined across a square before it enters. Where
+there are many all the same, as on noise, the vertices are sorted, and joined and counted in one sweep (Carr, Snoeyink
+and Axen 2003).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -68,7 +72,8 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
 
     Notes
     -----
-    O(n + m) for n vertices and m edges, and O(c log c) for the c edges between two basins of steepest descent.
+    O(n + m) for n vertices and m edges, and O(c log c) for the c edges between two basins of steepest descent. Lines of
+    a grid are shared out among threads (``numba.set_num_threads``), which give the same bits, however many they are.
     The elder rule: where two components meet, the one whose minimum is higher ends (Edelsbrunner, Letscher and
     Zomorodian 2002).
 
@@ -234,7 +239,7 @@ def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins = grid_basins(grid, connectivity)
     steps = _steps(grid, connectivity)
-    parts = shared_out(link_grid, grid.size, *steps, _bridges(steps[2], steps[3]), basins.stop_of)
+    parts = shared_out(link_grid, grid.size, *steps, _bridges(grid.shape, connectivity), basins.stop_of)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return basins, Links(one, other, steps[0][name], name)
 
@@ -245,22 +250,25 @@ def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, 
     return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
 
 
-def _bridges(offsets: Integers, deltas: Integers) -> Integers:
+@lru_cache(maxsize=64)
+def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> Integers:
     """Return for each neighbour of a vertex the others to which it is joined nearby, as `link_grid` needs them.
 
     Rows of a neighbour and a step in the row, (m, k, 2), filled up by -1. Either both are neighbours, and the step is
     0, or, in a grid of cubes, it leads across the square that has all three for corners.
     """
-    steps = {offset: delta for offset, delta in zip(map(tuple, offsets.tolist()), deltas.tolist(), strict=True)}
+    offsets = neighbour_offsets(len(shape), connectivity)
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    steps = dict(zip(map(tuple, offsets.tolist()), (offsets @ strides).tolist(), strict=True))
     rows: list[list[tuple[int, int]]] = []
     for one in steps:
         rows.append([])
         for number, other in enumerate(steps):
             if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
                 rows[-1].append((number, 0))
-            elif len(steps) == 2 * len(one) and any(a + b for a, b in zip(one, other, strict=True)) and one != other:
+            elif connectivity == "axis" and one != other and any(a + b for a, b in zip(one, other, strict=True)):
                 rows[-1].append((number, steps[one] + steps[other]))
-    table = np.full((len(rows), max(map(len, rows)), 2), -1)
+    table = np.full((len(rows), max(1, *map(len, rows)), 2), -1)
     for number, row in enumerate(rows):
         table[number, : len(row)] = np.array(row).reshape(-1, 2)
     return table

@@ -22,7 +22,7 @@ def index_type(count: int) -> type[np.signedinteger[Any]]:
 
 
 def ascending_rows(values: Floats) -> NDArray[Any]:
-    """Return the rows of `values` by (value, row), as `structures.ascending` does, in the smallest type that holds them.
+    """Return the rows of `values` by (value, row), as `structures.ascending` does, as int32 where they fit.
 
     Linear in the values as a rule: they are sorted by digits (Knuth 1973), the row beside the key in one word. The key
     is the value as an integer of the same order, less that of the lowest, cut to its leading 33 bits: losses in float32
@@ -71,9 +71,9 @@ def _by_digits(values):  # type: ignore[no-untyped-def]
         for j in range(len(here)):
             here[j], before = before, before + here[j]
         for word in words:
-            j = (word >> shift) & mask
-            sorted_words[here[j]] = word
-            here[j] += 1
+            which = (word >> shift) & mask
+            sorted_words[here[which]] = word
+            here[which] += 1
         words, sorted_words = sorted_words, words
 
     order = np.empty(n, dtype=np.int32)
