@@ -151,10 +151,10 @@ def _orthonormal(blocks, bases, size, within, outside):  # type: ignore[no-untyp
                 else:
                     for i in range(p):
                         vector[i] = math.cos(1.0 + (row + 1) * i)
-                whole = math.sqrt(inner_product(vector, vector))
+                long = math.sqrt(inner_product(vector, vector))
                 _remove_all(block[row : row + 1], basis, size, rounding)
                 _remove_all(block[row : row + 1], block, row, rounding)
                 length = math.sqrt(inner_product(vector, vector))
-                left = length / whole
+                left = length / long
             for i in range(p):
                 vector[i] /= length
