@@ -71,7 +71,7 @@ def _by_digits(values):  # type: ignore[no-untyped-def]
         for j in range(len(here)):
             here[j], before = before, before + here[j]
         for word in words:
-            j = (word >> shift) & mask
+            j = (word >> shift) & mask  # type: ignore[assignment]
             sorted_words[here[j]] = word
             here[j] += 1
         words, sorted_words = sorted_words, words
