@@ -6,8 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-import topolandscape.files.runs as runs
-from topolandscape.files import Run, load, save
+from topolandscape.files import Run, load, manifest, save
 from topolandscape.structures import (
     Barcode,
     CanonicalForm,
@@ -193,7 +192,7 @@ def test_a_damaged_file_is_named(tmp_path, points):
 def test_a_file_that_is_replaced_is_whole_whenever_the_process_is_killed(tmp_path, monkeypatch):
     """Between the file and the manifest that lists it there is a moment; either of the two nouns is good."""
     before, after = (Barcode.from_pairs([(0.0, death)]) for death in (1.0, 2.0))
-    write, found = runs.write, []
+    write, found = manifest.write, []
     for allowed in range(4):
         run = Run.create(tmp_path / str(allowed), {})
         run.save("barcode", before)
@@ -204,12 +203,12 @@ def test_a_file_that_is_replaced_is_whole_whenever_the_process_is_killed(tmp_pat
                 raise KeyboardInterrupt
             write(path, data)
 
-        monkeypatch.setattr(runs, "write", killed)
+        monkeypatch.setattr(manifest, "write", killed)
         try:
             run.save("barcode", after)
         except KeyboardInterrupt:
             found.append(Run.open(tmp_path / str(allowed)).load("barcode", Barcode).death[0])
-        monkeypatch.setattr(runs, "write", write)
+        monkeypatch.setattr(manifest, "write", write)
         again = Run.create(tmp_path / str(allowed), {})
         again.save("barcode", before)
         again.save("barcode", after)

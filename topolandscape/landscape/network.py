@@ -172,7 +172,7 @@ def joining(
     landscape
         Any.
     minima
-        Two or more; or a network yielded before, with which it then goes on to the same end.
+        Two or more; or a network yielded before under the same bounds, with which it then goes on to the same end.
     lower, pairs, start, points, steps, tolerance, explore, saddle, gradient_tolerance, max_evaluations, rounds
         As for `minima_network`.
     seconds, evaluations, progress
