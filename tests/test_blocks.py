@@ -236,3 +236,36 @@ def test_what_another_grid_left_is_forgotten(monkeypatch):
     store, values = InMemory(), np.random.default_rng(0).integers(0, 9, (8, 8)).astype(float)
     for block, part in ((8, values), (16, values), (16, values[:4])):
         assert_same_tree(merge_tree_in_blocks(part, block=block, store=store), merge_tree_in_blocks(part, block=block))
+
+
+def test_what_another_cut_left_half_written_is_not_taken_for_ones_own(monkeypatch):
+    """Stopped with one block size, then with another before its state is kept, then gone on with as at first."""
+    monkeypatch.setattr(journal, "_KEEP_AFTER", 0.0)
+    values = np.random.default_rng(0).integers(0, 9, (16, 16)).astype(float)
+
+    class Stopping(InMemory):
+        left = 5
+
+        def put(self, name, arrays):
+            if name == "state" and self.left == 0:
+                raise Stopped
+            super().put(name, arrays)
+            self.left -= name == "state"
+
+    store = Stopping()
+    with pytest.raises(Stopped):
+        merge_tree_in_blocks(values, block=16, store=store)
+    with pytest.raises(Stopped):
+        merge_tree_in_blocks(values, block=8, store=store)
+    store.left = 10**6
+    assert_same_tree(merge_tree_in_blocks(values, block=16, store=store), merge_tree_in_blocks(values, block=16))
+
+
+def test_a_merge_goes_on_where_a_damaged_part_was_removed(monkeypatch):
+    monkeypatch.setattr(journal, "_KEEP_AFTER", 0.0)
+    values = np.random.default_rng(0).integers(0, 9, (16, 16)).astype(float)
+    store = InMemory()
+    merge_tree_in_blocks(values, block=16, store=store)
+    for gone in sorted(store.names()):
+        store.clear(but=[name for name in store.names() if name != gone])
+        assert_same_tree(merge_tree_in_blocks(values, block=16, store=store), merge_tree_in_blocks(values, block=16))

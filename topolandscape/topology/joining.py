@@ -60,7 +60,7 @@ def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: 
         Where a vertex names several links that join, the components they join are taken by age: so the tree does not
         depend on which of the links that would do are there.
     """
-    integer = index_type(max(len(stop_values), len(order)))
+    integer = index_type(max(2 * len(stop_values), len(order)))  # of stops, of nodes, and of links
     name = links.name[order]
     first = np.flatnonzero(np.append(True, name[1:] != name[:-1])[: len(name)])
     ends = np.append(first, len(name)).astype(integer)
@@ -145,7 +145,8 @@ def leaves_and_points(
     basin = np.empty(len(values), dtype=np.int64)
     shortcut = _shortcuts(joined.parent)
     columns = (values, stop_of, leaf_of_stop, joined.parent, shortcut, joined.saddle_values)
-    return basin, sum(shared_out(_climb, len(values), *columns, basin))
+    # A part counts by nodes, and where there are many, many parts would take more memory than the tree.
+    return basin, sum(shared_out(_climb, len(values), *columns, basin, least=len(joined.parent)))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -335,7 +336,8 @@ def _climb(first, last, values, stop_of, leaf_of_stop, parent, shortcut, saddle_
             low, high = saddle_values[node - leaves] if node >= leaves else -np.inf, enters[node]
         basin[vertex] = leaf
         number += 1
-    points[node] += number
+    if number > 0:  # where nothing enters there may be no node
+        points[node] += number
     return points
 
 

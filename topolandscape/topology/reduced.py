@@ -41,7 +41,8 @@ class Found:
         Where it is kept when it is time: of stops and links what is not there yet, and the boxes that wait for others.
         None: nowhere.
     key
-        Of what; what is there of another grid, or another way to cut it, is forgotten.
+        Of what; what is there of another grid, or another way to cut it, is forgotten, and so is all where a part of it
+        was removed.
     """
 
     def __init__(self, store: Store | None, key: str) -> None:
@@ -54,8 +55,12 @@ class Found:
         self._parts: list[str] = []  # of stops and links, that are in the store
         self._boxes: list[str] = []
         self._seen = 0, 0  # how many of the stops and links are in the store
-        state = store.get("state") if store is not None else None
-        if store is None or state is None or state["key"] != self._key:
+        if store is None:
+            return
+        state = store.get("state")
+        needed = {*state["parts"].tolist(), *state["boxes"].tolist()} if state is not None else set()
+        if state is None or state["key"] != self._key or not needed <= {*store.names()}:
+            store.clear()  # or parts of another way to cut it could be taken for those that its state names
             return
         self._parts, self._boxes = state["parts"].tolist(), state["boxes"].tolist()
         for name in self._parts:

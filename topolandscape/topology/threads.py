@@ -10,11 +10,15 @@ import numpy as np
 from numba import get_num_threads
 
 
-def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
-    """Return what a compiled kernel, which releases the interpreter, gives for consecutive parts of range(count)."""
+def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any, least: int = 1) -> list[Any]:
+    """Return what a compiled kernel, which releases the interpreter, gives for consecutive parts of range(count).
+
+    No part is shorter than `least`, as is needed where what a part gives, or takes, grows with something else.
+    """
     threads = min(get_num_threads(), 1 + count // 4096)
-    if threads == 1:
+    parts = min(8 * threads, count // max(1, least))
+    if threads == 1 or parts < 2:
         return [kernel(0, count, *arguments)]
-    bounds = np.linspace(0, count, 8 * threads + 1).astype(np.int64)
+    bounds = np.linspace(0, count, parts + 1).astype(np.int64)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda part: kernel(bounds[part], bounds[part + 1], *arguments), range(8 * threads)))
+        return list(pool.map(lambda part: kernel(bounds[part], bounds[part + 1], *arguments), range(parts)))
