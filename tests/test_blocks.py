@@ -244,7 +244,7 @@ def test_what_another_cut_left_half_written_is_not_taken_for_ones_own(monkeypatc
     values = np.random.default_rng(0).integers(0, 9, (16, 16)).astype(float)
 
     class Stopping(InMemory):
-        left = 5
+        left = 1
 
         def put(self, name, arrays):
             if name == "state" and self.left == 0:

@@ -1,4 +1,4 @@
-"""Merge trees of grids are those of plain union-find over the vertices, one after the other, whichever way they took."""
+"""Merge trees of grids are those of plain union-find over the vertices, whichever way they took."""
 
 from functools import lru_cache
 from itertools import product
@@ -36,7 +36,9 @@ ROUGH = {
     "walls": lambda rng, shape: np.where(rng.random(shape) < 0.1, np.inf, rng.normal(size=shape)),
     "around zero": lambda rng, shape: np.round(3 * rng.normal(size=shape)) * -1.0,
     "tiny": lambda rng, shape: 5e-324 * rng.integers(-50, 50, shape),
-    "huge beside close": lambda rng, shape: (1 + 1e-13 * rng.normal(size=shape)) * rng.choice([-1e300, 1, 1e300], shape),
+    "huge beside close": lambda rng, shape: (
+        (1 + 1e-13 * rng.normal(size=shape)) * rng.choice([-1e300, 1, 1e300], shape)
+    ),
 }
 
 
