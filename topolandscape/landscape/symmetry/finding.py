@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 
 from topolandscape.landscape.loss import Landscape
@@ -70,6 +69,7 @@ def symmetry_of(landscape: Landscape) -> Symmetry:
 
     Examples
     --------
+    >>> import torch
     >>> module = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     >>> landscape = Landscape.from_module(
     ...     module, torch.ones(4, 2), torch.ones(4, 1), loss=torch.nn.functional.mse_loss
