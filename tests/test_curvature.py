@@ -195,6 +195,14 @@ def test_residuals_are_measured():
     assert rough.values[0, 0] >= -1e-12
 
 
+@pytest.mark.parametrize("p", [1, 2])
+def test_few_dimensions_can_be_done_by_products(p):
+    landscape = Landscape.from_function(lambda x: (x**2).sum(1), p)
+    found = lowest_curvatures(landscape, np.zeros((2, p)), seed=0, exact=False)
+    np.testing.assert_allclose(found.values, 2.0, atol=1e-12)
+    np.testing.assert_allclose(found.residuals, 0.0, atol=1e-12)
+
+
 def test_all_dimensions_can_be_asked_for():
     landscape, _ = quadratic(np.array([1.0, -3.0, 2.0]))
     for exact in (True, False):

@@ -206,3 +206,27 @@ def test_short_steps_keep_no_answers_and_long_ones_all(monkeypatch):
     work(100.0, 3, long)
     assert "state" in long.names()
     assert sum(name.startswith("within") for name in long.names()) >= 5
+
+
+def test_what_is_asked_again_when_another_loop_has_taken_the_place_of_its_state(monkeypatch):
+    monkeypatch.setattr(journals, "_KEEP_AFTER", 0.0)
+    monkeypatch.setattr(journals, "_KEEP_SHARE", np.inf)
+    store = InMemory()
+
+    def loop(name, last):
+        def found(halfway):
+            for step in range(int(halfway.known.get("step", 0)), 4):
+                halfway.offer(lambda step=step: {"step": np.array(step)})
+                if step == last:
+                    raise Stopped
+            return {"name": np.array(name)}
+
+        return found
+
+    journal = Journal(store)
+    journal.answer(["before"], loop("before", last=9))
+    with pytest.raises(Stopped):
+        journal.answer(["one"], loop("one", last=2))
+    journal = Journal(store)
+    for name in ("one", "other", "before", "one"):
+        assert journal.answer([name], loop(name, last=9))["name"] == name

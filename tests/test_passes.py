@@ -15,7 +15,7 @@ from topolandscape.landscape.passes import (
     lower_paths,
     straight_paths,
 )
-from topolandscape.landscape.saddles import saddles
+from topolandscape.landscape.saddles import _softest, saddles
 from topolandscape.structures import Minima, MinimaNetwork
 
 
@@ -327,3 +327,19 @@ def test_a_path_around_a_place_without_loss():
     lowered = lower_paths(landscape, straight_paths([[-1.0, 0.1]], [[1.0, 0.1]]), progress=False)
     assert np.isfinite(lowered.highest).all()
     assert lowered.highest[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_direction_that_is_soft_already_stays_whatever_the_others():
+    """At the first point the direction is an eigenvector, at the second it has to be turned."""
+    landscape = Landscape.from_function(lambda x: (x[:, 0] ** 2 - 1) ** 2 + 2 * x[:, 1] ** 2 + 4 * x[:, 2] ** 2, 3)
+    points, directions = np.array([[0.45, 0.3, 0.1], [0.2, 0.1, 0.3]]), np.array([[1.0, 0, 0], [0.6, 0.8, 0.5]])
+    options = {"radius": 0.1, "tolerance": 1e-9}
+    both = saddles(landscape, points, directions, **options)
+    assert both.verified.all()
+    for row in range(2):
+        alone = saddles(landscape, points[[row]], directions[[row]], **options)
+        np.testing.assert_allclose(both.points[row], alone.points[0], atol=1e-9)
+    at, turned = np.array([[0.9, 0, 0], [0.2, 0.1, 0]]), np.array([[1.0, 0, 0], [0.6, 0.8, 0]])
+    vectors, quotients = _softest(landscape, at, turned, 20)
+    np.testing.assert_allclose(np.abs(vectors[:, 0]), 1.0, atol=1e-9)
+    np.testing.assert_allclose(quotients, 12 * at[:, 0] ** 2 - 4, atol=1e-9)

@@ -226,3 +226,10 @@ def test_bad_input_is_refused(changes, message):
     settings = {"points": np.zeros((1, 2))} | changes
     with pytest.raises(ValueError, match=message):
         polish(rosenbrock(2), settings.pop("points"), **settings)
+
+
+def test_tf32_on_a_processor_is_float32():
+    starts = np.random.default_rng(0).standard_normal((2, network("tf32").dimension))
+    rough, same = (polish(network(dtype), starts, tolerance=1e-4, noise=0.0) for dtype in ("tf32", "float32"))
+    assert set(rough.ended) == {"converged"}
+    np.testing.assert_allclose(rough.points, same.points, atol=1e-3)

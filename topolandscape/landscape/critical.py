@@ -86,11 +86,12 @@ def critical_points(
     -----
     Points: see `stationary_points`. In one and two coordinates, where no `lipschitz` is given, an interpolant of the
     losses is searched, and the landscape is asked about what was found: some hundred losses for a polynomial, a
-    thousand for a few waves. Flow lines are those of the interpolant then. They lead from points of index 1 both ways
-    down and to those of the highest index from the points below both ways up; in three dimensions from index 2 to index
-    1, and in four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those
-    between middle indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far
-    as its Lipschitz constant is right.
+    thousand for a few waves. What is too narrow for any of these losses to show it is not found; more `starts` ask at
+    more places. Flow lines are those of the interpolant then. They lead from points of index 1 both ways down and to
+    those of the highest index from the points below both ways up; in three dimensions from index 2 to index 1, and in
+    four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those between middle
+    indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far as its
+    Lipschitz constant is right.
 
     References
     ----------

@@ -15,6 +15,7 @@ from torch import Tensor
 from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.box import Box
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.noise import rounding
 from topolandscape.landscape.parts import Parts
 from topolandscape.structures import Floats, Integers
 
@@ -88,8 +89,7 @@ class Interpolant:
         self.of, self.box, self.allowed = landscape, box, allowed
         self.spent = self._kept = 0  # losses taken, and those kept for parts that are still to come
         d = landscape.dimension
-        dtype = landscape.description.get("dtype", "float64")
-        self.rounding = _ROUNDING * torch.finfo(getattr(torch, dtype, torch.float32)).eps
+        self.rounding = _ROUNDING * rounding(landscape.description)
         self.places, self.losses = places, self._losses(places)
         self.pieces: list[_Piece] = []
         self._add(np.zeros(d), np.ones(d), np.zeros(d, dtype=np.int64), _KNOWN)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
 from topolandscape.landscape.batching import Engine
 from topolandscape.landscape.machine import out_of_memory, randomness_kept
@@ -77,6 +79,19 @@ def spread(evaluations: Sequence[Floats]) -> Floats:
     high = np.where(finite, values, -math.inf).max(axis=0)
     low = np.where(finite, values, math.inf).min(axis=0)
     return np.where(finite.any(axis=0), high - low, 0.0)
+
+
+def rounding(description: Mapping[str, Any]) -> float:
+    """Return how far the numbers of a landscape that is described are apart, as a share of their size.
+
+    Examples
+    --------
+    >>> rounding({"dtype": "tf32", "device": "cuda"}), rounding({"dtype": "float64", "device": "cpu"})
+    (0.0009765625, 2.220446049250313e-16)
+    """
+    if description["dtype"] == "tf32":  # of the factors of products, and on a processor of none
+        return 2.0**-10 if description["device"] != "cpu" else torch.finfo(torch.float32).eps
+    return torch.finfo(getattr(torch, description["dtype"])).eps
 
 
 def probes(center: Floats, count: int) -> Floats:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.noise import rounding
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
@@ -207,9 +207,8 @@ def _polished(
 def noise_at(landscape: Landscape, points: Floats, values: Floats, known: float | None = None) -> Floats:
     """Return by how much losses (m,) at points (m, p) may differ by rounding, measured or known, with a margin."""
     # Measured at one point the rounding can be small by chance, hence the second term.
-    precision = torch.finfo(getattr(torch, landscape.description["dtype"])).eps
     measured = landscape.noise_at(points) if known is None else known
-    return np.maximum(4 * measured, 4 * precision * np.abs(values))
+    return np.maximum(4 * measured, 4 * rounding(landscape.description) * np.abs(values))
 
 
 class _Task:

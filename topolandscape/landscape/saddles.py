@@ -353,11 +353,13 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
     for _ in range(products - 1):
         rest = images.copy()
         quotient, size = _remove(rest, vectors), norm(rest)
-        if (size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)).all():
+        still = size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)
+        if still.all():
             break
         rest /= np.maximum(size, np.finfo(float).tiny)[:, None]
         curved = landscape.hessian_products(at, rest, progress=False)
         small = _in_basis(vectors, images, rest, curved, turns, turned)
+        small[still] = np.diag([0.0, 1.0, 1.0])  # rounding gives no direction to turn to
         parts = np.linalg.eigh(small)[1][:, :, 0]
         _turn(parts * np.where(parts[:, :1] < 0, -1.0, 1.0), vectors, images, rest, curved, turns, turned)
     return unit(vectors), dot(vectors, images)

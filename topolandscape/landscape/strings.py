@@ -18,7 +18,7 @@ from topolandscape.structures.journal import Arrays
 
 Booleans = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
-# Numbers that the memory of the quasi-Newton steps may hold: 1 GiB.
+# Numbers that the memory of the quasi-Newton steps may hold: 512 MiB.
 _REMEMBERED = 2**27
 
 

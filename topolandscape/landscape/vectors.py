@@ -61,7 +61,7 @@ def orthonormal(vectors: Floats, basis: Floats, size: int) -> tuple[Floats, Floa
     tuple of float64 arrays
         The vectors' coordinates in the basis (c, b, size); the blocks (c, b, p); and the coordinates in these of what
         of the vectors is outside of the basis (c, b, b). Where the vectors span less than b dimensions, rounding
-        completes the block.
+        completes the block; where no dimension is left at all, zeros may.
 
     Notes
     -----
@@ -156,5 +156,6 @@ def _orthonormal(blocks, bases, size, within, outside):  # type: ignore[no-untyp
                 _remove_all(block[row : row + 1], block, row, rounding)
                 length = math.sqrt(inner_product(vector, vector))
                 left = length / long
-            for i in range(p):
-                vector[i] /= length
+            if length > 0:
+                for i in range(p):
+                    vector[i] /= length

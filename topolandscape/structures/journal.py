@@ -175,7 +175,8 @@ class Journal:
         self.write()
         self._store.put(_STATE, _named({self._loop: state}))
         self._store.clear(but=[name for name in self._store.names() if not name.startswith(_WITHIN)])
-        self._where = {digest: name for digest, name in self._where.items() if not name.startswith(_WITHIN)}
+        # The state that was there before is gone, too.
+        self._where = {digest: name for digest, name in self._where.items() if name.startswith(_ANSWERS)}
 
     def write(self) -> None:
         """Keep all answers that were found."""

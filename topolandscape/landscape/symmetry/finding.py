@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.noise import rounding
 from topolandscape.landscape.symmetry import rules
 from topolandscape.landscape.symmetry.elements import CONVOLUTIONS, TRANSPOSED, Symmetry, apply, random_element
 from topolandscape.landscape.symmetry.ties import Ties
@@ -69,6 +69,7 @@ def symmetry_of(landscape: Landscape) -> Symmetry:
 
     Examples
     --------
+    >>> import torch
     >>> module = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     >>> landscape = Landscape.from_module(
     ...     module, torch.ones(4, 2), torch.ones(4, 1), loss=torch.nn.functional.mse_loss
@@ -317,7 +318,7 @@ def _tried_out(landscape: Landscape, symmetry: Symmetry) -> Symmetry:
     single = [replace(symmetry, groups=(group,)) for group in symmetry.groups]
     copies = [apply(own, at, random_element(own, rng)) for own in single]
     losses = landscape.values(np.stack([at, *copies]), progress=False)
-    precision = torch.finfo(getattr(torch, landscape.description["dtype"])).eps
+    precision = rounding(landscape.description)
     good = np.isclose(losses[1:], losses[0], rtol=math.sqrt(precision), atol=math.sqrt(precision), equal_nan=True)
     changing = [group.name for group, fine in zip(symmetry.groups, good, strict=True) if not fine]
     return replace(
