@@ -5,6 +5,7 @@ import pytest
 
 from topolandscape.landscape.curvature import _outermost
 from topolandscape.landscape.polishing import steihaug
+from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.vectors import are_finite, norm, orthonormal
 
 
@@ -75,3 +76,14 @@ def test_vectors_are_finite_where_numpy_says_so():
     )
     np.testing.assert_array_equal(are_finite(vectors), np.isfinite(vectors).all(axis=2))
     np.testing.assert_array_equal(are_finite(vectors, 1e50), (np.abs(vectors) < 1e50).all(axis=2))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("size", [1e-146, 1e-160, 1e-200, 1e-300])
+def test_steps_too_small_for_their_products_are_left_out(size, dtype):
+    history = History(1, 2, 3, dtype=dtype)
+    history.add(np.array([0]), np.array([[0.5, 0.0]]), np.array([[2.0, 0.0]]))
+    for step in (np.array([[size, size]]), np.array([[0.0, size]])):
+        history.add(np.array([0]), step, 2 * step)
+    there = history.times(np.array([0]), np.array([[4.0, 0.0]]))
+    np.testing.assert_allclose(there, [[1.0, 0.0]], rtol=1e-6)

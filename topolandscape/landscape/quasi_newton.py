@@ -12,6 +12,8 @@ from topolandscape.landscape.vectors import add_multiple, inner_product
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
+_SMALL = 1e-290  # of products whose inverse is still a float
+
 
 class History:
     """The last steps of every point and how they changed its gradient: an inverse Hessian of low rank.
@@ -24,7 +26,7 @@ class History:
         Steps of a point that are remembered.
     least
         Cosine of the angle between a step and its change of the gradient below which the step is left out, since its
-        curvature is not positive or lost in rounding.
+        curvature is not positive or lost in rounding; so are steps whose products are too small for floats.
     dtype
         In what they are kept: float32 takes half of the room and of the time, which is that of reading all.
 
@@ -92,7 +94,7 @@ class History:
 def _add(rows, steps, changes, least, kept_steps, kept_changes, weight, scale, following):  # type: ignore[no-untyped-def]
     for i, row in enumerate(rows):
         product, square = inner_product(steps[i], changes[i]), inner_product(changes[i], changes[i])
-        if product > least * np.sqrt(square * inner_product(steps[i], steps[i])):
+        if min(product, square) > _SMALL and product > least * np.sqrt(square * inner_product(steps[i], steps[i])):
             place = following[row]
             kept_steps[row, place], kept_changes[row, place] = steps[i], changes[i]
             weight[row, place], scale[row] = 1 / product, product / square
