@@ -137,7 +137,7 @@ def stationary_points(
     (Ortega and Rheinboldt 1970, section 12.6); else it is cut into halves along each side. Newton's method, shortened
     until the gradient falls, begins at the centres of what is done or cannot be decided.
 
-    In one and two coordinates, and without a bound, this is done to an `Interpolant`, whose errors count
+    In one and two coordinates, and without a bound, this is done to an interpolant, whose errors count
     as well. Newton's method then goes on from its points on the landscape, with its Hessians; and what it leaves
     undecided is searched on the landscape.
 
