@@ -9,7 +9,7 @@
 # make study   four architectures on digits, five seeds each: a report in runs/study
 # make gallery the examples of docs/gallery.md in full
 # make proofs  the experiments with passes and claims, which take more than an hour
-# make torture  runs that are killed, on full disks, with damaged files: half an hour
+# make torture  runs that are killed, on full disks, with damaged files: some minutes
 # make fuzz    readers and the command line, given what nobody meant to write: ten minutes
 # make clean   remove what the others made
 

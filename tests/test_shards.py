@@ -123,7 +123,8 @@ SBATCH = """#!/bin/bash
 for argument in "$@"; do case $argument in --array=0-*) last=${argument#--array=0-};; esac; done
 for task in $(seq 0 "${last:-0}"); do
     if [ -n "$last" ]; then
-        export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_COUNT=$((last + 1))
+        export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=$last
+        export SLURM_ARRAY_TASK_STEP=1 SLURM_ARRAY_TASK_COUNT=$((last + 1))
     fi
     bash -c "${@: -1}" >&2 &
 done
