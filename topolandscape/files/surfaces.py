@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from topolandscape.files.checked import array_in, arrays_in, check_size, unfolded
 from topolandscape.files.users import bytes_in_file
-from topolandscape.structures import Floats, LossSamples
+from topolandscape.structures import Floats, LossSamples, grid_points
 
 _NPY, _NPZ = b"\x93NUMPY", b"PK"  # what files of numpy begin with
 _NOT_COMPUTED = -1.0  # what loss-landscape writes until it has a loss
@@ -79,8 +79,7 @@ def read_surface(path: str | os.PathLike[str], *, key: str | None = None) -> Los
         raise ValueError(f"{path} holds losses of shape {losses.shape}, but coordinates for {tuple(map(len, axes))}.")
     missing = int(np.isnan(losses).sum())
     source = {"file": path.name, "format": format, "sha256": hashlib.sha256(data).hexdigest(), "missing": missing}
-    points = np.stack([axis.reshape(-1) for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-    return LossSamples(points, losses.reshape(-1), shape=losses.shape, provenance={"source": source})
+    return LossSamples(grid_points(axes), losses.reshape(-1), shape=losses.shape, provenance={"source": source})
 
 
 _Parts = tuple[str, Floats, Sequence[Floats] | None]

@@ -44,6 +44,15 @@ class Box(NamedTuple):
         within = (points >= self.low - far) & (points <= self.high + far)
         return np.asarray((within | self.periodic).all(axis=1))
 
+    def check_finite(self, units: Floats, fine: Mask, what: str) -> None:
+        """Raise where something is not finite at a place, given in units of the box, at which it is needed."""
+        if not fine.all():
+            place = (self.low + units[np.argmin(fine)] * self.sides).tolist()
+            raise ValueError(
+                f"{what} not finite at {place}, one of {int((~fine).sum())} such places of {len(fine)}; all are needed "
+                "to find critical points. Choose a box where they are."
+            )
+
     def tree(self, points: Floats) -> KDTree:
         """Return a tree of points that knows which sides are glued, in units of the box."""
         return KDTree(self.units(points), boxsize=np.where(self.periodic, 1.0, 0.0))

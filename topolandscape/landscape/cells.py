@@ -9,7 +9,7 @@ import numpy as np
 from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.structures import Floats
+from topolandscape.structures import Floats, grid_points
 
 # Cells along each side of the box at first, by dimension, from five dimensions on the last; of an interpolant, which
 # costs time alone, more.
@@ -48,6 +48,7 @@ class Cells:
     ) -> None:
         self.landscape, self.box, self.given, self.allowed = landscape, box, lipschitz, allowed
         self.bound = None if lipschitz is None else lipschitz * box.sides.max() ** 3
+        self.is_exact = errors is None
         self.errors = np.zeros_like if errors is None else errors
         self.spent = 0
         d = landscape.dimension
@@ -77,8 +78,8 @@ class Cells:
         d = self.landscape.dimension
         done, left = [np.empty((0, d))], [np.empty((0, d + 1))]
         if within is None:
-            side = np.arange(round(0.5 / self.width)) * 2 * self.width + self.width
-            centres = np.stack(np.meshgrid(*[side] * d, indexing="ij"), axis=-1).reshape(-1, d)
+            side = np.arange(round(0.5 / self.width), dtype=np.float64) * 2 * self.width + self.width
+            centres = grid_points([side] * d)
             gradients, matrices = self._measured(centres)
             self._cut(centres, gradients, matrices, self._neighbouring(matrices, len(side)), self.width, done, left)
         else:
@@ -117,7 +118,7 @@ class Cells:
     ) -> tuple[Floats, Floats, Floats, Floats, float]:
         """Return the halves of cells along each side: centres, gradients, Hessians, bounds, and their width."""
         d, width = self.landscape.dimension, width / 2
-        corners = np.stack(np.meshgrid(*[[-width, width]] * d, indexing="ij"), axis=-1).reshape(-1, d)
+        corners = grid_points([np.array([-width, width])] * d)
         children = (centres[:, None] + corners).reshape(-1, d)
         gradients, below = self._measured(children)
         changing = self._changing(matrices, bounds, below.reshape(-1, 2**d, d, d), width)
@@ -127,12 +128,7 @@ class Cells:
         values, gradients = self.gradients(centres)
         matrices = self.hessians(centres)
         fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1) & np.isfinite(matrices).all(axis=(1, 2))
-        if not fine.all():
-            place = (self.box.low + centres[np.argmin(fine)] * self.box.sides).tolist()
-            raise ValueError(
-                f"the loss or its derivatives are not finite at {place}, one of {int((~fine).sum())} such places of "
-                f"{len(fine)}; all are needed to find critical points. Choose a box where they are."
-            )
+        self.box.check_finite(centres, fine, "the loss or its derivatives are")
         return gradients, matrices
 
     def _neighbouring(self, matrices: Floats, n: int) -> Floats:

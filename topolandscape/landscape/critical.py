@@ -13,7 +13,7 @@ from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import stationary_points
-from topolandscape.structures import Floats, Integers, MorseComplex
+from topolandscape.structures import Floats, Integers, MorseComplex, grid_points
 
 # Places on each side of the box at which the gradient is asked whether it points out.
 _ON_SIDE = 1024
@@ -218,7 +218,7 @@ def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, int | None]:
     along: list[Floats] = []  # gradients in units of the box, side by side
     for k in np.flatnonzero(~box.periodic).tolist():
         axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
-        face = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, d)
+        face = grid_points(axes)
         for side, sign in ((0.0, -1.0), (1.0, 1.0)):
             face[:, k] = side
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)

@@ -17,7 +17,7 @@ from topolandscape.landscape.box import Box
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.noise import rounding
 from topolandscape.landscape.parts import Parts
-from topolandscape.structures import Floats, Integers
+from topolandscape.structures import Floats, Integers, grid_points
 
 # Degrees along each coordinate at which the whole box begins, and a part of it; the highest that is tried.
 _FIRST, _PART, _HIGHEST = 16, 8, 64
@@ -93,6 +93,7 @@ class Interpolant:
         self.places, self.losses = places, self._losses(places)
         self.pieces: list[_Piece] = []
         self._add(np.zeros(d), np.ones(d), np.zeros(d, dtype=np.int64), _KNOWN)
+        self._table = self._tabulated()
         description = {**landscape.description, "kind": "interpolant", "dtype": "float64", "device": "cpu"}
         self.landscape = Landscape(Parts(Engine([self], lambda: [(1.0, None)]), d, description))
 
@@ -110,7 +111,7 @@ class Interpolant:
         Corners and middles of sides are looked at. There a minimum may hide that is none of any piece.
         """
         d = len(self.box.low)
-        shares = np.stack(np.meshgrid(*[[0.0, 0.5, 1.0]] * d, indexing="ij"), axis=-1).reshape(-1, d)
+        shares = grid_points([np.array([0.0, 0.5, 1.0])] * d)
         places = np.unique(np.concatenate([piece.low + shares * piece.width for piece in self.pieces]), axis=0)
         places = places[((places > 0) & (places < 1)).all(axis=1)]
         if len(places) == 0:
@@ -127,13 +128,7 @@ class Interpolant:
     def _losses(self, units: Floats) -> Floats:
         self.spent += len(units)
         losses = self.of.values(self.box.low + units * self.box.sides, progress=False)
-        fine = np.isfinite(losses)
-        if not fine.all():
-            place = (self.box.low + units[np.argmin(fine)] * self.box.sides).tolist()
-            raise ValueError(
-                f"the loss is not finite at {place}, one of {int((~fine).sum())} such places of {len(fine)}; all are "
-                "needed to find critical points. Choose a box where they are."
-            )
+        self.box.check_finite(units, np.isfinite(losses), "the loss is")
         return losses
 
     def improve(self, units: Floats) -> bool:
@@ -142,6 +137,7 @@ class Interpolant:
         taken = [self.pieces.pop(row) for row in reversed(worse)]
         for piece in taken:
             self._add(piece.low, piece.width, piece.halvings, _WELL, piece.values)
+        self._table = self._tabulated()
         return bool(taken)
 
     def _add(self, low: Floats, width: Floats, halvings: Integers, share: float, values: Floats | None = None) -> None:
@@ -194,8 +190,7 @@ class Interpolant:
             old = tuple(slice(None, None, (n - 1) // (m - 1)) for n, m in zip(shape, values.shape, strict=True))
             grown[old], known[old] = values, True
         axes = [(1 + np.cos(np.pi * np.arange(n) / (n - 1))) / 2 for n in shape]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[~known]
-        grown[~known] = self._losses(low + points * width)
+        grown[~known] = self._losses(low + grid_points(axes)[~known.reshape(-1)] * width)
         return grown
 
     # ------------------------------------------------------------------------------------------ evaluation
@@ -217,17 +212,20 @@ class Interpolant:
         """Raise: a function classifies nothing."""
         raise NotImplementedError
 
+    def _tabulated(self) -> Integers:
+        """Return the piece of each cell of a grid, as fine as the smallest of them."""
+        shape = tuple(2 ** np.max([piece.halvings for piece in self.pieces], axis=0))
+        table = np.zeros(shape, dtype=np.int64)
+        for row, piece in enumerate(self.pieces):
+            ends = [np.rint(side * shape).astype(int) for side in (piece.low, piece.low + piece.width)]
+            table[tuple(slice(a, b) for a, b in zip(*ends, strict=True))] = row
+        return table
+
     def _which(self, units: Floats) -> Integers:
         """Return the pieces in which points lie."""
-        lows, widths = (np.array([getattr(piece, name) for piece in self.pieces]) for name in ("low", "width"))
-        finest = np.max([piece.halvings for piece in self.pieces], axis=0)
-        shape = tuple(2**finest)
-        table = np.zeros(shape, dtype=np.int64)
-        for row, (low, width) in enumerate(zip(lows, widths, strict=True)):
-            begin, end = np.rint(low * shape).astype(int), np.rint((low + width) * shape).astype(int)
-            table[tuple(slice(a, b) for a, b in zip(begin, end, strict=True))] = row
+        shape = self._table.shape
         places = np.clip((units * shape).astype(np.int64), 0, np.array(shape) - 1)
-        return table[tuple(places.T)]
+        return self._table[tuple(places.T)]
 
     def _jets(self, points: Floats) -> tuple[Floats, Floats, Floats]:
         """Return values, gradients and Hessians; outside of the box by those on its boundary."""

@@ -18,7 +18,7 @@ from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.polishing import MEMORY, noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
-from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
+from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm, remove
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays, Halfway
 
@@ -245,9 +245,9 @@ class _Climb:
             self.step += 1
             modes, (slopes, ups) = self.modes[going], self.ups(going, self.radius[going])
             downhill = self.gradients[going]
-            _remove(downhill, modes)
+            remove(downhill, modes)
             moves = history.times(going, downhill)
-            _remove(moves, modes)
+            remove(moves, modes)
             sizes = np.maximum(norm(moves), 1e-300)
             first = np.where(history.is_empty(going), 0.1 * self.radius[going] / sizes, 1.0)
             moves *= -np.minimum(first, self.radius[going] / sizes)[:, None]
@@ -260,7 +260,7 @@ class _Climb:
             fine &= np.isfinite(values) & are_finite(gradients)
             there = going[fine]
             changes = gradients[fine] - self.gradients[there]
-            _remove(changes, modes[fine])
+            remove(changes, modes[fine])
             history.add(there, moves[fine], changes)
             self.points[there], self.values[there], self.gradients[there] = ahead[fine], values[fine], gradients[fine]
             self.radius[there] = np.minimum(1.2 * self.radius[there], self.first_radius[there])
@@ -301,7 +301,7 @@ class _Climb:
 
         def across(which: Integers, directions: Floats) -> Floats:
             image = self.landscape.hessian_products(at[which], directions, progress=False).copy()
-            _remove(image, modes[which])
+            remove(image, modes[which])
             return image
 
         slopes, ups = self.ups(rows, radius)
@@ -352,7 +352,7 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
     turns, turned = np.zeros_like(vectors), np.zeros_like(vectors)  # and the Hessian times them
     for _ in range(products - 1):
         rest = images.copy()
-        quotient, size = _remove(rest, vectors), norm(rest)
+        quotient, size = remove(rest, vectors), norm(rest)
         still = size <= 1e-6 * np.maximum(np.abs(quotient), 1e-300)
         if still.all():
             break
@@ -363,16 +363,6 @@ def _softest(landscape: Landscape, at: Floats, vectors: Floats, products: int) -
         parts = np.linalg.eigh(small)[1][:, :, 0]
         _turn(parts * np.where(parts[:, :1] < 0, -1.0, 1.0), vectors, images, rest, curved, turns, turned)
     return unit(vectors), dot(vectors, images)
-
-
-@njit(cache=True, nogil=True)
-def _remove(vectors, units):  # type: ignore[no-untyped-def]
-    """Take from vectors what they have along unit vectors, and return how much that was."""
-    along = np.empty(len(vectors))
-    for row in range(len(vectors)):
-        along[row] = inner_product(vectors[row], units[row])
-        add_multiple(vectors[row], -along[row], units[row])
-    return along
 
 
 @njit(cache=True, nogil=True)

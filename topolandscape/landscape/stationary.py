@@ -213,12 +213,12 @@ class _Search(Cells):
     @property
     def exact(self) -> float:
         """How near Newton's method comes."""
-        return _EXACT if self.errors is np.zeros_like else _ROUGHLY
+        return _EXACT if self.is_exact else _ROUGHLY
 
     @property
     def same(self) -> float:
         """How far apart the same point may be found twice."""
-        return _SAME if self.errors is np.zeros_like else _ALIKE
+        return _SAME if self.is_exact else _ALIKE
 
     def eigenvalues(self, units: Floats) -> Floats:
         """Return the eigenvalues of Hessians in the units of the landscape."""

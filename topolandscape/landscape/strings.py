@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History
-from topolandscape.landscape.vectors import add_multiple, are_finite, inner_product, norm
+from topolandscape.landscape.vectors import add_multiple, are_finite, norm, remove
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays
@@ -90,7 +90,7 @@ class Strings:
             self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
         move = self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
         if self._method == "string":
-            _remove(move, tangents)
+            remove(*(array.reshape(-1, array.shape[-1]) for array in (move, tangents)))
         # A first step is as long as the largest force makes it.
         largest = np.maximum(norm(force).max(1), 1e-300)
         radius = self._radius[rows]
@@ -199,14 +199,6 @@ def _segment_lengths(paths):  # type: ignore[no-untyped-def]
                 square += (after[i] - before[i]) ** 2
             lengths[row, place] = math.sqrt(square)
     return lengths
-
-
-@njit(cache=True, nogil=True)
-def _remove(vectors, units):  # type: ignore[no-untyped-def]
-    """Take from vectors what they have along unit vectors."""
-    for row in range(vectors.shape[0]):
-        for place in range(vectors.shape[1]):
-            add_multiple(vectors[row, place], -inner_product(vectors[row, place], units[row, place]), units[row, place])
 
 
 @njit(cache=True, nogil=True)

@@ -102,6 +102,16 @@ def add_multiple(vector, factor, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def remove(vectors, units):  # type: ignore[no-untyped-def]
+    """Take from vectors (m, p) what they have along unit vectors, and return how much that was."""
+    along = np.empty(len(vectors))
+    for row in range(len(vectors)):
+        along[row] = inner_product(vectors[row], units[row])
+        add_multiple(vectors[row], -along[row], units[row])
+    return along
+
+
+@njit(cache=True, nogil=True)
 def _are_finite(vectors, largest, finite):  # type: ignore[no-untyped-def]
     for row in range(len(vectors)):
         within = True

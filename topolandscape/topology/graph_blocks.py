@@ -19,6 +19,7 @@ from topolandscape.topology.blocks import Sliced
 from topolandscape.topology.complexes import Nonfinite, entering
 from topolandscape.topology.merge import graph_merge_tree
 from topolandscape.topology.neighbours import TREE_DIMENSIONS, Search, check_neighbours, searcher, unique_rows
+from topolandscape.topology.sorting import index_type
 
 
 def graph_merge_tree_in_blocks(
@@ -111,7 +112,7 @@ class _StoredRows:
 
     def __init__(self, store: Store, n: int, k: int) -> None:
         self._store, self._k = store, k
-        self._dtype = np.int32 if n < 2**31 else np.int64
+        self._dtype = index_type(n)
         self._there = set(store.names())
 
     def _name(self, rows: slice) -> str:

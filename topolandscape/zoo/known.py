@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from topolandscape.structures import Floats, LossSamples
+from topolandscape.structures import Floats, LossSamples, grid_points
 
 Bar = tuple[float, float]
 Bars = tuple[Bar, ...]
@@ -107,7 +107,7 @@ class KnownFunction:
                 "each at least 2."
             )
         axes = [np.linspace(a, b, n) for a, b, n in zip(self.low, self.high, shape, strict=True)]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dimension)
+        points = grid_points(axes)
         return LossSamples(points, self.function(points), shape=tuple(shape), provenance={"function": self.name})
 
     def __repr__(self) -> str:
