@@ -24,12 +24,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from killing import COMMAND, TASKS, Ended, assert_same, begun, command, contents, ended, prepare, study_runs  # isort: skip
+if __name__ == "__main__":
+    # Processes are forked after everything was compiled or loaded, which threads would not survive.
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
+
 from environment import environment, keep
+from killing import COMMAND, TASKS, Ended, assert_same, begun, command, contents, ended, prepare, study_runs
 
 from topolandscape.files import Run, load
 
 RESULTS = Path(__file__).parent / "results"
+
 # --------------------------------------------------------------------------------------------------------------
 # Faults
 # --------------------------------------------------------------------------------------------------------------

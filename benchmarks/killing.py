@@ -19,9 +19,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Processes are forked after everything was compiled or loaded, which threads would not survive.
-os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
-
 import numpy as np
 
 import topolandscape.files.runs as runs
