@@ -384,7 +384,7 @@ def _bent(
                 state = {}
             else:
                 # Where points are added all others stay, so that no path is higher than it was.
-                own = refined(kept, k) if kept.shape[1] <= k else spread(kept, None, k, emphasis)
+                own = refined(kept, k) if kept.shape[1] <= k else spread(kept, k)
                 kept = own.copy()
                 best, top = highest_on(judge, own)
                 if not curve:

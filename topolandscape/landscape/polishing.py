@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from topolandscape.landscape.directions import point_rows, whole_number
 from topolandscape.landscape.keeping import resumable
+from topolandscape.landscape.line_search import LineSearch
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.noise import rounding
-from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
 from topolandscape.structures import Floats, Integers
@@ -26,15 +26,8 @@ from topolandscape.structures.journal import Arrays, Halfway
 
 Mask = NDArray[np.bool_]
 
-# Pairs of steps and changes of the gradient that L-BFGS remembers.
-MEMORY = 10
-# Armijo's condition, the weak one of Wolfe, and the approximate one of Hager and Zhang.
-_DECREASE, _SLOPE, _APPROXIMATE = 1e-4, 0.9, 0.1
-# L-BFGS gives way to Newton's method when so many trials have lowered neither the gradient norm by a tenth nor the
-# loss by this share of it and a hundred times its noise.
-_PATIENCE, _LITTLE = 100, 1e-8
-# Trials along one direction.
-_TRIALS = 40
+# Share of what its model promises that a step of Newton's method needs to lower the loss by.
+_DECREASE = 1e-4
 # Coordinates and slopes beyond this count as not finite, so that products of their squares are.
 _LARGEST = 1e50
 # Places of a trail that are kept.
@@ -311,8 +304,12 @@ class _Task:
 
     def go_to(self, rows: Integers, points: Floats, values: Floats, gradients: Floats) -> None:
         self.points[rows], self.values[rows], self.gradients[rows] = points, values, gradients
-        for row, point in zip(rows if self.trails else (), points, strict=False):
-            self.trails[row].add(point)
+        self.note(rows)
+
+    def note(self, rows: Integers) -> None:
+        """Add where some points have come to their trails."""
+        for row in rows if self.trails else ():
+            self.trails[row].add(self.points[row])
 
 
 class _Trail:
@@ -344,56 +341,15 @@ def _finite(values: Floats, gradients: Floats) -> Mask:
 
 def _quasi_newton(task: _Task, allowed: int) -> None:
     """Go on by L-BFGS until each point has converged, stalled, or used what is allowed."""
-    m, p = task.points.shape
-    history = History(m, p, MEMORY)
-    ahead = -task.gradients
-    slopes = dot(ahead, task.gradients)
-    # Longest steps along the directions.
-    most = task.longest / np.maximum(np.linalg.norm(ahead, axis=1), np.finfo(float).tiny)
-    step = np.minimum(1 / np.maximum(1.0, np.sqrt(-slopes, where=np.isfinite(slopes), out=np.ones(m))), most)
-    never = np.full(m, np.inf)
-    # Of the steps along a direction the longest that was good and the shortest that was not; trials; and the gradient
-    # norm and the loss when the point was last waited for, with the trials since then.
-    numbers = np.stack([slopes, most, step, np.zeros(m), never, np.zeros(m), np.zeros(m), never, never])
-    directions, numbers, stalled, *_ = task.remember(ahead, numbers, np.zeros(m, dtype=bool), *history.arrays)
-    slopes, most, step, low, high, trials, waited, least, lowest = numbers
+    search = LineSearch(task.points, task.values, task.gradients, task.noise, task.longest)
+    task.remember(*search.arrays)
     task.end_converged()
-    while len(rows := np.flatnonzero(task.going & ~stalled & (task.spent < allowed))):
+    while len(rows := np.flatnonzero(task.going & ~search.stalled & (task.spent < allowed))):
         task.pause()
-        along = directions[rows]
-        ahead = task.points[rows] + step[rows, None] * along
-        values, gradients, fine = task.evaluate(rows, ahead)
-        slope, rise = slopes[rows], dot(gradients, along)
-        lower = values <= task.values[rows] + _DECREASE * step[rows] * slope
-        level = (values <= task.values[rows] + task.noise[rows]) & (rise <= (2 * _APPROXIMATE - 1) * slope)
-        enough = fine & (lower | level)
-        trials[rows] += 1
-        waited[rows] += 1
-        accepted = enough & ((rise >= _SLOPE * slope) | (trials[rows] >= _TRIALS) | (step[rows] >= most[rows]))
-        low[rows[enough]] = step[rows[enough]]
-        high[rows[~enough]] = step[rows[~enough]]
-        step[rows] = np.where(np.isfinite(high[rows]), (low[rows] + high[rows]) / 2, 2 * low[rows])
-        step[rows] = np.minimum(step[rows], most[rows])
-        stalled[rows] = ~accepted & (trials[rows] >= _TRIALS)
-
-        there = rows[accepted]
-        if len(there) == 0:
-            continue
-        ahead, values, gradients = (part if accepted.all() else part[accepted] for part in (ahead, values, gradients))
-        history.add(there, ahead - task.points[there], gradients - task.gradients[there])
-        task.go_to(there, ahead, values, gradients)
+        ahead = search.ahead(rows)
+        good = search.take(rows, ahead, *task.evaluate(rows, ahead))
+        task.note(rows[good])
         task.end_converged()
-        turned = -history.times(there, gradients)
-        directions[there] = turned
-        slopes[there] = dot(turned, gradients)
-        most[there] = task.longest[there] / np.maximum(norm(turned), np.finfo(float).tiny)
-        step[there], low[there], high[there], trials[there] = np.minimum(1.0, most[there]), 0.0, np.inf, 0
-        norms = norm(gradients)
-        little = np.maximum(_LITTLE * np.abs(task.values[there]), 100 * task.noise[there])
-        better = (norms < 0.9 * least[there]) | (task.values[there] < lowest[there] - little)
-        least[there[better]] = np.minimum(norms, least[there])[better]
-        lowest[there[better]], waited[there[better]] = task.values[there[better]], 0
-        stalled[there] |= (waited[there] > _PATIENCE) | ~(slopes[there] < 0)
 
 
 # --------------------------------------------------------------------------------------------------------------

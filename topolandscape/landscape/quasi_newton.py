@@ -50,21 +50,11 @@ class History:
         self._weight = np.zeros((m, memory))  # 1 / (step . change); 0 where there is none yet
         self._scale = np.ones(m)
         self._next = np.zeros(m, dtype=np.int64)
-        self._least = least
+        self.least = least
 
     def add(self, rows: Integers, steps: Floats, changes: Floats) -> None:
         """Remember steps (n, p) of some points and the changes (n, p) of their gradients."""
-        _add(
-            rows,
-            np.ascontiguousarray(steps),
-            np.ascontiguousarray(changes),
-            self._least,
-            self._steps,
-            self._changes,
-            self._weight,
-            self._scale,
-            self._next,
-        )
+        _add(rows, np.ascontiguousarray(steps), np.ascontiguousarray(changes), self.least, self.arrays)
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -84,37 +74,50 @@ class History:
         result = gradients.copy()
 
         def work(part: slice) -> None:
-            _multiply(rows[part], self._steps, self._changes, self._weight, self._scale, self._next, result[part])
+            _multiply(rows[part], self.arrays, result[part])
 
         by_threads(len(rows), work, numbers=2 * self._steps.shape[1] * result.size)
         return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add(rows, steps, changes, least, kept_steps, kept_changes, weight, scale, following):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _add(rows, steps, changes, least, remembered):  # type: ignore[no-untyped-def]
     for i, row in enumerate(rows):
-        product, square = inner_product(steps[i], changes[i]), inner_product(changes[i], changes[i])
-        if min(product, square) > _SMALL and product > least * np.sqrt(square * inner_product(steps[i], steps[i])):
-            place = following[row]
-            kept_steps[row, place], kept_changes[row, place] = steps[i], changes[i]
-            weight[row, place], scale[row] = 1 / product, product / square
-            following[row] = (place + 1) % weight.shape[1]
+        add_step(row, steps[i], changes[i], least, remembered)
 
 
 @njit(cache=True, nogil=True)
-def _multiply(rows, steps, changes, weight, scale, following, result):  # type: ignore[no-untyped-def]
+def _multiply(rows, remembered, result):  # type: ignore[no-untyped-def]
+    for i, row in enumerate(rows):
+        multiply(row, remembered, result[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_step(row, step, change, least, remembered):  # type: ignore[no-untyped-def]
+    """Remember a step of a point and the change of its gradient, as `History.add`, in compiled loops."""
+    kept_steps, kept_changes, weight, scale, following = remembered
+    product, square = inner_product(step, change), inner_product(change, change)
+    if min(product, square) > _SMALL and product > least * np.sqrt(square * inner_product(step, step)):
+        place = following[row]
+        kept_steps[row, place], kept_changes[row, place] = step, change
+        weight[row, place], scale[row] = 1 / product, product / square
+        following[row] = (place + 1) % weight.shape[1]
+
+
+@njit(cache=True, nogil=True)
+def multiply(row, remembered, vector):  # type: ignore[no-untyped-def]
+    """Replace a gradient by the inverse Hessian of a point times it, as `History.times`, in compiled loops."""
+    steps, changes, weight, scale, following = remembered
     memory = weight.shape[1]
     shares = np.zeros(memory)
-    for i, row in enumerate(rows):
-        vector = result[i]
-        for back in range(1, memory + 1):
-            place = (following[row] - back) % memory
-            if weight[row, place] != 0:
-                shares[place] = weight[row, place] * inner_product(steps[row, place], vector)
-                add_multiple(vector, -shares[place], changes[row, place])
-        vector *= scale[row]
-        for ahead in range(memory):
-            place = (following[row] + ahead) % memory
-            if weight[row, place] != 0:
-                back = weight[row, place] * inner_product(changes[row, place], vector)
-                add_multiple(vector, shares[place] - back, steps[row, place])
+    for back in range(1, memory + 1):
+        place = (following[row] - back) % memory
+        if weight[row, place] != 0:
+            shares[place] = weight[row, place] * inner_product(steps[row, place], vector)
+            add_multiple(vector, -shares[place], changes[row, place])
+    vector *= scale[row]
+    for ahead in range(memory):
+        place = (following[row] + ahead) % memory
+        if weight[row, place] != 0:
+            back = weight[row, place] * inner_product(changes[row, place], vector)
+            add_multiple(vector, shares[place] - back, steps[row, place])

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from topolandscape.landscape.curvature import lowest_curvatures
 from topolandscape.landscape.directions import point_rows, unit
 from topolandscape.landscape.keeping import resumable
+from topolandscape.landscape.line_search import MEMORY
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.polishing import MEMORY, noise_at, steihaug
+from topolandscape.landscape.polishing import noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm, remove

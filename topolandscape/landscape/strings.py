@@ -10,8 +10,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.quasi_newton import History
-from topolandscape.landscape.vectors import add_multiple, are_finite, norm, remove
+from topolandscape.landscape.quasi_newton import History, add_step, multiply
+from topolandscape.landscape.vectors import add_multiple, inner_product, remove
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays
@@ -68,41 +68,15 @@ class Strings:
         inner = self.paths[rows, 1:-1]
         values, force = self._landscape.gradients(inner.reshape(-1, inner.shape[2]), progress=False)
         values, force = values.reshape(inner.shape[:2]), force.reshape(inner.shape)
-        by_threads(len(rows), lambda part: self._move(rows[part], values[part], force[part]), numbers=force.size)
-        self._begun = True
+        strung, emphasis = self._method == "string", float(self._emphasis)
+        state = self.paths, self.values, self._last, self._radius
+        least, remembered = self._history.least, self._history.arrays
 
-    def _move(self, rows: Integers, values: Floats, force: Floats) -> None:
-        """Move the inner points of some paths, given the losses and gradients there."""
-        # Where the loss is not finite there is no slope; the neighbours pull such a point back.
-        lost = ~(np.isfinite(values) & are_finite(force))
-        force[lost] = 0.0
-        self.values[rows, 1:-1] = np.where(lost, math.inf, values)
-        tangents = np.empty_like(force)
-        along = np.empty(values.shape)
-        _make_normal(self.paths, rows, *_weights(self.values[rows]), force, tangents, along)
-        if self._method == "band":
-            before, after = (np.linalg.norm(d, axis=2) for d in _steps(self.paths[rows]))
-            stiffness = np.abs(along).max(1, initial=0.0) / np.maximum(before.mean(1), 1e-300)
-            force -= (np.maximum(stiffness, 1e-3)[:, None] * (after - before))[:, :, None] * tangents
-        steps, changes = np.empty_like(force), np.empty_like(force)
-        _differences(self.paths, rows, force, self._last, steps, changes)
-        if self._begun:
-            self._history.add(rows, steps.reshape(len(rows), -1), changes.reshape(len(rows), -1))
-        move = self._history.times(rows, force.reshape(len(rows), -1)).reshape(force.shape)
-        if self._method == "string":
-            remove(*(array.reshape(-1, array.shape[-1]) for array in (move, tangents)))
-        # A first step is as long as the largest force makes it.
-        largest = np.maximum(norm(force).max(1), 1e-300)
-        radius = self._radius[rows]
-        size = np.where(self._history.is_empty(rows), 0.3 * radius / largest, 1.0)[:, None]
-        shares = -np.minimum(size, radius[:, None] / np.maximum(norm(move), 1e-300))
-        if lost.any():
-            before, after = _steps(self.paths[rows])
-            move[lost], shares[lost] = ((after - before) / 2)[lost], 1.0
-        _add_shares(self.paths, rows, shares, move)
-        if self._method == "string":
-            paths = self.paths[rows]
-            self.paths[rows] = spread(paths, self.values[rows], paths.shape[1], self._emphasis)
+        def work(part: slice) -> None:
+            _move(rows[part], values[part], force[part], strung, emphasis, self._begun, state, least, remembered)
+
+        by_threads(len(rows), work, numbers=force.size)
+        self._begun = True
 
     def calm(self, rows: Integers, paths: Floats) -> None:
         """Put some paths back where they were lowest, to go on in smaller steps without memory."""
@@ -125,28 +99,6 @@ def values_at_ends(landscape: Landscape, paths: Floats) -> Floats:
     return ends
 
 
-def _steps(paths: Floats) -> tuple[Floats, Floats]:
-    """Return the differences from the point before and to the point after, for all inner points."""
-    differences = np.diff(paths, axis=1)
-    return differences[:, :-1], differences[:, 1:]
-
-
-def _weights(values: Floats) -> tuple[Floats, Floats]:
-    """Return how much the step from the point before, and that to the point after, count in tangents at inner points.
-
-    A tangent is the step towards the higher neighbour (Henkelman and Jonsson 2000).
-    """
-    low, here, high = values[:, :-2], values[:, 1:-1], values[:, 2:]
-    with np.errstate(invalid="ignore"):
-        up, down = np.abs(high - here), np.abs(low - here)
-        most, least = np.fmax(up, down), np.fmin(up, down)
-        climbing, falling = (high > here) & (here > low), (high < here) & (here < low)
-        ahead = np.where(climbing, 1.0, np.where(falling, 0.0, np.where(high > low, most, least)))
-        behind = np.where(climbing, 0.0, np.where(falling, 1.0, np.where(high > low, least, most)))
-    flat = ~(np.isfinite(ahead) & np.isfinite(behind)) | (ahead + behind == 0)
-    return np.where(flat, 1.0, behind), np.where(flat, 1.0, ahead)
-
-
 def points_on(paths: Floats, positions: Floats) -> Floats:
     """Return the points at positions (b, m) on paths (b, k, p), counted in segments."""
     points = np.empty((*positions.shape, paths.shape[2]))
@@ -154,88 +106,180 @@ def points_on(paths: Floats, positions: Floats) -> Floats:
     return points
 
 
-def spread(paths: Floats, values: Floats | None, k: int, emphasis: float) -> Floats:
-    """Return the paths through k points, closer to each other where the loss is high."""
-    lengths = _segment_lengths(paths)
-    if values is not None and emphasis:
-        finite = np.where(np.isfinite(values), values, np.nan)
-        with np.errstate(invalid="ignore"):
-            low, high = np.nanmin(finite, axis=1, keepdims=True), np.nanmax(finite, axis=1, keepdims=True)
-            height = np.nan_to_num((finite - low) / np.where(high > low, high - low, 1.0), nan=1.0)
-        lengths = lengths * (1 + emphasis * (height[:, 1:] + height[:, :-1]) / 2)
-    total = np.concatenate([np.zeros((len(paths), 1)), np.cumsum(lengths, axis=1)], axis=1)
-    positions = np.stack(
-        [
-            np.interp(np.linspace(0, along[-1], k), along, np.arange(len(along)))
-            if along[-1] > 0
-            else np.linspace(0, len(along) - 1, k)
-            for along in total
-        ]
-    )
-    spread = points_on(paths, positions)
-    spread[:, 0], spread[:, -1] = paths[:, 0], paths[:, -1]
-    return spread
+def spread(paths: Floats, k: int) -> Floats:
+    """Return the paths through k points, equally far from each other along them."""
+    points = np.empty((len(paths), k, paths.shape[2]))
+    for path, own in zip(paths, points, strict=True):
+        _spread(path, np.zeros(len(path)), 0.0, own)
+    return points
 
 
 @njit(cache=True, nogil=True)
 def _interpolate(paths, positions, points):  # type: ignore[no-untyped-def]
     for row in range(len(paths)):
         for place in range(positions.shape[1]):
-            segment = min(max(int(positions[row, place]), 0), paths.shape[1] - 2)
-            share = positions[row, place] - segment
-            before, after, point = paths[row, segment], paths[row, segment + 1], points[row, place]
-            for i in range(len(point)):
-                point[i] = before[i] * (1 - share) + after[i] * share
+            _point_on(paths[row], positions[row, place], points[row, place])
+
+
+@njit(cache=True, nogil=True)
+def _point_on(path, position, point):  # type: ignore[no-untyped-def]
+    segment = min(max(int(position), 0), len(path) - 2)
+    share = position - segment
+    before, after = path[segment], path[segment + 1]
+    for i in range(len(point)):
+        point[i] = before[i] * (1 - share) + after[i] * share
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _segment_lengths(paths):  # type: ignore[no-untyped-def]
-    lengths = np.empty((paths.shape[0], paths.shape[1] - 1))
-    for row in range(lengths.shape[0]):
-        for place in range(lengths.shape[1]):
-            before, after = paths[row, place], paths[row, place + 1]
-            square = 0.0
-            for i in range(len(before)):
-                square += (after[i] - before[i]) ** 2
-            lengths[row, place] = math.sqrt(square)
-    return lengths
+def _distance(one, other):  # type: ignore[no-untyped-def]
+    square = 0.0
+    for i in range(len(one)):
+        square += (other[i] - one[i]) ** 2
+    return math.sqrt(square)
 
 
 @njit(cache=True, nogil=True)
-def _add_shares(paths, rows, shares, moves):  # type: ignore[no-untyped-def]
-    """Add shares of moves to the inner points of some paths."""
+def _spread(path, values, emphasis, points):  # type: ignore[no-untyped-def]
+    """Write points along a path, with the same ends, closer to each other where the loss is high."""
+    segments, k = len(path) - 1, len(points)
+    low, high = np.inf, -np.inf
+    for value in values:
+        if np.isfinite(value):
+            low, high = min(low, value), max(high, value)
+    height = np.ones(segments + 1)
+    for place in range(segments + 1):
+        if np.isfinite(values[place]):
+            height[place] = (values[place] - low) / (high - low) if high > low else 0.0
+    reached = np.zeros(segments + 1)
+    for place in range(segments):
+        weight = 1 + emphasis * (height[place] + height[place + 1]) / 2
+        reached[place + 1] = reached[place] + weight * _distance(path[place], path[place + 1])
+    segment = 0
+    points[0], points[-1] = path[0], path[-1]
+    for place in range(1, k - 1):
+        if reached[-1] > 0:
+            aim = reached[-1] * place / (k - 1)
+            while segment < segments - 1 and reached[segment + 1] < aim:
+                segment += 1
+            position = segment + (aim - reached[segment]) / (reached[segment + 1] - reached[segment])
+        else:
+            position = segments * place / (k - 1)
+        _point_on(path, position, points[place])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _move(rows, losses, forces, strung, emphasis, begun, state, least, remembered):  # type: ignore[no-untyped-def]
+    """Move the inner points of some paths, given the losses and gradients there; the latter are changed."""
+    paths, values, last, radius = state
+    k, p = paths.shape[1:]
+    tangents, steps, changes, move = np.empty((k - 2, p)), np.empty((k - 2, p)), np.empty((k - 2, p)), np.empty((k, p))
+    along, lost = np.empty(k - 2), np.empty(k - 2, dtype=np.bool_)
     for i, row in enumerate(rows):
-        for place in range(shares.shape[1]):
-            add_multiple(paths[row, place + 1], shares[i, place], moves[i, place])
+        path, level, force = paths[row], values[row], forces[i]
+        _look(losses[i], force, level, lost)
+        _make_normal(path, level, force, tangents, along)
+        if not strung:
+            _pull(path, force, tangents, along)
+        _differences(path, force, last[0, row], last[1, row], steps, changes)
+        if begun:
+            add_step(row, steps.reshape(-1), changes.reshape(-1), least, remembered)
+        moves = steps  # in its place, since it is remembered
+        moves[:] = force
+        multiply(row, remembered, moves.reshape(-1))
+        if strung:
+            remove(moves, tangents)
+        # A first step is as long as the largest force makes it.
+        largest, first = 1e-300, not (remembered[2][row] != 0).any()
+        for place in range(k - 2):
+            largest = max(largest, _length(force[place]))
+        size = 0.3 * radius[row] / largest if first else 1.0
+        move[0], move[-1] = path[0], path[-1]
+        for place in range(k - 2):
+            if lost[place]:
+                # Where the loss is not finite there is no slope; the neighbours pull such a point back.
+                for j in range(p):
+                    move[place + 1, j] = (path[place, j] + path[place + 2, j]) / 2
+                continue
+            share = min(size, radius[row] / max(_length(moves[place]), 1e-300))
+            for j in range(p):
+                move[place + 1, j] = path[place + 1, j] - share * moves[place, j]
+        if strung:
+            _spread(move, level, emphasis, path)
+        else:
+            path[:] = move
 
 
 @njit(cache=True, nogil=True)
-def _differences(paths, rows, forces, last, steps, changes):  # type: ignore[no-untyped-def]
-    """Write down how far inner points and forces are from the last ones, which they then are."""
-    for i, row in enumerate(rows):
-        for place in range(forces.shape[1]):
-            here, force = paths[row, place + 1], forces[i, place]
-            point, before = last[0, row, place], last[1, row, place]
-            step, change = steps[i, place], changes[i, place]
-            for j in range(len(here)):
-                step[j], change[j] = here[j] - point[j], force[j] - before[j]
-                point[j], before[j] = here[j], force[j]
+def _length(vector):  # type: ignore[no-untyped-def]
+    return math.sqrt(inner_product(vector, vector))
+
+
+@njit(cache=True, nogil=True)
+def _look(losses, force, values, lost):  # type: ignore[no-untyped-def]
+    """Write which inner points have a loss or a slope that is not finite, and the losses; no force acts there."""
+    for place in range(len(force)):
+        finite = np.isfinite(losses[place])
+        for slope in force[place]:
+            finite &= np.isfinite(slope)
+        lost[place] = not finite
+        values[place + 1] = losses[place] if finite else np.inf
+        if not finite:
+            force[place] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _weights(low, here, high):  # type: ignore[no-untyped-def]
+    """Return how much the step from the point before, and that to the point after, count in a tangent.
+
+    It is the step towards the higher neighbour (Henkelman and Jonsson 2000).
+    """
+    if high > here > low:
+        return 0.0, 1.0
+    if high < here < low:
+        return 1.0, 0.0
+    up, down = abs(high - here), abs(low - here)
+    if not (np.isfinite(up) and np.isfinite(down)) or up + down == 0:
+        return 1.0, 1.0
+    return (min(up, down), max(up, down)) if high > low else (max(up, down), min(up, down))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _make_normal(paths, rows, behind, ahead, forces, tangents, along):  # type: ignore[no-untyped-def]
+def _make_normal(path, values, forces, tangents, along):  # type: ignore[no-untyped-def]
     """Find unit tangents at inner points, take what forces have along them, and write down how much that was."""
-    for i, row in enumerate(rows):
-        for place in range(forces.shape[1]):
-            before, here, after = paths[row, place], paths[row, place + 1], paths[row, place + 2]
-            tangent, force = tangents[i, place], forces[i, place]
-            square = product = 0.0
-            for j in range(len(here)):
-                tangent[j] = ahead[i, place] * (after[j] - here[j]) + behind[i, place] * (here[j] - before[j])
-                square += tangent[j] ** 2
-                product += tangent[j] * force[j]
-            length = max(math.sqrt(square), 1e-300)
-            along[i, place] = product / length
-            for j in range(len(here)):
-                tangent[j] /= length
-                force[j] -= along[i, place] * tangent[j]
+    for place in range(len(forces)):
+        behind, ahead = _weights(values[place], values[place + 1], values[place + 2])
+        before, here, after = path[place], path[place + 1], path[place + 2]
+        tangent, force = tangents[place], forces[place]
+        square = product = 0.0
+        for j in range(len(here)):
+            tangent[j] = ahead * (after[j] - here[j]) + behind * (here[j] - before[j])
+            square += tangent[j] ** 2
+            product += tangent[j] * force[j]
+        length = max(math.sqrt(square), 1e-300)
+        along[place] = product / length
+        for j in range(len(here)):
+            tangent[j] /= length
+            force[j] -= along[place] * tangent[j]
+
+
+@njit(cache=True, nogil=True)
+def _pull(path, forces, tangents, along):  # type: ignore[no-untyped-def]
+    """Let springs act along the tangents, as stiff as the largest slope there makes them."""
+    mean = stiffness = 0.0
+    for place in range(len(forces)):
+        mean += _distance(path[place], path[place + 1]) / len(forces)
+        stiffness = max(stiffness, abs(along[place]))
+    stiffness = max(stiffness / max(mean, 1e-300), 1e-3)
+    for place in range(len(forces)):
+        stretched = _distance(path[place + 1], path[place + 2]) - _distance(path[place], path[place + 1])
+        add_multiple(forces[place], -stiffness * stretched, tangents[place])
+
+
+@njit(cache=True, nogil=True)
+def _differences(path, forces, points, before, steps, changes):  # type: ignore[no-untyped-def]
+    """Write down how far inner points and forces are from the last ones, which they then are."""
+    for place in range(len(forces)):
+        here, force, step, change = path[place + 1], forces[place], steps[place], changes[place]
+        for j in range(len(here)):
+            step[j], change[j] = here[j] - points[place, j], force[j] - before[place, j]
+            points[place, j], before[place, j] = here[j], force[j]
