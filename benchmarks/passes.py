@@ -2,6 +2,7 @@
 
     python benchmarks/passes.py                                             # all cases, about an hour
     python benchmarks/passes.py --model mlp:64-16-10,tanh --seconds 300     # one of them, or another network
+    python benchmarks/passes.py --model mlp:64-16-10,tanh --seconds 60 --long 500    # and one search that takes longer
 
 Every method joins the same minima. Writes a table to benchmarks/results/passes.md, all curves and the environment to
 passes.json beside it, and a picture to docs/images/passes.png. Cases that are not run again stay as they are.
@@ -38,6 +39,7 @@ CASES = {"mlp:64-16-10,tanh": (16, 5000), "conv:1x8x8-8-8-8-10,tanh": (8, 2000),
 OTHERS = (8, 2000)
 WEIGHT_DECAY = 1e-3
 SEARCH = "search over saddles"
+LONG = f"{SEARCH}, for longer"
 POINTS, STEP = 15, 0.05  # of the plain string method
 FROZEN = (
     " Batch norm is frozen, for all minima alike, at mean and variance of the training rows in one network trained for "
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=300, help="of work, for each method that does not end by itself"
     )
+    parser.add_argument("--long", type=float, help="seconds of one more search; none if it is not given")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for passes.json and passes.md")
     parser.add_argument("--pictures", type=Path, default=HERE.parent / "docs" / "images", help="folder for passes.png")
     arguments = parser.parse_args()
@@ -62,14 +65,17 @@ def main() -> None:
     cases = json.loads(kept.read_text())["cases"] if kept.exists() else {}
     for model in [arguments.model] if arguments.model else CASES:
         descents, evaluations = CASES.get(model, OTHERS)
-        cases[model] = compare(model, arguments.data, arguments.minima or descents, evaluations, arguments.seconds)
+        seconds = arguments.seconds, arguments.long
+        cases[model] = compare(model, arguments.data, arguments.minima or descents, evaluations, *seconds)
         arguments.pictures.mkdir(parents=True, exist_ok=True)
         keep(arguments.output, "passes", {"cases": cases}, markdown({"cases": cases}))
         draw(cases).savefig(arguments.pictures / "passes.png", dpi=150)
     print(markdown({"cases": cases}))
 
 
-def compare(model: str, data: str, descents: int, evaluations: int, seconds: float) -> dict[str, Any]:
+def compare(
+    model: str, data: str, descents: int, evaluations: int, seconds: float, long: float | None
+) -> dict[str, Any]:
     """Train minima, join them by every method, and return what came out."""
     landscape = landscape_of(model, data, weight_decay=WEIGHT_DECAY)
     start = time.perf_counter()
@@ -79,9 +85,12 @@ def compare(model: str, data: str, descents: int, evaluations: int, seconds: flo
     print(f"{model}: {len(trained)} minima in {training:.0f} s", flush=True)
     warm_up(landscape, trained)
     rows = []
-    for name, method in METHODS.items():
+    works = [(name, method, seconds) for name, method in METHODS.items()]
+    if long is not None:
+        works.append((LONG, METHODS[SEARCH], long))
+    for name, method, allowed in works:
         watch = Stopwatch(landscape)
-        found = method(watch, trained, seconds)
+        found = method(watch, trained, allowed)
         spent = watch.seconds
         order = np.argsort(found.lengths)
         shown = [int(order[len(order) // 2]), int(order[-1])] if len(order) else []
@@ -92,6 +101,7 @@ def compare(model: str, data: str, descents: int, evaluations: int, seconds: flo
                 "mean": float(found.lengths.sum() / (len(trained) - 1)),
                 "longest": float(found.lengths.max(initial=0.0)),
                 "bars": len(found.lengths),
+                "allowed": allowed,
                 "seconds": spent,
                 "in_the_engine": watch.in_the_engine / spent,
                 "processors_in_the_engine": watch.processors_in_the_engine / watch.processors,
@@ -357,7 +367,7 @@ def markdown(record: dict[str, Any]) -> str:
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for row in case["rows"]:
-            lines += half_way(row, case)
+            lines += half_way(row, row.get("allowed", case["settings"]["seconds"]))
             counts = " and ".join(
                 f"{count}{' or more' if count == case['curvatures'] else ''}" for count in row["negative_curvatures"]
             )
@@ -367,7 +377,7 @@ def markdown(record: dict[str, Any]) -> str:
                 f"| {row['method']} | {row['sum']:.4g} | {row['mean']:.3g} | {row['longest']:.3g} | "
                 f"{row['seconds']:.3g} | {row['in_the_engine']:.0%} | {processors} | {verified} | {counts or '-'} |"
             )
-        lines += ["", *falling(next(row["curve"] for row in case["rows"] if row["method"] == SEARCH))]
+        lines += ["", *falling([row["curve"] for row in case["rows"] if row["method"] in (SEARCH, LONG)][-1])]
     return "\n".join(lines)
 
 
@@ -386,10 +396,9 @@ def falling(curve: list[list[float]]) -> list[str]:
     return [lines[0], "|---|" + "--:|" * len(states), *lines[1:], ""]
 
 
-def half_way(row: dict[str, Any], case: dict[str, Any]) -> list[str]:
-    """Return the line of what the search had found after half of its time."""
-    limit = case["settings"]["seconds"] / 2
-    before = [state for state in row["curve"] if len(state) > 2 and state[0] <= limit]
+def half_way(row: dict[str, Any], allowed: float) -> list[str]:
+    """Return the line of what the search had found after half of the seconds that it was allowed."""
+    before = [state for state in row["curve"] if len(state) > 2 and state[0] <= allowed / 2]
     if not before:
         return []
     seconds, total, verified = before[-1][:3]
