@@ -371,6 +371,7 @@ def convolved(*layers):
         (Halved(), (2, 3, 1), F.cross_entropy),
         # Channels are the second dimension, though there are as many features.
         (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Flatten()).eval(), (3, 3), F.cross_entropy),
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5), nn.Flatten()).eval(), (5, 3), F.cross_entropy),
         (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval(), (3,), F.cross_entropy),
         (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), (3,), F.cross_entropy),
     ],

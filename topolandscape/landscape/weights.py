@@ -35,6 +35,11 @@ class Weights:
     wanted
         The nodes of the weights.
 
+    Raises
+    ------
+    NotWide
+        Weights are made in another way than by `MAKING`, or their parts do not fit each other.
+
     Attributes
     ----------
     blocks
@@ -65,7 +70,10 @@ class Weights:
         self._plain = len(self.blocks) == len(self._wanted)
         if not self._plain:
             like = next(iter(constants.values()), torch.empty(0))
-            found = self._made(like.new_zeros(max(block.entries.stop for block in blocks.values())))
+            try:
+                found = self._made(like.new_zeros(max(block.entries.stop for block in blocks.values())))
+            except RuntimeError:  # batch norm of another dimension than the features that a linear layer gives
+                raise NotWide("weights that do not fit each other") from None
             start = 0
             for node in self._wanted:
                 entries = slice(start, start + math.prod(found[node].shape))
