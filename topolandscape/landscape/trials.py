@@ -19,10 +19,11 @@ from topolandscape.landscape.quantities import Block, Blocks, Lift, Request, mos
 # Vectors at once, of networks so small that the memory would hold more. Launching a step costs an accelerator as much
 # as that step for half a million of them.
 LARGEST_CHUNK, LARGEST_THERE = 2**16, 2**20
-# Another form than the first is taken only when it is so many times as fast: timings vary, and two runs on one machine
-# should take the same form. None is tried when the first takes no longer for a vector than so many seconds, of a
-# processor: the calls of torch alone take a loop as long.
-MARGIN, SHORT = 1.5, 1e-4
+# Another form than the first is taken only when it is so many times as fast, and none is tried when the first takes no
+# longer for a vector than so many seconds, of a processor: timings vary, and two runs on one machine should take the
+# same form. The second number is for the compiled form: the calls of torch for a network and its loss take a loop as
+# long.
+MARGIN, SHORT, SHORT_COMPILED = 1.5, 2e-5, 1e-4
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
 # Vectors of a trial for each worker, where a chunk is less: starting the workers should not count.
@@ -116,7 +117,8 @@ def fastest(crew: Crew, request: Request, block: Block, rows: int, uncut: Blocks
         least = min((plan.seconds for plan, _ in found), default=math.inf)
         best = _best_chunk(crew, request, block, Plan(name, most, len(crew.devices), rows), least)
         found.append((best, block))
-        if len(found) == 1 and best.seconds <= SHORT and crew.device.type == "cpu":
+        short = SHORT_COMPILED if name == "dense" else SHORT
+        if len(found) == 1 and best.seconds <= short and crew.device.type == "cpu":
             break
     plan = found[-1][0]
     # With a form that the user chose, the rows are to be the same on all machines.
