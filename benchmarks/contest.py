@@ -20,9 +20,10 @@ from peers.install import BUILD, python_of
 
 BENCHMARKS = Path(__file__).parent
 OURS = "ours"  # the environment in which this runs
-# Seconds: a first run of a peer that takes longer is not repeated, since what a library does once hardly counts in it
-# (ours may have to be compiled); and after so many in all an entrant is not run again.
-LONG = ENOUGH = 5.0
+# Seconds: the first run is to warm up, whoever's it is, and does not count; one that takes longer than the first number
+# does, since what a library does once (it imports, it compiles) hardly shows in it. After so many as the second number
+# says, in runs that count, an entrant is not run again.
+LONG, ENOUGH = 60.0, 5.0
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -58,7 +59,6 @@ class _Process:
         self.folder = Path(tempfile.mkdtemp(dir=folder))  # some peers write files where they stand
         self.answer = self.folder / "answer.npz"
         self.outcome = Outcome()
-        self.ours = entrant.environment == OURS
         self.log = (self.folder / "log").open("w+")
         self.process: subprocess.Popen[str] | None = None
         module, function = entrant.function.split(".")
@@ -139,7 +139,8 @@ def contest(entrants: Sequence[Entrant], work: Arrays, *, repeat: int, patience:
     work
         Arrays, the same for all.
     repeat
-        Runs of each after the first, which is to warm up; but of one whose first run is long, no more.
+        Runs of each after the first, which is to warm up; but of one whose first run is long, no more. With 0 the first
+        one counts.
     patience
         Seconds after which a run is given up.
     """
@@ -153,7 +154,7 @@ def contest(entrants: Sequence[Entrant], work: Arrays, *, repeat: int, patience:
         for process in going.values():
             if process.outcome.error is None:
                 process.run(patience)
-                if process.outcome.error is None and (process.ours or process.outcome.seconds[0] < LONG):
+                if repeat and process.outcome.error is None and process.outcome.seconds[0] < LONG:
                     process.outcome.seconds.pop()
         for _ in range(repeat):
             for process in going.values():
@@ -173,6 +174,6 @@ def whole(entrant: Entrant, work: Arrays, *, repeat: int, patience: float) -> Ou
             return one
         outcome.seconds.append(time.perf_counter() - start)
         outcome.peak, outcome.answer = max(outcome.peak, one.peak), one.answer
-        if outcome.seconds[-1] > LONG:
+        if outcome.seconds[-1] > ENOUGH:
             break
     return outcome

@@ -108,7 +108,7 @@ MODULES = {
     "tanh": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 6)), "dense"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 6)), "wide"),
     "convolutions": (convolutional, "dense"),
-    "batch norm": (normalised, "wide"),
+    "batch norm": (normalised, "dense"),
     "tied": (Tied, "dense"),
     "buffers": (Buffered, "wide"),
     "attention": (Attention, "wide"),

@@ -1,29 +1,21 @@
-"""The dense form against a plain loop in float64, and its compiled parts against numpy and mpmath."""
+"""The dense form against a plain loop in float64."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import math
 
-import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numba import njit
 from torch import nn
 from torch.nn import functional as F
 
 import topolandscape as tl
 from topolandscape.landscape.dense import Dense
-from topolandscape.landscape.kernels import dense, functions, products
-from topolandscape.landscape.kernels.registers import REGISTER_BYTES
+from topolandscape.landscape.kernels import dense
 from topolandscape.landscape.pure import Block, Model
 from topolandscape.landscape.stacked import NotWide
-
-DTYPES = (np.float32, np.float64)
 
 
 def chain(*widths, activation=nn.Tanh, bias=True, last=False):
@@ -58,6 +50,16 @@ class Doubled(nn.Module):
         return self.two(F.relu(self.one(x)))
 
 
+def normed(module):
+    """Return a module in eval mode whose batch norms have statistics and parameters of their own."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in (part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)):
+        for values in (norm.running_mean, *norm.parameters()):
+            values.data.copy_(torch.randn(values.shape, generator=generator))
+        norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=generator) + 0.1)
+    return module.eval()
+
+
 MODULES = {
     "one layer": chain(5, 3),
     "relu": chain(64, 16, 10, activation=nn.ReLU),
@@ -70,6 +72,12 @@ MODULES = {
     "a layer used twice": Tied(),
     "two layers of one weight": Doubled(),
     "one unit": chain(1, 1, 1),
+    "batch norm": normed(tl.zoo.network("mlp:7-9-5-3,tanh,bn")),
+    "batch norm without parameters, at the end": normed(
+        nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6, affine=False), nn.ReLU(), nn.Linear(6, 3)).append(
+            nn.BatchNorm1d(3, eps=0.3)
+        )
+    ),
     "wide": chain(10, 200, 150, 3),
 }
 
@@ -104,6 +112,19 @@ torch.manual_seed(0)
 CONVOLUTIONS = {
     "of the zoo": (tl.zoo.network("conv:1x4x5-3-9-2"), (20,)),
     "of the zoo, flattened": (tl.zoo.network("conv:2x3x3-4-3,tanh,nobias,flatten"), (18,)),
+    "of the zoo, batch norm": (normed(tl.zoo.network("conv:1x4x5-3-9-2,bn")), (20,)),
+    "batch norm in one dimension": (
+        normed(
+            nn.Sequential(
+                nn.Conv1d(3, 5, 4, bias=False),
+                nn.BatchNorm1d(5, eps=1e-2),
+                nn.MaxPool1d(2),
+                nn.Flatten(),
+                nn.Linear(15, 3),
+            )
+        ),
+        (3, 9),
+    ),
     "strides and dilation": (
         nn.Sequential(
             nn.Conv2d(2, 3, 3, stride=2, padding=(1, 0)),
@@ -228,8 +249,9 @@ def test_float32_is_right_to_its_rounding():
     np.testing.assert_allclose(found_slopes, slopes, atol=1e-5 * np.abs(slopes).max())
 
 
-def test_accuracies_and_weights_of_rows():
-    module = MODULES["tanh"].double()
+@pytest.mark.parametrize("name", ["tanh", "batch norm"])
+def test_accuracies_and_weights_of_rows(name):
+    module = MODULES[name].double()
     inputs, targets = data_of(module, 80, loss=F.cross_entropy)
     weights = torch.rand(80, generator=torch.Generator().manual_seed(0))
     landscape = tl.Landscape.from_module(
@@ -268,6 +290,16 @@ def test_of_equal_entries_of_a_window_the_first_counts():
     np.testing.assert_allclose(curved, [[1.0, 2.0]], rtol=1e-15)
 
 
+def test_products_at_one_vector_are_those_at_as_many_equal_ones():
+    module = MODULES["of the zoo, batch norm"].double()
+    data = data_of(module, 20, loss=F.cross_entropy)
+    form = Dense(model_of(module), F.cross_entropy)
+    point = nn.utils.parameters_to_vector(module.parameters()).detach()
+    directions = torch.randn(3, len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = form.products(point.repeat(3, 1), directions, data)
+    np.testing.assert_allclose(form.products(point, directions, data), expected, rtol=1e-13, atol=1e-15)
+
+
 def test_data_changed_in_place_or_of_another_type_are_read_anew():
     module, generator = chain(3, 4, 2), torch.Generator().manual_seed(0)
     inputs, targets = torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20,), generator=generator)
@@ -283,8 +315,9 @@ def test_data_changed_in_place_or_of_another_type_are_read_anew():
         form.values(point.double(), (inputs, targets))
 
 
-def test_results_do_not_depend_on_how_many_vectors_go_at_once():
-    landscape, points = landscape_of(MODULES["tanh"], 50, dtype="float32")
+@pytest.mark.parametrize("name", ["tanh", "batch norm", "of the zoo, batch norm"])
+def test_results_do_not_depend_on_how_many_vectors_go_at_once(name):
+    landscape, points = landscape_of(MODULES[name], 50, dtype="float32")
     landscape.engine.only("dense")
     together, slopes = landscape.gradients(points)
     one, slope = landscape.gradients(points[3:4])
@@ -336,6 +369,11 @@ def convolved(*layers):
         (convolved(nn.Conv2d(2, 4, 1), nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 2, 2)), (2, 2, 2), F.cross_entropy),
         (convolved(nn.Conv1d(2, 4, 1), nn.MaxPool1d(2), nn.Tanh()), (2, 2), F.cross_entropy),
         (Halved(), (2, 3, 1), F.cross_entropy),
+        # Channels are the second dimension, though there are as many features.
+        (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Flatten()).eval(), (3, 3), F.cross_entropy),
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5), nn.Flatten()).eval(), (5, 3), F.cross_entropy),
+        (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval(), (3,), F.cross_entropy),
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), (3,), F.cross_entropy),
     ],
 )
 def test_what_is_not_dense_is_left_to_other_forms(module, shape, loss):
@@ -369,113 +407,3 @@ def test_targets_that_torch_leaves_out_are_left_to_other_forms():
     landscape = tl.Landscape.from_module(copy.deepcopy(module), inputs, targets, loss=F.cross_entropy, dtype="float64")
     expected = float(F.cross_entropy(module(inputs).detach(), targets))
     assert landscape.values(landscape.point[None])[0] == pytest.approx(expected, rel=1e-12)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Compiled parts
-# --------------------------------------------------------------------------------------------------------------
-
-
-@njit
-def multiply(a, b, c, lines, inner, taps, tile, transposed, place, tap, begin, rectified):
-    # Entries of a: first those of each line to start from, then (lines, inner, taps), or (inner, lines, taps).
-    a_at = (lines, taps, lines * taps, 1) if transposed else (lines, inner * taps, taps, 1)
-    b_at, listed = (0, tile, inner * tile), (1, len(place))
-    products.multiply(a, a_at, b, b_at, c, (0, tile), lines, inner, place, tap, listed, begin, rectified)
-
-
-@njit
-def correlate(a, b, c, lines, length, width, patches, start, registers):
-    a_at, groups = (0, length, lines * length), (1, len(start) - 1)
-    products.add_correlations(a, a_at, b, (0, length), c, (0, width), lines, patches, start, groups, registers)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("begin", [0, products.NOTHING, products.KEPT])
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(1, 20),
-    st.integers(0, 20),
-    st.integers(1, 3),
-    st.integers(0, 4),
-    st.booleans(),
-    st.booleans(),
-    st.integers(0, 9),
-)
-def test_products_are_those_of_numpy(begin, dtype, lines, inner, taps, listed, transposed, rectified, seed):
-    rng = np.random.default_rng(seed)
-    tile = products.TILE * REGISTER_BYTES // np.dtype(dtype).itemsize
-    first = rng.integers(-8, 9, lines).astype(dtype)
-    a = rng.integers(-8, 9, (inner, lines, taps) if transposed else (lines, inner, taps)).astype(dtype)
-    b, c = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((3, inner, tile), (lines, tile)))
-    place, tap = rng.integers(0, 3, 1 + listed), rng.integers(0, taps, 1 + listed)  # the first is not of the list
-    expected = {0: np.repeat(first[:, None], tile, 1), products.NOTHING: np.zeros_like(c), products.KEPT: c}[begin]
-    for one, other in zip(place[1:], tap[1:], strict=True):
-        own = a[..., other]
-        expected = expected + (own.T if transposed else own) @ b[one]
-    entries = np.concatenate([first, a.ravel()])
-    multiply(entries, b.ravel(), c.ravel(), lines, inner, taps, tile, transposed, place, tap, begin, rectified)
-    np.testing.assert_array_equal(c, np.maximum(expected, 0) if rectified else expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 13), st.lists(st.integers(0, 4), max_size=3), st.integers(0, 5), st.integers(0, 9))
-def test_correlations_are_those_of_numpy(dtype, lines, sizes, registers, seed):
-    rng = np.random.default_rng(seed)
-    high = -(-lines // products.ONES) * products.ONES
-    length, width = registers * REGISTER_BYTES // np.dtype(dtype).itemsize, len(sizes) * products.OTHERS
-    a = rng.integers(-8, 9, (3 * lines + high, length)).astype(dtype)  # three places
-    b = rng.integers(-8, 9, (7, length)).astype(dtype)
-    c = rng.integers(-8, 9, (high, width)).astype(dtype)
-    start = np.cumsum([0, 1, *sizes])  # the first is none of the groups
-    patches = np.column_stack([rng.integers(0, 3, start[-1]), rng.integers(0, 7, (start[-1], products.OTHERS))])
-    expected = c.copy()
-    for group in range(len(sizes)):
-        for place, *met in patches[start[group + 1] : start[group + 2]]:
-            own = slice(group * products.OTHERS, (group + 1) * products.OTHERS)
-            expected[:, own] += a[place * lines : place * lines + high] @ b[met].T
-    correlate(a.ravel(), b.ravel(), c.ravel(), lines, length, width, patches.ravel(), start, registers)
-    np.testing.assert_array_equal(c[:lines], expected[:lines])
-
-
-@njit(error_model="numpy")
-def evaluate(name, x, result):
-    for i in range(len(x)):
-        if name == 0:
-            result[i] = functions.exp(x[i])
-        elif name == 1:
-            result[i] = functions.tanh(x[i])
-        else:
-            result[i] = functions.sigmoid(x[i])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
-def test_functions_are_right_to_a_few_last_digits(name, dtype):
-    exact = {"exp": mpmath.exp, "tanh": mpmath.tanh, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x))}[name]
-    sizes = np.concatenate([np.logspace(-20, 1.9, 300), np.linspace(0, 80, 300)])
-    x = np.concatenate([-sizes, sizes if name != "exp" else []]).astype(dtype)
-    result = np.empty_like(x)
-    evaluate(["exp", "tanh", "sigmoid"].index(name), x, result)
-    with mpmath.workdps(40):
-        expected = np.array([float(exact(mpmath.mpf(float(number)))) for number in x])
-    np.testing.assert_allclose(result, expected, rtol=4 * np.finfo(dtype).eps)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_functions_at_the_ends(dtype):
-    x = np.array([0.0, -0.0, np.nan, -np.inf, -1e30, np.inf], dtype=dtype)
-    result = np.empty_like(x)
-    evaluate(1, x, result)
-    np.testing.assert_array_equal(result, np.tanh(x))
-    np.testing.assert_array_equal(np.signbit(result[:2]), [False, True])
-    evaluate(2, x, result)
-    np.testing.assert_array_equal(result, [0.5, 0.5, np.nan, 0.0, 0.0, 1.0])
-    evaluate(0, x[:5], result[:5])
-    np.testing.assert_array_equal(result[:5], [1.0, 1.0, np.nan, 0.0, 0.0])
-
-
-def test_log1p_keeps_the_digits_of_small_numbers():
-    for x in (0.0, 1e-300, 1e-20, 1e-3, 0.5, 1.0, 1e10, 1e300):
-        assert functions.log1p(x) == pytest.approx(math.log1p(x), rel=4e-16, abs=0)

@@ -1,8 +1,9 @@
 """The dense form: layers one after the other, compiled from the inputs to the loss and back.
 
-For modules that are nothing but linear layers and convolutions, with windows of pooling, and with activations whose
-derivative is known from their result, in between, under cross-entropy or the squared error, on the processor. All else
-raises `NotWide`, or at the data `NotImplementedError`, and the engine takes another form.
+For modules that are nothing but linear layers and convolutions, each with batch norm of fixed statistics where there is
+one, with windows of pooling, and with activations whose derivative is known from their result, in between, under
+cross-entropy or the squared error, on the processor. All else raises `NotWide`, or at the data `NotImplementedError`,
+and the engine takes another form.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from topolandscape.landscape.pooling import Windows
 from topolandscape.landscape.pure import Block, Loss, Model
 from topolandscape.landscape.stacked import NotWide
 from topolandscape.landscape.tracing import parameter_name, program
+from topolandscape.landscape.weights import MAKING, Weights
 from topolandscape.landscape.wide import first_names, is_plain, share_right
 
 # Entries of weights times positions that they meet, beyond which the tables of a convolution are too long.
@@ -68,43 +70,52 @@ class Dense:
         self._of_classes = is_plain(loss, F.cross_entropy, nn.CrossEntropyLoss)
         if not self._of_classes and not is_plain(loss, F.mse_loss, nn.MSELoss):
             raise NotWide("a loss that is not compiled")
-        self._steps = _steps(model)
+        self._steps, self._weights = _steps(model)
         self._layers: dict[torch.Size, Layers] = {}
         self._blocks: dict[Any, tuple[Any, _Block]] = {}
 
     def values(self, vectors: Tensor, data: Any) -> Tensor:
         """Return the values (c,) at `vectors` (c, p)."""
-        return self._summed(vectors, data)[0]
+        return self._summed(self._weights.of(vectors), data)[0]
 
     def gradients(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
         """Return the values (c,) and the gradients (c, p) at `vectors` (c, p)."""
-        return self._summed(vectors, data, sloped=True)[:2]
+        return self._weights.slopes(vectors, lambda weights: self._summed(weights, data, sloped=True)[:2])
 
     def products(self, vectors: Tensor, directions: Tensor, data: Any) -> Tensor:
         """Return the Hessian at each of `vectors` (c, p), or at one (p,), times the same row of `directions` (c, p)."""
-        network, lines, targets = self._read(vectors, data)
-        products = torch.empty_like(directions, memory_format=torch.contiguous_format)
-        at = as_array(vectors.expand_as(directions))
-        dense.sum_products(at, as_array(directions), network, lines, targets, products.numpy())
-        return products
+        return self._weights.curved(
+            vectors,
+            directions,
+            lambda weights: self._summed(weights, data, sloped=True)[:2],
+            lambda weights, along: self._curved(weights, along, data),
+        )
 
     def accuracies(self, vectors: Tensor, data: Any) -> tuple[Tensor, Tensor]:
         """Return the values (c,) and the shares of rows classified correctly (c,) at `vectors` (c, p)."""
-        values, _, outputs = self._summed(vectors, data, kept=True)
+        values, _, outputs = self._summed(self._weights.of(vectors), data, kept=True)
         return values, share_right(outputs, data[1], data[2] if len(data) == 3 else None)
 
     def _summed(
-        self, vectors: Tensor, data: Any, *, sloped: bool = False, kept: bool = False
+        self, weights: Tensor, data: Any, *, sloped: bool = False, kept: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the values (c,), where `sloped` the gradients (c, p), and where `kept` the outputs (c, out, rows)."""
-        network, lines, targets = self._read(vectors, data)
-        count = len(vectors)
+        """Return the values (c,), where `sloped` the gradients (c, q), and where `kept` the outputs (c, out, rows)."""
+        network, lines, targets = self._read(weights, data)
+        count = len(weights)
         values = torch.empty(count, dtype=torch.float64)
-        gradients = vectors.new_empty(vectors.shape if sloped else (count, 0))
+        gradients = weights.new_empty(weights.shape if sloped else (count, 0))
         shape = (count, int(network.table["outer"][-1]), len(targets.shares)) if kept else (0, 0, 0)
-        outputs = vectors.new_empty(shape)
-        dense.sum_losses(as_array(vectors), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy())
+        outputs = weights.new_empty(shape)
+        dense.sum_losses(as_array(weights), network, lines, targets, values.numpy(), gradients.numpy(), outputs.numpy())
         return values, gradients, outputs
+
+    def _curved(self, weights: Tensor, directions: Tensor, data: Any) -> Tensor:
+        """Return the Hessian in the weights at each of them, (c, q) or (q,), times the same row of `directions`."""
+        network, lines, targets = self._read(weights, data)
+        products = torch.empty_like(directions, memory_format=torch.contiguous_format)
+        at = as_array(weights.expand_as(directions))
+        dense.sum_products(at, as_array(directions), network, lines, targets, products.numpy())
+        return products
 
     def _read(self, vectors: Tensor, data: Any) -> _Block:
         """Return the layers and a block of data as the compiled loops take them; the last blocks are kept so."""
@@ -340,18 +351,29 @@ _RULES: dict[Any, _Rule] = {
 }
 
 
-def _steps(model: Model) -> list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]]:
-    """Return what a module does to its inputs, one step after the other: rules and their arguments."""
+_Step = tuple[_Rule, tuple[Any, ...], dict[str, Any]]
+
+
+def _steps(model: Model) -> tuple[list[_Step], Weights]:
+    """Return what a module does to its inputs, rules and their arguments, and the weights that these take."""
     first = first_names(model.module)
-    blocks = {block.name: block for block in model.blocks}
-    known: dict[fx.Node, Any] = {}
+    named = {block.name: block for block in model.blocks}
+    blocks: dict[fx.Node, Block] = {}
+    constants: dict[fx.Node, Tensor] = {}
+    sizes: dict[fx.Node, int] = {}
+    made: list[fx.Node] = []
+    taken: list[fx.Node] = []
     before: fx.Node | None = None
-    steps = []
-    for step in program(model.module, {*_RULES, "size"}, ()).steps:
+    traced = program(model.module, {*_RULES, *MAKING, "size"}, (), linear=True)
+    for step in traced.steps:
         node = step.node
         if node.op == "get_attr":
-            known[node] = blocks.get(first.get(parameter_name(node.target), ""))
-            if known[node] is None:
+            name = first.get(parameter_name(node.target))
+            if name is None:
+                constants[node] = traced.constants[str(node.target)]
+            elif name in named:
+                blocks[node] = named[name]
+            else:
                 raise NotWide("a parameter that does not vary")
         elif node.op == "placeholder":
             before = node
@@ -359,19 +381,27 @@ def _steps(model: Model) -> list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]]:
             if node.args != (before,):
                 raise NotWide("outputs that are not those of the last layer")
         elif node.target == "size" and node.args[1:] == (0,):
-            known[node] = _ROWS
+            sizes[node] = _ROWS
+        elif node.target in MAKING and all(
+            other in blocks or other in constants or other in made for other in node.all_input_nodes
+        ):
+            made.append(node)
         elif node.target not in _RULES or not node.args or node.args[0] is not before:
             raise NotWide("a branch")
         else:
-            if any(other not in known for other in node.all_input_nodes if other is not before):
-                raise NotWide("a branch")
-            arguments = fx.map_arg((node.args[1:], node.kwargs), known.get)
-            steps.append((_RULES[node.target], *arguments))
+            taken.append(node)
             before = node
-    return steps
+    others = [[other for other in node.all_input_nodes if other is not node.args[0]] for node in taken]
+    weights = Weights(blocks, constants, made, [other for rest in others for other in rest if other not in sizes])
+    known: dict[Any, Any] = {**weights.blocks, **sizes}
+    if any(other not in known for rest in others for other in rest):
+        raise NotWide("a branch")
+    return [
+        (_RULES[node.target], *fx.map_arg((node.args[1:], node.kwargs), known.__getitem__)) for node in taken
+    ], weights
 
 
-def _layers(steps: list[tuple[_Rule, tuple[Any, ...], dict[str, Any]]], shape: tuple[int, ...]) -> Layers:
+def _layers(steps: list[_Step], shape: tuple[int, ...]) -> Layers:
     """Return the layers for inputs of a shape."""
     units = _Units(tuple(shape))
     for rule, arguments, options in steps:

@@ -59,15 +59,17 @@ class Program:
     constants: Mapping[str, Tensor]
 
 
-_DIMENSIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
+_DIMENSIONS: Mapping[Any, int] = {F.linear: 0, F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 # What gives a new tensor that nobody reads on the way back.
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_FRESH = (F.linear, *_DIMENSIONS, F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, *_SUMS)
+_FRESH = (*_DIMENSIONS, F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, *_SUMS)
 # What is no operation of tensors, but of the shapes and numbers that come along.
 _PLAIN = (torch.arange, torch.tensor, torch.zeros, torch.ones, torch.full, torch.linspace, torch.eye, torch.Size)
 
 
-def program(module: nn.Module, known: Collection[Any], overwriting: Collection[Any]) -> Program:
+def program(
+    module: nn.Module, known: Collection[Any], overwriting: Collection[Any], *, linear: bool = False
+) -> Program:
     """Return the steps of a module.
 
     Parameters
@@ -78,6 +80,9 @@ def program(module: nn.Module, known: Collection[Any], overwriting: Collection[A
         Functions, and names of methods, that can be evaluated.
     overwriting
         Those among them whose result may take the memory of their argument.
+    linear
+        Whether outputs of linear layers have no other dimensions than rows and features, so that batch norm is put into
+        these layers too, as it is into convolutions.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def program(module: nn.Module, known: Collection[Any], overwriting: Collection[A
         raise
     except Exception as error:
         raise NotWide(f"the module cannot be traced: {str(error).splitlines()[0] if str(error) else error!r}") from None
-    _fold(graph)
+    _fold(graph, _DIMENSIONS if linear else {step: n for step, n in _DIMENSIONS.items() if n})
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or _changes(node))
     nodes = list(graph.nodes)
     for node in nodes:
@@ -164,12 +169,12 @@ class _Tracer(fx.Tracer):
         return words(m, *args, **kwargs)
 
 
-def _fold(graph: fx.Graph) -> None:
-    """Put the scale and shift of batch norm into the convolution before it, which saves passes over its outputs."""
+def _fold(graph: fx.Graph, dimensions: Mapping[Any, int]) -> None:
+    """Put scale and shift of batch norm into a layer before it, which saves passes over its outputs."""
     nodes = list(graph.nodes)
     for norm in nodes:
         before = norm.args[0] if norm.target is F.batch_norm else None
-        if not isinstance(before, fx.Node) or before.target not in _DIMENSIONS or len(before.users) > 1:
+        if not isinstance(before, fx.Node) or before.target not in dimensions or len(before.users) > 1:
             continue
         if norm.kwargs["training"] or None in norm.args or len(before.args) < 2:
             continue
@@ -184,10 +189,11 @@ def _fold(graph: fx.Graph) -> None:
             factor = factor if scale is None else factor * scale
             moved = (-mean if bias is None else bias - mean) * factor
             moved = moved if shift is None else moved + shift
-            scaled = weight * factor.reshape(-1, *[1] * (_DIMENSIONS[before.target] + 1))
+            scaled = weight * factor.reshape(-1, *[1] * (dimensions[before.target] + 1))
             arguments = (before.args[0], scaled.node, moved.node, *before.args[3:])
             options = {name: value for name, value in before.kwargs.items() if name != "bias"}
-            norm.replace_all_uses_with(graph.call_function(before.target, arguments, options))
+            layer: Any = before.target
+            norm.replace_all_uses_with(graph.call_function(layer, arguments, options))
         graph.erase_node(norm)
         graph.erase_node(before)
 

@@ -21,14 +21,15 @@ from topolandscape.landscape.quantities import Block, Blocks, Lift, Request, mos
 LARGEST_CHUNK, LARGEST_THERE = 2**16, 2**20
 # Another form than the first is taken only when it is so many times as fast, and none is tried when the first takes no
 # longer for a vector than so many seconds, of a processor: timings vary, and two runs on one machine should take the
-# same form.
-MARGIN, SHORT = 1.5, 2e-5
+# same form. The second number is for the compiled form: the calls of torch for a network and its loss take a loop as
+# long.
+MARGIN, SHORT, SHORT_COMPILED = 1.5, 2e-5, 1e-4
 # As many vectors are worth the search for the fastest form and chunk.
 WORTH_SEARCHING = 16
 # Vectors of a trial for each worker, where a chunk is less: starting the workers should not count.
 VECTORS_TRIED = 64
-# Seconds that one trial of the search should not exceed.
-TRIAL = 0.1
+# Seconds that one trial of the search should take, and how many times as long a chunk may be that is doubled once more.
+TRIAL, LONGEST = 0.03, 3
 # How often the best of each form are timed again, if not slower than the fastest by more than this factor.
 ROUNDS, FACTOR = 3, 4
 
@@ -116,7 +117,8 @@ def fastest(crew: Crew, request: Request, block: Block, rows: int, uncut: Blocks
         least = min((plan.seconds for plan, _ in found), default=math.inf)
         best = _best_chunk(crew, request, block, Plan(name, most, len(crew.devices), rows), least)
         found.append((best, block))
-        if len(found) == 1 and best.seconds <= SHORT and crew.device.type == "cpu":
+        short = SHORT_COMPILED if name == "dense" else SHORT
+        if len(found) == 1 and best.seconds <= short and crew.device.type == "cpu":
             break
     plan = found[-1][0]
     # With a form that the user chose, the rows are to be the same on all machines.
@@ -142,7 +144,7 @@ def _best_chunk(crew: Crew, request: Request, block: Block, most: Plan, least: f
             best = replace(most, chunk=chunk, seconds=seconds)
         worse = worse + 1 if seconds > 1.1 * best.seconds else 0
         # What each of the added vectors costs is what larger chunks come to; another form may be faster.
-        if trial > TRIAL or most.form == "loop" or 2 * seconds - before > least:
+        if trial > LONGEST * TRIAL or most.form == "loop" or 2 * seconds - before > least:
             break
         before = seconds
         chunk *= 2
