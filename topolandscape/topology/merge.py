@@ -239,7 +239,7 @@ def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins = grid_basins(grid, connectivity)
     steps = _steps(grid, connectivity)
-    parts = shared_out(link_grid, grid.size, *steps, _bridges(grid.shape, connectivity), basins.stop_of)
+    parts = shared_out(link_grid, grid.size, *steps, *_bridges(grid.shape, connectivity), basins.stop_of)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return basins, Links(one, other, steps[0][name], name)
 
@@ -251,27 +251,32 @@ def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, 
 
 
 @lru_cache(maxsize=64)
-def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> Integers:
-    """Return for each neighbour of a vertex the others to which it is joined nearby, as `link_grid` needs them.
-
-    Rows of a neighbour and a step in the row, (m, k, 2), filled up by -1. Either both are neighbours, and the step is
-    0, or, in a grid of cubes, it leads across the square that has all three for corners.
+def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> tuple[Integers, Integers]:
+    """Return which neighbours of a vertex are joined nearby, as `link_grid` needs them: squares, (m, 3), and who is
+    beside whom, (neighbours, k, 2). In a grid of cubes the squares are those that have the vertex and both neighbours
+    for corners.
     """
     offsets = neighbour_offsets(len(shape), connectivity)
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     steps = dict(zip(map(tuple, offsets.tolist()), (offsets @ strides).tolist(), strict=True))
-    rows: list[list[tuple[int, int]]] = []
-    for one in steps:
-        rows.append([])
-        for number, other in enumerate(steps):
-            if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
-                rows[-1].append((number, 0))
-            elif connectivity == "axis" and one != other and any(a + b for a, b in zip(one, other, strict=True)):
-                rows[-1].append((number, steps[one] + steps[other]))
-    table = np.full((len(rows), max(1, *map(len, rows)), 2), -1)
+    squares: list[tuple[int, int, int]] = []
+    rows: list[list[tuple[int, int]]] = [[] for _ in steps]
+    for (i, one), (j, other) in product(enumerate(steps), repeat=2):
+        if j >= i:
+            continue
+        if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
+            square = -1
+        elif connectivity == "axis" and any(a + b for a, b in zip(one, other, strict=True)):
+            square = len(squares)
+            squares.append((i, j, steps[one] + steps[other]))
+        else:
+            continue
+        rows[i].append((j, square))
+        rows[j].append((i, square))
+    beside = np.full((len(rows), max(1, *map(len, rows)), 2), -1)
     for number, row in enumerate(rows):
-        table[number, : len(row)] = np.array(row).reshape(-1, 2)
-    return table
+        beside[number, : len(row)] = np.array(row, dtype=np.int64).reshape(-1, 2)
+    return np.array(squares, dtype=np.int64).reshape(-1, 3), beside
 
 
 def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:
