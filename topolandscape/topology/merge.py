@@ -30,22 +30,13 @@ from topolandscape.structures import (
     MinimaNetwork,
     SimplicialComplex,
 )
-from topolandscape.topology.joining import (
-    Joined,
-    Links,
-    concatenated,
-    joined_stops,
-    leaves_and_points,
-    spanning,
-    summed_up,
-    swept,
-)
+from topolandscape.topology.climbing import leaves_and_points, summed_up
+from topolandscape.topology.joining import Links, concatenated, joined_stops, spanning
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import (
     descend_graph,
     descend_grid,
     elder,
-    leaves_below,
     link_graph,
     link_grid,
     settle_down,
@@ -89,14 +80,7 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
         complex = complex.complex
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
-        values = complex.vertex_values
-        if 4 * len(links.name) < len(values):
-            return _tree(values, basins, links, lambda saddles: saddles, complex.provenance)
-        # Where many vertices have links, all are sorted, and nothing else.
-        joined, points = swept(values, ascending_rows(values), basins.stops, basins.stop_of, links)
-        basin = np.empty(len(values), dtype=np.int64)
-        shared_out(leaves_below, len(values), values, basins.stop_of, joined.leaf, basin)
-        return _tree_of(values, basins, joined, basin, points, joined.saddles, complex.provenance)
+        return _tree(complex.vertex_values, basins, links, lambda saddles: saddles, complex.provenance)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
@@ -143,22 +127,10 @@ def _tree(
     """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
     joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
     basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
-    return _tree_of(values, basins, joined, basin, points, vertices(joined.saddles), provenance)
-
-
-def _tree_of(
-    values: Floats,
-    basins: Basins,
-    joined: Joined,
-    basin: Integers,
-    points: Integers,
-    vertices: Integers,
-    provenance: Mapping[str, Any],
-) -> MergeTree:
     minima = basins.stops[joined.leaves]
     columns = {
         "simplex": np.concatenate([minima, joined.saddles]),
-        "vertex": np.concatenate([minima, vertices]),
+        "vertex": np.concatenate([minima, vertices(joined.saddles)]),
         "value": np.concatenate([values[minima], joined.saddle_values]),
         "parent": joined.parent,
         "size": summed_up(joined.parent, points),

@@ -298,13 +298,6 @@ def settle_down(descent, stops):  # type: ignore[no-untyped-def]
         descent[vertex] = descent[below] if below >= 0 else ~below
 
 
-@njit(cache=True, nogil=True)
-def leaves_below(first, last, values, stop_of, leaf_of_stop, basin):  # type: ignore[no-untyped-def]
-    """Write the leaf below each vertex, -1 where its value is +inf."""
-    for vertex in range(first, last):
-        basin[vertex] = leaf_of_stop[stop_of[vertex]] if values[vertex] < np.inf else -1
-
-
 @njit(cache=True)
 def elder(parent, leaves):  # type: ignore[no-untyped-def]
     """Return, for each leaf, the saddle at which its bar ends (-1: never) and the last node of its bar."""
