@@ -63,14 +63,18 @@ def leaves_and_points(
     return basin, points[paths.place]
 
 
-@njit(cache=True)
-def summed_up(parent, points):  # type: ignore[no-untyped-def]
+def summed_up(parent: Integers, points: Integers) -> Integers:
     """Return the points of every node with those of all nodes below it."""
     size = points.copy()
+    _sum_up(parent, size)
+    return size
+
+
+@njit(cache=True)
+def _sum_up(parent, size):  # type: ignore[no-untyped-def]
     for node in range(len(parent)):  # children come before their parents
         if parent[node] >= 0:
             size[parent[node]] += size[node]
-    return size
 
 
 @njit(cache=True)

@@ -60,12 +60,14 @@ def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: 
         depend on which of the links that would do are there.
     """
     integer = index_type(2 * len(stop_values))
-    kept, nodes, swallowed_by = _join(stop_values, *links, order, np.zeros(1, dtype=integer))
+    parent = np.full(2 * len(stop_values), -1)
+    kept, swallowed_by = _join(stop_values, *links, order, np.zeros(1, dtype=integer), parent)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
     # Until here every stop had a number, whether it is a leaf or not.
     swallowed = len(stop_values) - len(leaves)
-    parent = np.concatenate([nodes[leaves], nodes[len(stop_values) :]]) if swallowed else nodes
-    parent[parent >= 0] -= swallowed
+    parent = np.concatenate([parent[leaves], parent[len(stop_values) : len(stop_values) + len(kept)]])
+    if swallowed:
+        parent[parent >= 0] -= swallowed
     return Joined(leaf, leaves, links.name[kept].astype(np.int64), links.value[kept], parent)
 
 
@@ -108,19 +110,18 @@ def _spanning(stops, one, other, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _join(stop_values, one, other, value, name, order, zero):  # type: ignore[no-untyped-def]
+def _join(stop_values, one, other, value, name, order, zero, parent):  # type: ignore[no-untyped-def]
     """Join stops along links, taken in `order`, those of one name together.
 
     Stops are numbered by (value, row), so the elder has the lower number. The components that are joined together are
     swallowed by the eldest of them, the elder first. Nodes are all stops, then the saddles; of the type of `zero` are
-    stops. Returns for each saddle its link, for each node its parent, and for each stop that is swallowed at its own
-    value the stop that swallows it.
+    stops. Returns for each saddle its link, and for each stop that is swallowed at its own value the stop that swallows
+    it; the parents of nodes are written.
     """
     stops = len(stop_values)
     component = np.arange(stops).astype(zero.dtype)
     top = component.copy()  # of each component
     swallowed_by = np.full(stops, -1, dtype=zero.dtype)
-    parent = np.full(2 * stops, -1, dtype=np.int64)
     saddle = np.empty(stops, dtype=np.int64)
     younger = np.empty(stops, dtype=zero.dtype)
     saddles = place = ahead = 0
@@ -166,7 +167,7 @@ def _join(stop_values, one, other, value, name, order, zero):  # type: ignore[no
             parent[top[younger[event]]] = stops + event
             parent[top[elder]] = stops + event
             top[elder] = stops + event
-    return saddle[:saddles].copy(), parent[: stops + saddles].copy(), swallowed_by
+    return saddle[:saddles].copy(), swallowed_by
 
 
 @njit(cache=True)

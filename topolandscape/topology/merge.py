@@ -80,7 +80,7 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
         complex = complex.complex
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
-        return _tree(complex.vertex_values, basins, links, lambda saddles: saddles, complex.provenance)
+        return _tree(complex.vertex_values, basins, links, None, complex.provenance)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
@@ -121,16 +121,17 @@ def _tree(
     values: Floats,
     basins: Basins,
     links: Links,
-    vertices: Callable[[Integers], Integers],
+    vertices: Callable[[Integers], Integers] | None,
     provenance: Mapping[str, Any],
 ) -> MergeTree:
-    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
+    """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: they are named by it."""
     joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
     basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
     minima = basins.stops[joined.leaves]
+    simplex = np.concatenate([minima, joined.saddles])
     columns = {
-        "simplex": np.concatenate([minima, joined.saddles]),
-        "vertex": np.concatenate([minima, vertices(joined.saddles)]),
+        "simplex": simplex,
+        "vertex": simplex if vertices is None else np.concatenate([minima, vertices(joined.saddles)]),
         "value": np.concatenate([values[minima], joined.saddle_values]),
         "parent": joined.parent,
         "size": summed_up(joined.parent, points),
@@ -152,23 +153,27 @@ def merge_bars(tree: MergeTree) -> Barcode:
     Barcode
         One bar a minimum; linear in the nodes.
     """
-    leaves = (len(tree) + int((tree.parent < 0).sum())) // 2  # saddles have two children
-    death_node, last_node = elder(tree.parent, leaves)
-    ends = death_node >= 0
-    birth, death = tree.value[:leaves], np.where(ends, tree.value[death_node], np.inf)
+    birth, death, end, last = elder(tree.parent, tree.value)
     order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
-    death_node, ends = death_node[order], ends[order]
+    end = end[order]
+    vertices = _ends(tree.vertex, order, end)
+    simplices = vertices if tree.simplex is tree.vertex else _ends(tree.simplex, order, end)
     columns = {
-        "dim": np.zeros(leaves, dtype=np.int64),
+        "dim": np.zeros(len(order), dtype=np.int64),
         "birth": birth[order],
         "death": death[order],
-        "birth_simplex": tree.simplex[order],
-        "death_simplex": np.where(ends, tree.simplex[death_node], -1),
-        "birth_vertex": tree.vertex[order],
-        "death_vertex": np.where(ends, tree.vertex[death_node], -1),
-        "size": tree.size[last_node[order]],
+        "birth_simplex": simplices[0],
+        "death_simplex": simplices[1],
+        "birth_vertex": vertices[0],
+        "death_vertex": vertices[1],
+        "size": tree.size[last[order]],
     }
     return Barcode(**_settled(columns), provenance=tree.provenance)
+
+
+def _ends(names: Integers, leaf: NDArray[Any], end: Integers) -> tuple[Integers, Integers]:
+    """Return the names of the nodes at which bars are born and end, -1 where they never do."""
+    return names[leaf], np.where(end >= 0, names[end], -1)
 
 
 def _settled(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -201,36 +206,36 @@ def _number_stops(values: Floats, descent: NDArray[Any], stops: NDArray[Any]) ->
 
 def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
-    steps = _steps(grid, connectivity)
-    descent = np.empty(grid.size, dtype=index_type(grid.size))
-    stops = np.concatenate(shared_out(descend_grid, grid.size, *steps, descent))
-    return _number_stops(steps[0], descent, stops)
+    values, descent = grid.reshape(-1), np.empty(grid.size, dtype=index_type(grid.size))
+    parts = shared_out(descend_grid, grid.size, values, *_steps(grid.shape, connectivity), descent)
+    return _number_stops(values, descent, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
-    basins = grid_basins(grid, connectivity)
-    steps = _steps(grid, connectivity)
-    parts = shared_out(link_grid, grid.size, *steps, *_bridges(grid.shape, connectivity), basins.stop_of)
+    basins, values = grid_basins(grid, connectivity), grid.reshape(-1)
+    around = (*_steps(grid.shape, connectivity), *_bridges(grid.shape, connectivity))
+    parts = shared_out(link_grid, grid.size, values, *around, basins.stop_of)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    return basins, Links(one, other, steps[0][name], name)
+    return basins, Links(one, other, values[name], name)
 
 
-def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, Integers, Integers]:
-    """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
-    offsets = neighbour_offsets(grid.ndim, connectivity)
-    return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
+@lru_cache(maxsize=64)
+def _steps(shape: tuple[int, ...], connectivity: Connectivity) -> tuple[Integers, Integers, Integers]:
+    """Return the shape of a grid, and the steps to neighbours: along the axes, and in the row of its values."""
+    offsets = neighbour_offsets(len(shape), connectivity)
+    return np.array(shape), offsets, offsets @ np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
 
 
 @lru_cache(maxsize=64)
 def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> tuple[Integers, Integers]:
-    """Return which neighbours of a vertex are joined nearby, as `link_grid` needs them: squares, (m, 3), and who is
-    beside whom, (neighbours, k, 2). In a grid of cubes the squares are those that have the vertex and both neighbours
-    for corners.
+    """Return which neighbours of a vertex are joined nearby, as `link_grid` needs them.
+
+    These are the squares that have the vertex and two neighbours for corners, in a grid of cubes, (m, 3), and who is
+    beside whom, (neighbours, k, 2).
     """
-    offsets = neighbour_offsets(len(shape), connectivity)
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    steps = dict(zip(map(tuple, offsets.tolist()), (offsets @ strides).tolist(), strict=True))
+    _, offsets, deltas = _steps(shape, connectivity)
+    steps = dict(zip(map(tuple, offsets.tolist()), deltas.tolist(), strict=True))
     squares: list[tuple[int, int, int]] = []
     rows: list[list[tuple[int, int]]] = [[] for _ in steps]
     for (i, one), (j, other) in product(enumerate(steps), repeat=2):

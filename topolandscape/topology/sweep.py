@@ -7,7 +7,7 @@ from numba import njit
 
 # Columns of a line that are looked at together for a basin beside theirs.
 _COLUMNS = 128
-_LINKS = 2**16  # links for which there is room at first
+_LINKS = 2**16  # stops or links for which there is room at first
 
 
 @njit(cache=True, nogil=True)
@@ -20,7 +20,7 @@ def descend_grid(first, last, values, shape, offsets, deltas, descent):  # type:
     axes, earlier = len(shape), len(offsets) // 2  # offsets ascend, and the first half leads to earlier rows
     lowest = np.empty(width)
     position = np.empty(axes, dtype=np.int64)
-    stops = np.empty(_LINKS, dtype=descent.dtype)
+    stops = np.empty(min(_LINKS, last - first) + width, dtype=descent.dtype)
     count = 0
     for line in range(-(-first // width), -(-last // width)):
         start = line * width
@@ -86,9 +86,10 @@ def link_grid(first, last, values, shape, offsets, deltas, squares, beside, stop
     """
     width, axes, steps = shape[-1], len(shape), len(offsets)
     most = width * steps + 1
-    one = np.empty(_LINKS + most, dtype=stop_of.dtype)
-    other = np.empty(_LINKS + most, dtype=stop_of.dtype)
-    name = np.empty(_LINKS + most, dtype=stop_of.dtype)
+    room = min(_LINKS, last - first) + most
+    one = np.empty(room, dtype=stop_of.dtype)
+    other = np.empty(room, dtype=stop_of.dtype)
+    name = np.empty(room, dtype=stop_of.dtype)
     count = 0
     position = np.empty(axes, dtype=np.int64)
     inside = np.empty(steps, dtype=np.bool_)
@@ -104,10 +105,10 @@ def link_grid(first, last, values, shape, offsets, deltas, squares, beside, stop
         for step in range(steps):
             inside[step] = _inside(position, shape, offsets[step])
         if count + most > len(one):
-            room = np.empty(len(one), dtype=one.dtype)
-            one = np.concatenate((one, room))
-            other = np.concatenate((other, room))
-            name = np.concatenate((name, room))
+            more = np.empty(len(one), dtype=one.dtype)
+            one = np.concatenate((one, more))
+            other = np.concatenate((other, more))
+            name = np.concatenate((name, more))
         for left in range(0, width, _COLUMNS):
             right = min(left + _COLUMNS, width)
             if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width):
@@ -299,27 +300,30 @@ def settle_down(descent, stops):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def elder(parent, leaves):  # type: ignore[no-untyped-def]
-    """Return, for each leaf, the saddle at which its bar ends (-1: never) and the last node of its bar."""
-    oldest = np.full(len(parent), -1, dtype=np.int64)
-    oldest[:leaves] = np.arange(leaves)
-    waiting = np.full(len(parent), -1, dtype=np.int64)
-    death_node = np.full(leaves, -1, dtype=np.int64)
-    last_node = np.arange(leaves)
+def elder(parent, value):  # type: ignore[no-untyped-def]
+    """Return birth, death, the saddle at which it ends (-1: never) and the last node of the bar of each leaf."""
+    roots = 0
+    for above in parent:
+        roots += above < 0
+    leaves = (len(parent) + roots) // 2  # saddles have two children
+    oldest = np.full(len(parent), -1, dtype=np.int32)  # the leaf of the first child that comes, until the node comes
+    birth, death = value[:leaves], np.full(leaves, np.inf)
+    end = np.full(leaves, -1, dtype=np.int64)
+    last = np.empty(leaves, dtype=np.int64)
+    waiting = np.full(len(parent), -1, dtype=np.int32)
     for node in range(len(parent)):  # children come before their parents
-        leaf = oldest[node]
+        leaf = node if node < leaves else oldest[node]
         above = parent[node]
         if above < 0:
-            last_node[leaf] = node
+            last[leaf] = node
         elif waiting[above] < 0:
             waiting[above] = node
             oldest[above] = leaf
         else:
             sibling = waiting[above]
-            elder, younger, last = oldest[sibling], leaf, node
+            elder, younger, top = oldest[above], leaf, node
             if elder > younger:
-                elder, younger, last = younger, elder, sibling
+                elder, younger, top = younger, elder, sibling
             oldest[above] = elder
-            death_node[younger] = above
-            last_node[younger] = last
-    return death_node, last_node
+            end[younger], death[younger], last[younger] = above, value[above], top
+    return birth, death, end, last
