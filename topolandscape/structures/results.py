@@ -59,16 +59,16 @@ class MergeTree:
             check_length(fields[name], len(value), name, "nodes")
         below = np.flatnonzero(parent >= 0)
         above = parent[below]
-        if (above >= len(value)).any() or (value[above] < value[below]).any():
+        if _any(above >= len(value)) or _any(value[above] < value[below]):
             raise ValueError("a node's parent must be a node that enters no earlier than the node itself.")
         children = np.bincount(above, minlength=len(value))
         wrong = (children & ~2) != 0
-        if wrong.any():
+        if _any(wrong):
             node = int(np.argmax(wrong))
             raise ValueError(f"node {node} has {children[node]} children; a minimum has none and a saddle two.")
         leaves = len(value) - np.count_nonzero(children)
         births = value[:leaves]
-        if children[:leaves].any() or (births[1:] < births[:-1]).any() or (above <= below).any():
+        if _any(children[:leaves]) or _any(births[1:] < births[:-1]) or _any(above <= below):
             raise ValueError(
                 "nodes must be numbered as they enter: minima first, by value, and children before parents."
             )
@@ -142,14 +142,14 @@ class Barcode:
         for name, array in arrays.items():
             check_length(array, bars, name, "bars")
         birth, death = arrays["birth"], arrays["death"]
-        right = np.isfinite(birth) & (death >= birth)
-        if not right.all():
-            bar = int(np.argmin(right))
+        wrong = ~(np.isfinite(birth) & (death >= birth))
+        if _any(wrong):
+            bar = int(np.argmax(wrong))
             raise ValueError(f"bar {bar} is [{birth[bar]}, {death[bar]}); a birth is finite and no death comes before.")
         keys = (arrays["birth_simplex"], birth, birth - death, arrays["dim"])
         # In one degree the lengths tell nearly always, and at once.
-        falling = (keys[2][1:] > keys[2][:-1]).all() and not arrays["dim"].any()
-        if not falling and not _in_order(keys):
+        equal = _any(keys[2][1:] <= keys[2][:-1])
+        if (equal or _any(arrays["dim"])) and not _in_order(keys):
             order = np.lexsort(keys)
             arrays = {name: frozen(array[order], array.dtype.type, name) for name, array in arrays.items()}
         settle(self, provenance=read_only(self.provenance), **arrays)
@@ -289,6 +289,11 @@ class Barcode:
         degrees = ", ".join(f"{int((self.dim == k).sum())} in degree {k}" for k in np.unique(self.dim))
         essential = int(self.essential.sum())
         return f"Barcode({len(self)} bar{'s' * (len(self) != 1)}: {degrees or 'none'}; {essential} essential)"
+
+
+def _any(array: NDArray[Any]) -> bool:
+    """Tell whether an entry is not 0; on few entries faster than ``array.any()``."""
+    return bool(np.count_nonzero(array) > 0)
 
 
 def _in_order(keys: Iterable[NDArray[Any]]) -> bool:

@@ -120,7 +120,7 @@ def _paths(parent, saddle_values):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _guide(left_at, first, last):  # type: ignore[no-untyped-def]
-    """Return where on a path to look for a value: steps of equal length by a lowest value and a scale, and their places.
+    """Return where on a path to look for values: the places of steps of one length, their lowest value, their scale.
 
     The place of a value whose step is i is not before ``table[i]``, nor after ``table[i + 1]``.
     """

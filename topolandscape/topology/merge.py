@@ -3,9 +3,8 @@
 The sweep first lets every vertex descend to its lowest neighbour, which sorts the vertices into the basins of the
 local minima without sorting a single value. Only edges between two basins can join components, and there are few
 of them on a smooth landscape; they alone are sorted and handed to union-find (Kruskal 1956), where the elder rule
-decides which minimum ends. On a grid no edge is taken whose ends were joined across a square before it enters. Where
-there are many all the same, as on noise, the vertices are sorted, and joined and counted in one sweep (Carr, Snoeyink
-and Axen 2003).
+decides which minimum ends. On a grid a vertex takes one edge to each group of lower neighbours that were joined nearby
+before it enters. Then every vertex climbs from its minimum to the node of the tree that it enters, to be counted.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ def _tree(
     vertices: Callable[[Integers], Integers] | None,
     provenance: Mapping[str, Any],
 ) -> MergeTree:
-    """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: they are named by it."""
+    """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: there."""
     joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
     basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
     minima = basins.stops[joined.leaves]
