@@ -5,11 +5,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topolandscape.structures import CONNECTIVITIES, GridComplex
-from topolandscape.topology import merge
 from topolandscape.topology.merge import merge_tree
 
 # Up to 512 vertices, and more, which are sorted in other ways; lines longer and shorter than what is looked at at once.
@@ -39,6 +38,26 @@ ROUGH = {
     "huge beside close": lambda rng, shape: (
         (1 + 1e-13 * rng.normal(size=shape)) * rng.choice([-1e300, 1, 1e300], shape)
     ),
+}
+
+
+def pits(rise):
+    """Return losses with a pit at every other place, of which each meets all before it at a wall higher than theirs."""
+
+    def losses(rng, shape):
+        places = np.arange(np.prod(shape)) - np.prod(shape) // 2
+        walls = rise(places)
+        return np.where(places % 2 == 0, walls, walls[0] - rng.random(len(places))).reshape(shape)
+
+    return losses
+
+
+DEEP = {
+    "even walls": pits(lambda places: places / 8),
+    "equal walls": pits(lambda places: places // 12 * 1.0),
+    "walls of all sizes": pits(lambda places: np.sinh(places / 5.0)),
+    "huge walls": pits(lambda places: 1e305 * places),
+    "tiny walls": pits(lambda places: 5e-324 * places),
 }
 
 
@@ -122,7 +141,7 @@ def assert_is_by_union_find(complex):
         assert 0 <= tree.basin[v] < len(born)
 
 
-@pytest.mark.parametrize(("kinds", "is_rough"), [(SMOOTH, False), (ROUGH, True)], ids=["smooth", "rough"])
+@pytest.mark.parametrize("kinds", [SMOOTH, ROUGH, DEEP], ids=["smooth", "rough", "deep"])
 @given(
     data=st.data(),
     shape=st.sampled_from(SHAPES),
@@ -130,13 +149,11 @@ def assert_is_by_union_find(complex):
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=80)
-def test_trees_are_those_of_union_find(kinds, is_rough, data, shape, connectivity, seed):
+def test_trees_are_those_of_union_find(kinds, data, shape, connectivity, seed):
     losses = kinds[data.draw(st.sampled_from(sorted(kinds)))](np.random.default_rng(seed), shape)
-    complex, taken = GridComplex(losses, connectivity), []
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(merge, "swept", lambda *given: taken.append(True) or swept(*given))
-        assert_is_by_union_find(complex)
-    assume(bool(taken) == is_rough)
+    assert_is_by_union_find(GridComplex(losses, connectivity))
 
 
-swept = merge.swept
+@pytest.mark.parametrize("kind", DEEP)
+def test_vertices_far_up_a_long_way_are_counted(kind):
+    assert_is_by_union_find(GridComplex(DEEP[kind](np.random.default_rng(0), (3001,))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,21 +15,32 @@ Integers = NDArray[np.int64]
 
 def frozen(array: ArrayLike, dtype: type, name: str, ndim: int | None = None) -> NDArray[Any]:
     """Return a read-only C-ordered copy of `array`; one that is already such a copy is shared."""
+    result = array if _is_own(array, dtype) else _copied(array, dtype, name)
+    if ndim is not None and result.ndim != ndim:
+        raise ValueError(f"{name} has shape {result.shape}; it needs {ndim} dimension(s).")
+    return result
+
+
+def _is_own(array: ArrayLike, dtype: type) -> TypeGuard[NDArray[Any]]:
+    """Tell whether an array is as `frozen` returns it."""
+    if type(array) is not np.ndarray or array.dtype.type is not dtype or not array.dtype.isnative:
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.owndata and not flags.writeable
+
+
+def _copied(array: ArrayLike, dtype: type, name: str) -> NDArray[Any]:
     try:
         result = np.asarray(array)
     except ValueError:
         raise ValueError(f"{name} {_ragged(array, name)}.") from None
     if dtype is np.int64 and result.size and not np.issubdtype(result.dtype, np.integer):
         raise TypeError(f"{name} holds {result.dtype}; it needs integers. Convert it with .astype(int).")
-    own = result.dtype == dtype and result.flags.c_contiguous and result.flags.owndata and not result.flags.writeable
-    if not own:
-        try:
-            result = np.array(result, dtype=dtype, order="C", copy=True)
-        except (ValueError, TypeError):
-            raise TypeError(f"{name} holds {result.dtype}, which cannot be read as {dtype.__name__}.") from None
-        result.flags.writeable = False
-    if ndim is not None and result.ndim != ndim:
-        raise ValueError(f"{name} has shape {result.shape}; it needs {ndim} dimension(s).")
+    try:
+        result = np.array(result, dtype=dtype, order="C", copy=True)
+    except (ValueError, TypeError):
+        raise TypeError(f"{name} holds {result.dtype}, which cannot be read as {dtype.__name__}.") from None
+    result.flags.writeable = False
     return result
 
 

@@ -57,20 +57,18 @@ class MergeTree:
         parent = fields["parent"]
         for name in ("simplex", "vertex", "parent", "size"):
             check_length(fields[name], len(value), name, "nodes")
-        inner = parent[parent >= 0]
-        if (parent >= len(value)).any() or (value[inner] < value[parent >= 0]).any():
+        below = np.flatnonzero(parent >= 0)
+        above = parent[below]
+        if _any(above >= len(value)) or _any(value[above] < value[below]):
             raise ValueError("a node's parent must be a node that enters no earlier than the node itself.")
-        children = np.bincount(inner, minlength=len(value))
+        children = np.bincount(above, minlength=len(value))
         wrong = (children & ~2) != 0
-        if wrong.any():
+        if _any(wrong):
             node = int(np.argmax(wrong))
             raise ValueError(f"node {node} has {children[node]} children; a minimum has none and a saddle two.")
-        leaves = int((children == 0).sum())
-        if (
-            children[:leaves].any()
-            or (np.diff(value[:leaves]) < 0).any()
-            or (inner <= np.flatnonzero(parent >= 0)).any()
-        ):
+        leaves = len(value) - np.count_nonzero(children)
+        births = value[:leaves]
+        if _any(children[:leaves]) or _any(births[1:] < births[:-1]) or _any(above <= below):
             raise ValueError(
                 "nodes must be numbered as they enter: minima first, by value, and children before parents."
             )
@@ -145,11 +143,13 @@ class Barcode:
             check_length(array, bars, name, "bars")
         birth, death = arrays["birth"], arrays["death"]
         wrong = ~(np.isfinite(birth) & (death >= birth))
-        if wrong.any():
+        if _any(wrong):
             bar = int(np.argmax(wrong))
             raise ValueError(f"bar {bar} is [{birth[bar]}, {death[bar]}); a birth is finite and no death comes before.")
-        keys = (arrays["birth_simplex"], birth, -(death - birth), arrays["dim"])
-        if not _in_order(keys):
+        keys = (arrays["birth_simplex"], birth, birth - death, arrays["dim"])
+        # In one degree the lengths tell nearly always, and at once.
+        equal = _any(keys[2][1:] <= keys[2][:-1])
+        if (equal or _any(arrays["dim"])) and not _in_order(keys):
             order = np.lexsort(keys)
             arrays = {name: frozen(array[order], array.dtype.type, name) for name, array in arrays.items()}
         settle(self, provenance=read_only(self.provenance), **arrays)
@@ -289,6 +289,11 @@ class Barcode:
         degrees = ", ".join(f"{int((self.dim == k).sum())} in degree {k}" for k in np.unique(self.dim))
         essential = int(self.essential.sum())
         return f"Barcode({len(self)} bar{'s' * (len(self) != 1)}: {degrees or 'none'}; {essential} essential)"
+
+
+def _any(array: NDArray[Any]) -> bool:
+    """Tell whether an entry is not 0; on few entries faster than ``array.any()``."""
+    return bool(np.count_nonzero(array) > 0)
 
 
 def _in_order(keys: Iterable[NDArray[Any]]) -> bool:

@@ -21,16 +21,9 @@ from numpy.typing import ArrayLike
 
 from topolandscape.structures import CONNECTIVITIES, Connectivity, Floats, Integers, MergeTree
 from topolandscape.structures.journal import Store
+from topolandscape.topology.climbing import leaves_and_points, summed_up
 from topolandscape.topology.complexes import Nonfinite, entering
-from topolandscape.topology.joining import (
-    Joined,
-    Links,
-    concatenated,
-    joined_stops,
-    leaves_and_points,
-    root,
-    summed_up,
-)
+from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, root
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
 from topolandscape.topology.reduced import Box, Face, Found, Reduced
 from topolandscape.topology.sorting import ascending_rows

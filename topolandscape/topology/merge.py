@@ -3,9 +3,8 @@
 The sweep first lets every vertex descend to its lowest neighbour, which sorts the vertices into the basins of the
 local minima without sorting a single value. Only edges between two basins can join components, and there are few
 of them on a smooth landscape; they alone are sorted and handed to union-find (Kruskal 1956), where the elder rule
-decides which minimum ends. On a grid no edge is taken whose ends were joined across a square before it enters. Where
-there are many all the same, as on noise, the vertices are sorted, and joined and counted in one sweep (Carr, Snoeyink
-and Axen 2003).
+decides which minimum ends. On a grid a vertex takes one edge to each group of lower neighbours that were joined nearby
+before it enters. Then every vertex climbs from its minimum to the node of the tree that it enters, to be counted.
 """
 
 from __future__ import annotations
@@ -30,22 +29,13 @@ from topolandscape.structures import (
     MinimaNetwork,
     SimplicialComplex,
 )
-from topolandscape.topology.joining import (
-    Joined,
-    Links,
-    concatenated,
-    joined_stops,
-    leaves_and_points,
-    spanning,
-    summed_up,
-    swept,
-)
+from topolandscape.topology.climbing import leaves_and_points, summed_up
+from topolandscape.topology.joining import Links, concatenated, joined_stops, spanning
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import (
     descend_graph,
     descend_grid,
     elder,
-    leaves_below,
     link_graph,
     link_grid,
     settle_down,
@@ -89,14 +79,7 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
         complex = complex.complex
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
-        values = complex.vertex_values
-        if 4 * len(links.name) < len(values):
-            return _tree(values, basins, links, lambda saddles: saddles, complex.provenance)
-        # Where many vertices have links, all are sorted, and nothing else.
-        joined, points = swept(values, ascending_rows(values), basins.stops, basins.stop_of, links)
-        basin = np.empty(len(values), dtype=np.int64)
-        shared_out(leaves_below, len(values), values, basins.stop_of, joined.leaf, basin)
-        return _tree_of(values, basins, joined, basin, points, joined.saddles, complex.provenance)
+        return _tree(complex.vertex_values, basins, links, None, complex.provenance)
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
@@ -137,28 +120,17 @@ def _tree(
     values: Floats,
     basins: Basins,
     links: Links,
-    vertices: Callable[[Integers], Integers],
+    vertices: Callable[[Integers], Integers] | None,
     provenance: Mapping[str, Any],
 ) -> MergeTree:
-    """Return the merge tree of basins and links; `vertices` says at which vertex links of some names enter."""
+    """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: there."""
     joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
     basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
-    return _tree_of(values, basins, joined, basin, points, vertices(joined.saddles), provenance)
-
-
-def _tree_of(
-    values: Floats,
-    basins: Basins,
-    joined: Joined,
-    basin: Integers,
-    points: Integers,
-    vertices: Integers,
-    provenance: Mapping[str, Any],
-) -> MergeTree:
     minima = basins.stops[joined.leaves]
+    simplex = np.concatenate([minima, joined.saddles])
     columns = {
-        "simplex": np.concatenate([minima, joined.saddles]),
-        "vertex": np.concatenate([minima, vertices]),
+        "simplex": simplex,
+        "vertex": simplex if vertices is None else np.concatenate([minima, vertices(joined.saddles)]),
         "value": np.concatenate([values[minima], joined.saddle_values]),
         "parent": joined.parent,
         "size": summed_up(joined.parent, points),
@@ -180,23 +152,27 @@ def merge_bars(tree: MergeTree) -> Barcode:
     Barcode
         One bar a minimum; linear in the nodes.
     """
-    leaves = (len(tree) + int((tree.parent < 0).sum())) // 2  # saddles have two children
-    death_node, last_node = elder(tree.parent, leaves)
-    ends = death_node >= 0
-    birth, death = tree.value[:leaves], np.where(ends, tree.value[death_node], np.inf)
+    birth, death, end, last = elder(tree.parent, tree.value)
     order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
-    death_node, ends = death_node[order], ends[order]
+    end = end[order]
+    vertices = _ends(tree.vertex, order, end)
+    simplices = vertices if tree.simplex is tree.vertex else _ends(tree.simplex, order, end)
     columns = {
-        "dim": np.zeros(leaves, dtype=np.int64),
+        "dim": np.zeros(len(order), dtype=np.int64),
         "birth": birth[order],
         "death": death[order],
-        "birth_simplex": tree.simplex[order],
-        "death_simplex": np.where(ends, tree.simplex[death_node], -1),
-        "birth_vertex": tree.vertex[order],
-        "death_vertex": np.where(ends, tree.vertex[death_node], -1),
-        "size": tree.size[last_node[order]],
+        "birth_simplex": simplices[0],
+        "death_simplex": simplices[1],
+        "birth_vertex": vertices[0],
+        "death_vertex": vertices[1],
+        "size": tree.size[last[order]],
     }
     return Barcode(**_settled(columns), provenance=tree.provenance)
+
+
+def _ends(names: Integers, leaf: NDArray[Any], end: Integers) -> tuple[Integers, Integers]:
+    """Return the names of the nodes at which bars are born and end, -1 where they never do."""
+    return names[leaf], np.where(end >= 0, names[end], -1)
 
 
 def _settled(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -229,49 +205,54 @@ def _number_stops(values: Floats, descent: NDArray[Any], stops: NDArray[Any]) ->
 
 def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
-    steps = _steps(grid, connectivity)
-    descent = np.empty(grid.size, dtype=index_type(grid.size))
-    stops = np.concatenate(shared_out(descend_grid, grid.size, *steps, descent))
-    return _number_stops(steps[0], descent, stops)
+    values, descent = grid.reshape(-1), np.empty(grid.size, dtype=index_type(grid.size))
+    parts = shared_out(descend_grid, grid.size, values, *_steps(grid.shape, connectivity), descent)
+    return _number_stops(values, descent, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
-    basins = grid_basins(grid, connectivity)
-    steps = _steps(grid, connectivity)
-    parts = shared_out(link_grid, grid.size, *steps, _bridges(grid.shape, connectivity), basins.stop_of)
+    basins, values = grid_basins(grid, connectivity), grid.reshape(-1)
+    around = (*_steps(grid.shape, connectivity), *_bridges(grid.shape, connectivity))
+    parts = shared_out(link_grid, grid.size, values, *around, basins.stop_of)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    return basins, Links(one, other, steps[0][name], name)
-
-
-def _steps(grid: Floats, connectivity: Connectivity) -> tuple[Floats, Integers, Integers, Integers]:
-    """Return the values of a grid in a row, its shape, and the steps to neighbours: along the axes, and in the row."""
-    offsets = neighbour_offsets(grid.ndim, connectivity)
-    return grid.reshape(-1), np.array(grid.shape), offsets, offsets @ (np.array(grid.strides) // grid.itemsize)
+    return basins, Links(one, other, values[name], name)
 
 
 @lru_cache(maxsize=64)
-def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> Integers:
-    """Return for each neighbour of a vertex the others to which it is joined nearby, as `link_grid` needs them.
-
-    Rows of a neighbour and a step in the row, (m, k, 2), filled up by -1. Either both are neighbours, and the step is
-    0, or, in a grid of cubes, it leads across the square that has all three for corners.
-    """
+def _steps(shape: tuple[int, ...], connectivity: Connectivity) -> tuple[Integers, Integers, Integers]:
+    """Return the shape of a grid, and the steps to neighbours: along the axes, and in the row of its values."""
     offsets = neighbour_offsets(len(shape), connectivity)
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    steps = dict(zip(map(tuple, offsets.tolist()), (offsets @ strides).tolist(), strict=True))
-    rows: list[list[tuple[int, int]]] = []
-    for one in steps:
-        rows.append([])
-        for number, other in enumerate(steps):
-            if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
-                rows[-1].append((number, 0))
-            elif connectivity == "axis" and one != other and any(a + b for a, b in zip(one, other, strict=True)):
-                rows[-1].append((number, steps[one] + steps[other]))
-    table = np.full((len(rows), max(1, *map(len, rows)), 2), -1)
+    return np.array(shape), offsets, offsets @ np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+
+
+@lru_cache(maxsize=64)
+def _bridges(shape: tuple[int, ...], connectivity: Connectivity) -> tuple[Integers, Integers]:
+    """Return which neighbours of a vertex are joined nearby, as `link_grid` needs them.
+
+    These are the squares that have the vertex and two neighbours for corners, in a grid of cubes, (m, 3), and who is
+    beside whom, (neighbours, k, 2).
+    """
+    _, offsets, deltas = _steps(shape, connectivity)
+    steps = dict(zip(map(tuple, offsets.tolist()), deltas.tolist(), strict=True))
+    squares: list[tuple[int, int, int]] = []
+    rows: list[list[tuple[int, int]]] = [[] for _ in steps]
+    for (i, one), (j, other) in product(enumerate(steps), repeat=2):
+        if j >= i:
+            continue
+        if tuple(b - a for a, b in zip(one, other, strict=True)) in steps:
+            square = -1
+        elif connectivity == "axis" and any(a + b for a, b in zip(one, other, strict=True)):
+            square = len(squares)
+            squares.append((i, j, steps[one] + steps[other]))
+        else:
+            continue
+        rows[i].append((j, square))
+        rows[j].append((i, square))
+    beside = np.full((len(rows), max(1, *map(len, rows)), 2), -1)
     for number, row in enumerate(rows):
-        table[number, : len(row)] = np.array(row).reshape(-1, 2)
-    return table
+        beside[number, : len(row)] = np.array(row, dtype=np.int64).reshape(-1, 2)
+    return np.array(squares, dtype=np.int64).reshape(-1, 3), beside
 
 
 def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tuple[Basins, Links]:

@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 
 # Columns of a line that are looked at together for a basin beside theirs.
-_COLUMNS = 64
-_LINKS = 2**16  # links for which there is room at first
+_COLUMNS = 128
+_LINKS = 2**16  # stops or links for which there is room at first
 
 
 @njit(cache=True, nogil=True)
@@ -20,7 +20,7 @@ def descend_grid(first, last, values, shape, offsets, deltas, descent):  # type:
     axes, earlier = len(shape), len(offsets) // 2  # offsets ascend, and the first half leads to earlier rows
     lowest = np.empty(width)
     position = np.empty(axes, dtype=np.int64)
-    stops = np.empty(_LINKS, dtype=descent.dtype)
+    stops = np.empty(min(_LINKS, last - first) + width, dtype=descent.dtype)
     count = 0
     for line in range(-(-first // width), -(-last // width)):
         start = line * width
@@ -75,83 +75,138 @@ def _inside(position, shape, offset):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def link_grid(first, last, values, shape, offsets, deltas, bridges, stop_of):  # type: ignore[no-untyped-def]
-    """Return (stop, other stop, vertex) where a vertex has an earlier neighbour in another basin that it may join.
+def link_grid(first, last, values, shape, offsets, deltas, squares, beside, stop_of):  # type: ignore[no-untyped-def]
+    """Return (stop, other stop, vertex) where a vertex joins its basin to others.
 
-    Those of a vertex stand together, in the order of the offsets. Lines are shared out as in `descend_grid`.
+    Earlier neighbours that were joined before the vertex came are one group, and there is one link to each group that
+    has no vertex of its own basin. Links of a vertex stand together. Lines are shared out as in `descend_grid`.
+    `squares` has rows of two neighbours, the later first, and the step to a vertex beside both; `beside[step]` rows of
+    another neighbour and the square across which they may be joined, -1 where they are neighbours themselves, filled
+    up by -1.
     """
-    width, axes = shape[-1], len(shape)
-    most = width * len(offsets) + 1
-    one = np.empty(_LINKS + most, dtype=stop_of.dtype)
-    other = np.empty(_LINKS + most, dtype=stop_of.dtype)
-    name = np.empty(_LINKS + most, dtype=stop_of.dtype)
+    width, axes, steps = shape[-1], len(shape), len(offsets)
+    most = width * steps + 1
+    room = min(_LINKS, last - first) + most
+    one = np.empty(room, dtype=stop_of.dtype)
+    other = np.empty(room, dtype=stop_of.dtype)
+    name = np.empty(room, dtype=stop_of.dtype)
     count = 0
     position = np.empty(axes, dtype=np.int64)
-    inside = np.empty(len(offsets), dtype=np.bool_)
-    near = np.empty(_COLUMNS, dtype=stop_of.dtype)
-    there, early = np.empty(len(offsets), dtype=stop_of.dtype), np.empty(len(offsets), dtype=np.bool_)
+    inside = np.empty(steps, dtype=np.bool_)
+    early = np.empty((steps, _COLUMNS), dtype=np.uint8)
+    bridged = np.empty((len(squares), _COLUMNS), dtype=np.uint8)
+    groups = np.full(_COLUMNS, 2, dtype=np.uint8)
+    waits, stack = np.empty(steps, dtype=np.uint8), np.empty(steps, dtype=np.int64)
     for line in range(-(-first // width), -(-last // width)):
         start, rest = line * width, line
         for axis in range(axes - 2, -1, -1):
             position[axis] = rest % shape[axis]
             rest //= shape[axis]
-        for step in range(len(offsets)):
+        for step in range(steps):
             inside[step] = _inside(position, shape, offsets[step])
         if count + most > len(one):
-            room = np.empty(len(one), dtype=one.dtype)
-            one = np.concatenate((one, room))
-            other = np.concatenate((other, room))
-            name = np.concatenate((name, room))
+            more = np.empty(len(one), dtype=one.dtype)
+            one = np.concatenate((one, more))
+            other = np.concatenate((other, more))
+            name = np.concatenate((name, more))
         for left in range(0, width, _COLUMNS):
             right = min(left + _COLUMNS, width)
-            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):
+            if not _near_others(stop_of, offsets, deltas, inside, start, left, right, width):
                 continue
-            for vertex in range(start + left, start + right):
-                value, own = values[vertex], stop_of[vertex]
-                if near[vertex - start - left] == 0 or value == np.inf:
+            _look_around(values, offsets, deltas, inside, start, left, right, width, early)
+            if len(squares):
+                _look_across(values, offsets, squares, inside, start, left, right, width, early, bridged, groups)
+            for column in range(right - left):
+                vertex = start + left + column
+                if groups[column] < 2 or values[vertex] == np.inf:
                     continue
-                for step in range(len(offsets)):  # without a branch, since on noise none could be foreseen
-                    column = vertex - start + offsets[step, axes - 1]
-                    fits = inside[step] and 0 <= column < width
-                    neighbour = vertex + deltas[step] if fits else vertex
-                    there[step] = stop_of[neighbour]
-                    lower = values[neighbour] <= value if 2 * step < len(offsets) else values[neighbour] < value
-                    early[step] = lower & fits
-                for step in range(len(offsets)):
-                    if not early[step] or there[step] == own:
+                own, waiting, differ = stop_of[vertex], 0, 0
+                for step in range(steps):
+                    waits[step] = early[step, column]
+                    waiting += waits[step]
+                    differ |= own ^ stop_of[vertex + deltas[step] * waits[step]]  # without a branch
+                if differ == 0:
+                    continue
+                every = waiting
+                for step in range(steps):
+                    if not waits[step]:
                         continue
-                    if _bridged(values, vertex, own, step, early, there, bridges):
-                        continue
-                    one[count] = own
-                    other[count] = there[step]
-                    name[count] = vertex
-                    count += 1
+                    found, size, in_own = every == waiting, 1, False
+                    waits[step], stack[0] = 0, step
+                    waiting -= 1
+                    while size > 0 and not (found and waiting == 0):  # else there is one group
+                        size -= 1
+                        here = stack[size]
+                        in_own |= stop_of[vertex + deltas[here]] == own
+                        for i in range(beside.shape[1]):
+                            there, square = beside[here, i, 0], beside[here, i, 1]
+                            if there < 0:
+                                break
+                            if waits[there] and (square < 0 or bridged[square, column]):
+                                waits[there], stack[size] = 0, there
+                                size += 1
+                                waiting -= 1
+                    if size == 0 and not in_own:
+                        one[count] = own
+                        other[count] = stop_of[vertex + deltas[step]]
+                        name[count] = vertex
+                        count += 1
     return one[:count].copy(), other[:count].copy(), name[:count].copy()
 
 
 @njit(cache=True, nogil=True)
-def _bridged(values, vertex, own, step, early, there, bridges):  # type: ignore[no-untyped-def]
-    """Tell whether an earlier neighbour was joined, before the vertex came, to one that the vertex joins anyway.
-
-    These are those in its own basin and those looked at before. ``bridges[step]`` has rows of a neighbour and the step
-    to a vertex that both have beside them, 0 where they are neighbours themselves.
-    """
-    for i in range(bridges.shape[1]):
-        beside, across = bridges[step, i]
-        if beside < 0:
-            return False
-        if not early[beside] or (beside > step and there[beside] != own):
-            continue
-        corner = vertex + across
-        if across == 0 or values[corner] < values[vertex] or (values[corner] == values[vertex] and across < 0):
-            return True
-    return False
+def _look_around(values, offsets, deltas, inside, start, left, right, width, early):  # type: ignore[no-untyped-def]
+    """Write for these columns of a line which of their neighbours come before them."""
+    steps, last = len(offsets), offsets.shape[1] - 1
+    early[:] = 0
+    for step in range(steps):
+        if inside[step]:
+            low, high = max(left, -offsets[step, last]), min(right, width - offsets[step, last])
+            _earlier(values, start + low, start + high, deltas[step], early[step, low - left :])
 
 
 @njit(cache=True, nogil=True)
-def _near_others(stop_of, offsets, deltas, inside, start, left, right, width, near):  # type: ignore[no-untyped-def]
-    """Write which of these columns of a line have a neighbour in another basin (not 0), and tell whether any has."""
-    near[:] = 0
+def _look_across(values, offsets, squares, inside, start, left, right, width, early, bridged, groups):  # type: ignore[no-untyped-def]
+    """Write which two earlier neighbours are joined across a square, and how many are not joined to one before them.
+
+    These are at least as many as there are groups.
+    """
+    last, square = offsets.shape[1] - 1, 0
+    joined = np.empty(_COLUMNS, dtype=np.uint8)
+    groups[:] = 0
+    for step in range(len(offsets)):
+        joined[:] = 0
+        while square < len(squares) and squares[square, 0] == step:
+            before, here = squares[square, 1], bridged[square]
+            here[:] = 0
+            if inside[step] and inside[before]:
+                low = max(left, -offsets[step, last], -offsets[before, last])
+                high = min(right, width - offsets[step, last], width - offsets[before, last])
+                _earlier(values, start + low, start + high, squares[square, 2], here[low - left :])
+            for column in range(_COLUMNS):
+                here[column] &= early[step, column] & early[before, column]
+                joined[column] |= here[column]
+            square += 1
+        for column in range(_COLUMNS):
+            groups[column] += early[step, column] & ~joined[column]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _earlier(values, first, last, delta, early):  # type: ignore[no-untyped-def]
+    """Write of which vertices in a row the one at `delta` comes before them, of equal ones the earlier row."""
+    here, there = values[first:last], values[first + delta : last + delta]
+    if delta < 0:
+        for column in range(len(here)):
+            early[column] = there[column] <= here[column]
+    else:
+        for column in range(len(here)):
+            early[column] = there[column] < here[column]
+
+
+@njit(cache=True, nogil=True)
+def _near_others(stop_of, offsets, deltas, inside, start, left, right, width):  # type: ignore[no-untyped-def]
+    """Tell whether any of these columns of a line has a neighbour in another basin."""
+    differ = 0
     for step in range(len(offsets)):
         if not inside[step]:
             continue
@@ -160,12 +215,8 @@ def _near_others(stop_of, offsets, deltas, inside, start, left, right, width, ne
         last = min(right, width - along)
         own = stop_of[start + first : start + last]
         others = stop_of[start + first + deltas[step] : start + last + deltas[step]]
-        here = near[first - left :]
         for column in range(len(own)):
-            here[column] |= own[column] ^ others[column]
-    differ = 0
-    for column in range(_COLUMNS):
-        differ |= near[column]
+            differ |= own[column] ^ others[column]
     return differ != 0
 
 
@@ -248,35 +299,31 @@ def settle_down(descent, stops):  # type: ignore[no-untyped-def]
         descent[vertex] = descent[below] if below >= 0 else ~below
 
 
-@njit(cache=True, nogil=True)
-def leaves_below(first, last, values, stop_of, leaf_of_stop, basin):  # type: ignore[no-untyped-def]
-    """Write the leaf below each vertex, -1 where its value is +inf."""
-    for vertex in range(first, last):
-        basin[vertex] = leaf_of_stop[stop_of[vertex]] if values[vertex] < np.inf else -1
-
-
 @njit(cache=True)
-def elder(parent, leaves):  # type: ignore[no-untyped-def]
-    """Return, for each leaf, the saddle at which its bar ends (-1: never) and the last node of its bar."""
-    oldest = np.full(len(parent), -1, dtype=np.int64)
-    oldest[:leaves] = np.arange(leaves)
-    waiting = np.full(len(parent), -1, dtype=np.int64)
-    death_node = np.full(leaves, -1, dtype=np.int64)
-    last_node = np.arange(leaves)
+def elder(parent, value):  # type: ignore[no-untyped-def]
+    """Return birth, death, the saddle at which it ends (-1: never) and the last node of the bar of each leaf."""
+    roots = 0
+    for above in parent:
+        roots += above < 0
+    leaves = (len(parent) + roots) // 2  # saddles have two children
+    oldest = np.full(len(parent), -1, dtype=np.int32)  # the leaf of the first child that comes, until the node comes
+    birth, death = value[:leaves], np.full(leaves, np.inf)
+    end = np.full(leaves, -1, dtype=np.int64)
+    last = np.empty(leaves, dtype=np.int64)
+    waiting = np.full(len(parent), -1, dtype=np.int32)
     for node in range(len(parent)):  # children come before their parents
-        leaf = oldest[node]
+        leaf = node if node < leaves else oldest[node]
         above = parent[node]
         if above < 0:
-            last_node[leaf] = node
+            last[leaf] = node
         elif waiting[above] < 0:
             waiting[above] = node
             oldest[above] = leaf
         else:
             sibling = waiting[above]
-            elder, younger, last = oldest[sibling], leaf, node
+            elder, younger, top = oldest[above], leaf, node
             if elder > younger:
-                elder, younger, last = younger, elder, sibling
+                elder, younger, top = younger, elder, sibling
             oldest[above] = elder
-            death_node[younger] = above
-            last_node[younger] = last
-    return death_node, last_node
+            end[younger], death[younger], last[younger] = above, value[above], top
+    return birth, death, end, last
