@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topolandscape.landscape.box import Box
+from topolandscape.landscape.boundary import Places
+from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import StationaryPoints
 from topolandscape.structures import Floats, Integers
 
 # Of the distance to the next critical point, how far the ball around one reaches at most.
@@ -20,6 +20,8 @@ LEFT, UNFINISHED = -1, -2
 
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
 _LONGEST, _WRONG = 0.05, 1e-5
+# In that unit: the longest step on which a line leaves the boundary.
+_LEAVING = 3e-3
 _STEPS = 2000
 # Logarithm of the longest time of a step, in units of that of a straight one, and how often it is halved.
 _TIMES, _BISECTIONS = 12.0, 14
@@ -40,25 +42,30 @@ class Balls:
     Attributes
     ----------
     points, index, vectors
-        Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d).
+        Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d); on the
+        boundary of the box those of the face, then the directions inwards.
     radius
-        Within which no eigenvalue of the Hessian changes its sign, (m,).
+        Within which no eigenvalue of the Hessian changes its sign, nor the slope inwards, (m,).
+    edge
+        Which lie on the boundary, and are critical there, (m,).
     """
 
     points: Floats
     index: Integers
     vectors: Floats
     radius: Floats
+    edge: Mask
 
 
-def balls_around(found: StationaryPoints, box: Box) -> Balls:
+def balls_around(places: Places, box: Box) -> Balls:
     """Return critical points with balls as large as their eigenvalues and the change of the Hessian allow."""
     side = float(box.sides.min())
-    radius = np.abs(found.eigenvalues).min(axis=1) / np.maximum(found.lipschitz, 1e-300)
-    if len(found) > 1:
-        near = box.tree(found.points).query(box.units(found.points), k=2)[0][:, 1]
+    radius = places.reach
+    if len(places) > 1:
+        near = box.tree(places.points).query(box.units(places.points), k=2)[0][:, 1]
         radius = np.minimum(radius, _SHARE * near * side)
-    return Balls(found.points, found.index, found.eigenvectors, np.minimum(radius, _SHARE * side))
+    edge = (places.face != 0).any(axis=1)
+    return Balls(places.points, places.index, places.frames, np.minimum(radius, _SHARE * side), edge)
 
 
 @dataclass(eq=False)
@@ -85,12 +92,17 @@ class Lines:
 
 
 class Flow:
-    """The flow down, or up, the gradient among critical points of a box."""
+    """The flow down, or up, the gradient among critical points of a box.
 
-    def __init__(self, landscape: Landscape, box: Box, balls: Balls) -> None:
-        self.landscape, self.box, self.balls = landscape, box, balls
+    Where it is `bounded`, lines down that reach the boundary of the box go on along it, while the loss falls outwards.
+    """
+
+    def __init__(self, landscape: Landscape, box: Box, balls: Balls, *, bounded: bool = False) -> None:
+        self.landscape, self.box, self.balls, self.bounded = landscape, box, balls, bounded
         self.spent = 0
         self._tree = box.tree(balls.points)
+        self._low = np.where(box.periodic, -np.inf, box.low)
+        self._high = np.where(box.periodic, np.inf, box.high)
 
     def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
         """Follow lines from points to where no other direction leads on.
@@ -112,7 +124,8 @@ class Flow:
             By steps along the exact flow of the quadratic loss that has the gradient and the Hessian of the place (Page
             and McIver 1988), of a length of its own for each line: so narrow valleys take no more of them. A line ends
             in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the Hessian is
-            definite along the segment that leads there.
+            definite along the segment that leads there. Steps end on the boundary where they meet it, and coordinates
+            along which the loss falls outwards there are held.
         """
         n, d = starts.shape
         sign = 1.0 if up else -1.0
@@ -120,26 +133,38 @@ class Flow:
         sinks = self.balls.index == (d if up else 0)
         at = starts.copy()
         values, slopes = self._field(at, sign)
-        curves = self._curves(at, sign)
+        bounded = self.bounded and not up
+        held = self._held(at, slopes) & bounded
+        curves = self._curves(at, sign, held)
         steps = np.full(n, 1e-3 * unit)
         ends, inside = np.full(n, UNFINISHED), np.full(n, -1)
         visits: list[list[Any]] = [[] for _ in range(n)]
         places = np.full((n, 0 if levels is None else levels.shape[1], d), np.nan)
         going = np.arange(n)
         for step in range(1, _STEPS + 1):
-            moves, expected, weights = _quadratic(slopes[going], curves[0][going], curves[1][going], steps[going])
+            free = np.where(held[going], 0.0, slopes[going])
+            moves, expected, weights = _quadratic(free, curves[0][going], curves[1][going], steps[going])
             ahead = at[going] + moves
+            shares = self._shares(at[going], ahead, unit) if bounded else np.ones(len(going))
+            ahead = np.clip(ahead, self._low, self._high) if bounded else ahead
             new, there_slopes = self._field(ahead, sign)
-            rest = np.einsum("mji,mj->mi", curves[1][going], there_slopes - expected)
-            wrong = np.linalg.norm(rest * weights, axis=1) / 3
-            fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0)
+            rest = np.where(held[going], 0.0, there_slopes) - expected
+            wrong = np.linalg.norm(np.einsum("mji,mj->mi", curves[1][going], rest) * weights, axis=1) / 3
+            holds = held[going]
+            if bounded:
+                holds = self._held(ahead, there_slopes)
+                shares = np.minimum(shares, self._leaving(held[going] & ~holds, slopes[going], there_slopes, moves, unit))
+            fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0) & (shares == 1)
             with np.errstate(divide="ignore", over="ignore"):
                 change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
+            steps[going[shares < 1]] = np.linalg.norm(moves[shares < 1], axis=1)
+            change = np.where(shares < 1, np.clip(shares, 0.05, 0.9), np.where(fine, change, np.minimum(0.5, change)))
             there = going[fine]
+            held[there] = holds[fine]
             if levels is not None and len(there):
                 _record(places, there, levels[there], values[there], new[fine], at[there], ahead[fine])
             at[there], values[there], slopes[there] = ahead[fine], new[fine], there_slopes[fine]
-            steps[going] *= np.where(fine, change, np.minimum(0.5, change))
+            steps[going] *= change
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
             ends[there[~self.box.holds(at[there])]] = LEFT
@@ -147,12 +172,22 @@ class Flow:
                 slow = going[ends[going] == UNFINISHED]
                 ends[slow] = self._straight(at[slow], up)
             there = there[ends[there] == UNFINISHED]
-            for part, made in zip(curves, self._curves(at[there], sign), strict=True):
+            for part, made in zip(curves, self._curves(at[there], sign, held[there]), strict=True):
                 part[there] = made
             going = going[(ends[going] == UNFINISHED) & (steps[going] > 1e-14 * unit)]
             if len(going) == 0:
                 break
         return Lines(ends, self._turns(at, ends), [tuple(visit) for visit in visits], places)
+
+    def begun(self, rows: Integers, directions: Floats) -> Floats:
+        """Return places beside critical points from which lines begin, within their balls and the box."""
+        points = self.balls.points[rows]
+        lengths = _BEGIN * self.balls.radius[rows]
+        if self.bounded:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                room = np.where(directions > 0, self._high - points, points - self._low) / np.abs(directions)
+            lengths = np.minimum(lengths, _SHARE * np.where(np.abs(directions) > 0, room, np.inf).min(axis=1))
+        return points + lengths[:, None] * directions
 
     def _field(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
         """Return losses, and where the flow leads: gradients up, or down."""
@@ -160,13 +195,33 @@ class Flow:
         values, gradients = self.landscape.gradients(points, progress=False)
         return values, sign * gradients
 
-    def _curves(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
-        """Return the eigenvalues and eigenvectors, in columns, of the derivative of that."""
+    def _held(self, points: Floats, slopes: Floats) -> Mask:
+        """Return which coordinates are on the boundary of the box, and lead out of it."""
+        return np.asarray(((points <= self._low) & (slopes <= 0)) | ((points >= self._high) & (slopes >= 0)))
+
+    def _shares(self, start: Floats, end: Floats, unit: float) -> Floats:
+        """Return what part of a step leads to the boundary of the box; 1 where it ends at the boundary, or before."""
+        beyond = np.maximum(self._low - end, end - self._high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.where(beyond > _WRONG * unit, 1 - beyond / np.abs(end - start), 1.0)
+        return np.asarray(np.clip(parts, 0.0, 1.0).min(axis=1))
+
+    @staticmethod
+    def _leaving(freed: Mask, before: Floats, after: Floats, moves: Floats, unit: float) -> Floats:
+        """Return what part of a step along the boundary leads to where the line leaves it; 1 for short steps."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.where(freed, before / (before - after), 1.0)
+        short = np.linalg.norm(moves, axis=1) <= _LEAVING * unit
+        return np.where(short, 1.0, np.clip(parts, 0.0, 1.0).min(axis=1))
+
+    def _curves(self, points: Floats, sign: float, held: Mask) -> tuple[Floats, Floats]:
+        """Return the eigenvalues and eigenvectors, in columns, of the derivative of that, held coordinates apart."""
         if len(points) == 0:
             d = points.shape[1]
             return np.empty((0, d)), np.empty((0, d, d))
         self.spent += 2 * points.size
-        eigenvalues, vectors = np.linalg.eigh(sign * hessians(self.landscape, points))
+        matrices = sign * hessians(self.landscape, points)
+        eigenvalues, vectors = np.linalg.eigh(np.where(held[:, :, None] | held[:, None], 0.0, matrices))
         return eigenvalues, vectors
 
     def _arrive(
@@ -285,7 +340,7 @@ def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
     -------
     Arcs or None
         None: neither the points of index k have one or two unstable directions, nor those of index k - 1 one or two
-        stable ones.
+        stable ones, none of them inwards from the boundary where there are two.
 
     Notes
     -----
@@ -301,7 +356,7 @@ def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
         return _both_ways(flow, k, up=True)
     if k == 2:
         return around(flow, k, up=False)
-    if k == d - 1:
+    if k == d - 1 and not flow.balls.edge[flow.balls.index == k - 1].any():
         return around(flow, k, up=True)
     return None
 
@@ -313,9 +368,12 @@ def _both_ways(flow: Flow, k: int, *, up: bool) -> Arcs:
     if len(begun) == 0:
         return Arcs(np.empty((0, 3), np.int64), (), ())
     directions = balls.vectors[begun, -1 if up else 0]
-    aside = (_BEGIN * balls.radius[begun])[:, None] * directions
-    lines = flow.lines(np.concatenate([balls.points[begun] + aside, balls.points[begun] - aside]), up=up)
     rows, sides = np.tile(begun, 2), np.repeat([1, -1], len(begun))
+    directions = sides[:, None] * np.tile(directions, (2, 1))
+    if up:  # from the boundary there is one way in
+        within = (sides > 0) | ~balls.edge[rows]
+        rows, sides, directions = rows[within], sides[within], directions[within]
+    lines = flow.lines(flow.begun(rows, directions), up=up)
     met = lines.ends >= 0
     signs = sides[met]
     if up:
@@ -362,7 +420,7 @@ def around(flow: Flow, k: int, *, up: bool) -> Arcs:
     def shot(rows: Integers, angles: Floats) -> list[tuple[Any, Any, Floats]]:
         plane = balls.vectors[rows][:, d - 2 :] if up else balls.vectors[rows][:, :2]
         aside = np.cos(angles)[:, None] * plane[:, 0] + np.sin(angles)[:, None] * plane[:, 1]
-        starts = balls.points[rows] + (_BEGIN * balls.radius[rows])[:, None] * aside
+        starts = flow.begun(rows, aside)
         shares = (np.arange(_LEVELS) + 0.5) / _LEVELS
         levels = values[rows, None] + shares * (last - values[rows])[:, None]
         lines = flow.lines(starts, up=up, watched=watched, levels=levels)
