@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ LEFT, UNFINISHED = -1, -2
 
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
 _LONGEST, _WRONG = 0.05, 1e-5
+# Parts of a step at which it is asked whether it is in the box.
+_WITHIN = np.arange(1, 17) / 16
 # In that unit: the longest step on which a line leaves the boundary.
 _LEAVING = 3e-3
 _STEPS = 2000
@@ -103,6 +105,12 @@ class Flow:
         self._tree = box.tree(balls.points)
         self._low = np.where(box.periodic, -np.inf, box.low)
         self._high = np.where(box.periodic, np.inf, box.high)
+        self._depth = np.full(len(balls.points), np.inf)
+        if bounded:
+            # Lines up come nearer to a maximum within its ball, and must not leave the box on their way.
+            self._depth = np.minimum(balls.points - self._low, self._high - balls.points).min(axis=1)
+            tops = balls.index == balls.points.shape[1]
+            self.balls = replace(balls, radius=np.where(tops, np.minimum(balls.radius, self._depth), balls.radius))
 
     def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
         """Follow lines from points to where no other direction leads on.
@@ -145,15 +153,19 @@ class Flow:
             free = np.where(held[going], 0.0, slopes[going])
             moves, expected, weights = _quadratic(free, curves[0][going], curves[1][going], steps[going])
             ahead = at[going] + moves
-            shares = self._shares(at[going], ahead, unit) if bounded else np.ones(len(going))
-            ahead = np.clip(ahead, self._low, self._high) if bounded else ahead
+            if bounded:
+                ahead = np.clip(ahead, self._low, self._high)
             new, there_slopes = self._field(ahead, sign)
-            rest = np.where(held[going], 0.0, there_slopes) - expected
+            on = np.where(held[going], 0.0, there_slopes)
+            rest = on - expected
             wrong = np.linalg.norm(np.einsum("mji,mj->mi", curves[1][going], rest) * weights, axis=1) / 3
-            holds = held[going]
+            holds, shares, outside = held[going], np.ones(len(going)), None
+            if self.bounded:
+                outside = self._outside(at[going], moves, free, on)
             if bounded:
                 holds = self._held(ahead, there_slopes)
-                shares = np.minimum(shares, self._leaving(held[going] & ~holds, slopes[going], there_slopes, moves, unit))
+                shares = self._leaving(held[going] & ~holds, slopes[going], there_slopes, moves, unit)
+                shares = np.minimum(shares, self._meeting(at[going], moves, outside, unit))
             fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0) & (shares == 1)
             with np.errstate(divide="ignore", over="ignore"):
                 change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
@@ -167,7 +179,10 @@ class Flow:
             steps[going] *= change
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
-            ends[there[~self.box.holds(at[there])]] = LEFT
+            left = ~self.box.holds(at[there])
+            if up and outside is not None:
+                left |= (outside[fine] > 0).any(axis=1)
+            ends[there[left]] = LEFT
             if step % _ASKED == 0:
                 slow = going[ends[going] == UNFINISHED]
                 ends[slow] = self._straight(at[slow], up)
@@ -199,12 +214,25 @@ class Flow:
         """Return which coordinates are on the boundary of the box, and lead out of it."""
         return np.asarray(((points <= self._low) & (slopes <= 0)) | ((points >= self._high) & (slopes >= 0)))
 
-    def _shares(self, start: Floats, end: Floats, unit: float) -> Floats:
-        """Return what part of a step leads to the boundary of the box; 1 where it ends at the boundary, or before."""
-        beyond = np.maximum(self._low - end, end - self._high)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            parts = np.where(beyond > _WRONG * unit, 1 - beyond / np.abs(end - start), 1.0)
-        return np.asarray(np.clip(parts, 0.0, 1.0).min(axis=1))
+    def _outside(self, start: Floats, moves: Floats, before: Floats, after: Floats) -> Floats:
+        """Return how far outside of the box steps are on their way, as cubic curves with the slopes at their ends."""
+        sums = before + after
+        times = 2 * (moves * sums).sum(axis=1) / np.maximum((sums**2).sum(axis=1), 1e-300)
+        s = _WITHIN[:, None]
+        begin, end = (times[:, None, None] * slopes[:, None] for slopes in (before, after))
+        places = s * (1 - s) ** 2 * begin - s**2 * (1 - s) * end + s**2 * (3 - 2 * s) * moves[:, None] + start[:, None]
+        return np.asarray(np.maximum(self._low - places, places - self._high).max(axis=2))
+
+    @staticmethod
+    def _meeting(start: Floats, moves: Floats, outside: Floats, unit: float) -> Floats:
+        """Return what part of a step leads to the boundary of the box; 1 where it ends there, or goes nowhere beyond."""
+        beyond = outside > _WRONG * unit
+        first = np.argmax(beyond, axis=1)
+        rows = np.arange(len(start))
+        last = np.where(first > 0, outside[rows, first - 1], 0.0)
+        # Between the last place inside and the first outside, as on a straight line.
+        share = _WITHIN[first] - _WITHIN[0] * outside[rows, first] / np.maximum(outside[rows, first] - last, 1e-300)
+        return np.where(beyond.any(axis=1), np.clip(share, 0.0, 1.0), 1.0)
 
     @staticmethod
     def _leaving(freed: Mask, before: Floats, after: Floats, moves: Floats, unit: float) -> Floats:
@@ -263,6 +291,8 @@ class Flow:
             self.spent += 2 * places.size
             matrices = hessians(self.landscape, places.reshape(-1, d)) * (-1.0 if up else 1.0)
             definite = (np.linalg.eigvalsh(matrices)[:, 0] > 0).reshape(n, len(_ALONG)).all(axis=1)
+            if up:  # nearer to it than the boundary is
+                definite &= np.linalg.norm(self._offsets(points, nearest), axis=1) < self._depth[nearest]
             ends[definite] = nearest[definite]
         return ends
 
