@@ -100,8 +100,9 @@ def critical_points(
     thousand for a few waves. What is too narrow for any of these losses to show it is not found; more `starts` ask at
     more places. Flow lines are those of the interpolant then. They lead from points of index 1 both ways down and to
     those of the highest index from the points below both ways up; in three dimensions from index 2 to index 1, and in
-    four from index 3 to 2, they are found by shooting around a circle, but for points of index 2 on the boundary there. In
-    five and more dimensions those between middle indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far as its
+    four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those between middle
+    indices are not looked for, and from three on neither where the loss rises inwards somewhere on the boundary: bars of
+    degree 0 are right there, those of degrees between are not. A ball is the end of a line when the Hessian stays positive in it, as far as its
     Lipschitz constant is right.
 
     References
@@ -147,7 +148,7 @@ def critical_points(
         nowhere = np.empty((0, landscape.dimension))
         whole = WithBoundary(inside, nowhere, found.undecided, found.missed, found.proved, found.evaluations)
     critical = whole.places
-    flow = Flow(found.model, box, balls_around(critical, box), bounded=boundary) if len(critical) else None
+    flow = Flow(found.model, box, balls_around(critical, box), bounded=boundary and bool(rises.any())) if len(critical) else None
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []

@@ -111,6 +111,11 @@ class Flow:
             self._depth = np.minimum(balls.points - self._low, self._high - balls.points).min(axis=1)
             tops = balls.index == balls.points.shape[1]
             self.balls = replace(balls, radius=np.where(tops, np.minimum(balls.radius, self._depth), balls.radius))
+        # Inside, the Hessian of a minimum is positive.
+        self._convex = ~balls.edge
+        if balls.edge.any():
+            self.spent += 2 * balls.points[balls.edge].size
+            self._convex[balls.edge] = np.linalg.eigvalsh(hessians(landscape, balls.points[balls.edge]))[:, 0] > 0
 
     def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
         """Follow lines from points to where no other direction leads on.
@@ -283,7 +288,7 @@ class Flow:
     def _straight(self, points: Floats, up: bool) -> Integers:
         """Return the sinks to which segments lead along which the loss is convex (going up: concave), or UNFINISHED."""
         n, d = points.shape
-        sinks = np.flatnonzero(self.balls.index == (d if up else 0))
+        sinks = np.flatnonzero((self.balls.index == (d if up else 0)) & self._convex)
         ends = np.full(n, UNFINISHED)
         if n and len(sinks):
             nearest = sinks[self.box.tree(self.balls.points[sinks]).query(self.box.units(points))[1]]
@@ -370,7 +375,7 @@ def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
     -------
     Arcs or None
         None: neither the points of index k have one or two unstable directions, nor those of index k - 1 one or two
-        stable ones, none of them inwards from the boundary where there are two.
+        stable ones; or there are two, and lines may go along the boundary, where they flow together.
 
     Notes
     -----
@@ -384,9 +389,11 @@ def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
         return _both_ways(flow, k, up=False)
     if k == d:
         return _both_ways(flow, k, up=True)
+    if flow.bounded:
+        return None
     if k == 2:
         return around(flow, k, up=False)
-    if k == d - 1 and not flow.balls.edge[flow.balls.index == k - 1].any():
+    if k == d - 1:
         return around(flow, k, up=True)
     return None
 
