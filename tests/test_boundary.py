@@ -55,7 +55,7 @@ def bumps(seed, dimension=2):
 
 
 def agrees_with_a_grid(function, morse, n, dimension=2):
-    """Compare with the bars of a grid: the loss is off by the change of slopes on half a cell, along each coordinate."""
+    """Compare with the bars of a grid: the loss is off by the change of slopes on half a cell, on each coordinate."""
     samples = sample_grid(Landscape.from_function(function, dimension), low=-1, high=1, shape=n, progress=False)
     values = samples.values.reshape((n,) * dimension)
     change = max(np.abs(np.diff(values, 2, axis=axis)).max() for axis in range(dimension))
@@ -76,9 +76,7 @@ def test_functions_of_the_zoo_that_are_cut(name, most):
     """Bars by Kuenneth, in at most a tenth of the calls of topsearch where it has a row in the race."""
     known = functions[name]
     counted = Counted(np.array(name))
-    morse = critical_points(
-        Landscape.from_function(counted, known.dimension), low=known.low, high=known.high, seed=0
-    )
+    morse = critical_points(Landscape.from_function(counted, known.dimension), low=known.low, high=known.high, seed=0)
     assert counted.calls <= most
     assert completeness(morse).complete
     for k, exact in enumerate((known.minima, known.saddles)):

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from topolandscape.files import load, save
+from topolandscape.landscape.arcs import around
 from topolandscape.landscape.boundary import Places
 from topolandscape.landscape.box import Box
 from topolandscape.landscape.critical import critical_points
-from topolandscape.landscape.flow import Flow, around, balls_around
+from topolandscape.landscape.flow import Flow, balls_around
 from topolandscape.landscape.grids import sample_grid
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import stationary_points

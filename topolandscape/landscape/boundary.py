@@ -149,7 +149,7 @@ def with_boundary(
     Notes
     -----
     Where there is an interpolant, its sides are searched, and only what may count is polished on the landscape. Else
-    each face is searched as boxes are; without a bound, those are passed over whose loss rises inwards nowhere. Where
+    each face is searched as boxes are. Without a bound, those are passed over whose loss rises inwards nowhere. Where
     the gradient itself vanishes, a point counts if the loss rises inwards to second order: so the bars are those of a
     box that is a little larger, or smaller.
 
@@ -165,7 +165,7 @@ def with_boundary(
     faces = product(*[(0,) if turns else (-1, 0, 1) for turns in box.periodic])
     for face in sorted(filter(any, faces), key=lambda face: face.count(0)):
         side = _Side(landscape, box, inner, np.array(face), flatness)
-        if inner.interpolant is None and lipschitz is None and not side.may_count(rises):
+        if lipschitz is None and not side.may_count(rises):
             continue
         found = None
         if 0 in face:
@@ -194,7 +194,9 @@ def with_boundary(
 class _Side:
     """A face of a box, of any dimension: the function there, and across it."""
 
-    def __init__(self, landscape: Landscape, box: Box, inner: StationaryPoints, face: Integers, flatness: float) -> None:
+    def __init__(
+        self, landscape: Landscape, box: Box, inner: StationaryPoints, face: Integers, flatness: float
+    ) -> None:
         self.whole, self.box, self.face, self.flatness = landscape, box, face, flatness
         self.model, self.interpolant = inner.model, inner.interpolant
         self.free, self.fixed = np.flatnonzero(face == 0), np.flatnonzero(face)
@@ -253,14 +255,17 @@ class _Side:
         """Return slopes inwards, in units of the box, (m, number of fixed coordinates)."""
         self.spent += len(points) if landscape is self.whole else 0
         gradients = landscape.gradients(points, progress=False)[1] if len(points) else np.empty(points.shape)
-        self.box.check_finite(self.box.units(points), np.isfinite(gradients).all(axis=1), "derivatives of the loss are")
+        fine = np.asarray(np.isfinite(gradients).all(axis=1))
+        self.box.check_finite(self.box.units(points), fine, "derivatives of the loss are")
         return -(self.face * gradients * self.box.sides)[:, self.fixed]
 
     def _hessians(self, landscape: Landscape, points: Floats) -> Floats:
         """Return Hessians in units of the box."""
         self.spent += 2 * points.size if landscape is self.whole else 0
         sides = self.box.sides
-        return hessians(landscape, points) * sides[:, None] * sides if len(points) else np.empty((0, *(len(sides),) * 2))
+        return (
+            hessians(landscape, points) * sides[:, None] * sides if len(points) else np.empty((0, *(len(sides),) * 2))
+        )
 
     def candidates(self, found: StationaryPoints | None) -> Places:
         """Return the points found on the face, or the corner, if they may count; their reach is not known yet."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topolandscape.landscape.arcs import arcs_of_index
 from topolandscape.landscape.boundary import Places, WithBoundary, with_boundary
 from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.directions import Seed
-from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
+from topolandscape.landscape.flow import Flow, balls_around
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import stationary_points
 from topolandscape.structures import Floats, Integers, MorseComplex, grid_points
@@ -38,8 +39,8 @@ def critical_points(
 ) -> MorseComplex:
     """Return the Morse complex of a smooth function on a box: all critical points and the flow lines between them.
 
-    Sublevel sets in the box also change on its boundary: at the critical points of the restriction to a side, an edge or
-    a corner from which the loss rises inwards. They belong to the complex, with the index of the restriction.
+    Sublevel sets in the box also change on its boundary: at the critical points of the restriction to a side, an edge
+    or a corner from which the loss rises inwards. They belong to the complex, with the index of the restriction.
 
     Parameters
     ----------
@@ -101,14 +102,15 @@ def critical_points(
     more places. Flow lines are those of the interpolant then. They lead from points of index 1 both ways down and to
     those of the highest index from the points below both ways up; in three dimensions from index 2 to index 1, and in
     four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those between middle
-    indices are not looked for, and from three on neither where the loss rises inwards somewhere on the boundary: bars of
-    degree 0 are right there, those of degrees between are not. A ball is the end of a line when the Hessian stays positive in it, as far as its
-    Lipschitz constant is right.
+    indices are not looked for; nor are they from three on where the loss may rise inwards from the boundary, along
+    which lines flow together: `topolandscape.barcode` gives degree 0 there, and refuses others. A ball is the end of a
+    line when the Hessian stays positive in it, as far as its Lipschitz constant is right.
 
     References
     ----------
     Milnor (1965), "Lectures on the h-cobordism theorem"; Ortega and Rheinboldt (1970), "Iterative solution of nonlinear
-    equations in several variables".
+    equations in several variables"; Goresky and MacPherson (1988), "Stratified Morse theory"; Laudenbach (2011), "A
+    Morse complex on manifolds with boundary".
 
     Examples
     --------
@@ -148,7 +150,11 @@ def critical_points(
         nowhere = np.empty((0, landscape.dimension))
         whole = WithBoundary(inside, nowhere, found.undecided, found.missed, found.proved, found.evaluations)
     critical = whole.places
-    flow = Flow(found.model, box, balls_around(critical, box), bounded=boundary and bool(rises.any())) if len(critical) else None
+    flow = (
+        Flow(found.model, box, balls_around(critical, box), bounded=boundary and bool(rises.any()))
+        if len(critical)
+        else None
+    )
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []
@@ -241,7 +247,8 @@ def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLik
 def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, Mask, int | None]:
     """Return at how many places on the boundary the loss falls outward, how many were asked, and the gradient's degree.
 
-    And before the last, whether it does on each side at all, low and high of each coordinate, (d, 2). The degree is that of the gradient as a map from the boundary to directions (Morse 1929).
+    And before the last, whether it may do so on each side at all, low and high of each coordinate, (d, 2). The degree
+    is that of the gradient as a map from the boundary to directions (Morse 1929).
     """
     d = landscape.dimension
     n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
@@ -255,7 +262,9 @@ def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, Mask, int | 
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
             outward = sign * gradients[:, k]
             falling += int((~(outward > 0)).sum())
-            rises[k, int(side)] = (outward <= _ZERO * np.abs(outward).max()).any()
+            # On a line the places are so near that what changes between them is seen.
+            between = np.abs(np.diff(outward)).max() if d == 2 else 0.0
+            rises[k, int(side)] = (outward <= _ZERO * np.abs(outward).max() + between).any()
             places += len(face)
             along.append(gradients * box.sides)
     return falling, places, rises, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)

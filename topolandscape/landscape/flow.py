@@ -1,9 +1,9 @@
-"""Flow lines of the gradient between critical points, many at once."""
+"""Flow lines of the gradient among critical points, many at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +31,6 @@ _TIMES, _BISECTIONS = 12.0, 14
 _ASKED, _ALONG = 10, np.array([0.0, 0.25, 0.5, 0.75])
 # How far from its critical point a line begins, in parts of the radius of that point.
 _BEGIN = 0.1
-# Lines that leave a point of two unstable directions at first; smallest angle between two of them.
-_FIRST, _LEAST = 24, 1e-12
-# Levels at which neighbouring lines are compared, and how far apart they may be, in units of the box's diagonal.
-_LEVELS, _APART = 24, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +92,20 @@ class Lines:
 class Flow:
     """The flow down, or up, the gradient among critical points of a box.
 
-    Where it is `bounded`, lines down that reach the boundary of the box go on along it, while the loss falls outwards.
+    Where it is `bounded`, lines down that reach the boundary of the box go on along it, while the loss falls outwards;
+    lines up end there.
     """
 
     def __init__(self, landscape: Landscape, box: Box, balls: Balls, *, bounded: bool = False) -> None:
         self.landscape, self.box, self.balls, self.bounded = landscape, box, balls, bounded
         self.spent = 0
         self._tree = box.tree(balls.points)
-        self._low = np.where(box.periodic, -np.inf, box.low)
-        self._high = np.where(box.periodic, np.inf, box.high)
-        self._depth = np.full(len(balls.points), np.inf)
-        if bounded:
-            # Lines up come nearer to a maximum within its ball, and must not leave the box on their way.
-            self._depth = np.minimum(balls.points - self._low, self._high - balls.points).min(axis=1)
-            tops = balls.index == balls.points.shape[1]
-            self.balls = replace(balls, radius=np.where(tops, np.minimum(balls.radius, self._depth), balls.radius))
+        apart = box.periodic | (not bounded)
+        self._low, self._high = np.where(apart, -np.inf, box.low), np.where(apart, np.inf, box.high)
+        # Lines up come nearer to a maximum within its ball, and must not leave the box on their way.
+        self._depth = np.minimum(balls.points - self._low, self._high - balls.points).min(axis=1)
+        tops = balls.index == balls.points.shape[1]
+        self.balls = replace(balls, radius=np.where(tops, np.minimum(balls.radius, self._depth), balls.radius))
         # Inside, the Hessian of a minimum is positive.
         self._convex = ~balls.edge
         if balls.edge.any():
@@ -146,8 +141,7 @@ class Flow:
         sinks = self.balls.index == (d if up else 0)
         at = starts.copy()
         values, slopes = self._field(at, sign)
-        bounded = self.bounded and not up
-        held = self._held(at, slopes) & bounded
+        held = np.zeros((n, d), dtype=bool) if up else self._held(at, slopes)
         curves = self._curves(at, sign, held)
         steps = np.full(n, 1e-3 * unit)
         ends, inside = np.full(n, UNFINISHED), np.full(n, -1)
@@ -158,19 +152,17 @@ class Flow:
             free = np.where(held[going], 0.0, slopes[going])
             moves, expected, weights = _quadratic(free, curves[0][going], curves[1][going], steps[going])
             ahead = at[going] + moves
-            if bounded:
-                ahead = np.clip(ahead, self._low, self._high)
+            ahead = ahead if up else np.clip(ahead, self._low, self._high)
             new, there_slopes = self._field(ahead, sign)
             on = np.where(held[going], 0.0, there_slopes)
             rest = on - expected
             wrong = np.linalg.norm(np.einsum("mji,mj->mi", curves[1][going], rest) * weights, axis=1) / 3
-            holds, shares, outside = held[going], np.ones(len(going)), None
-            if self.bounded:
-                outside = self._outside(at[going], moves, free, on)
-            if bounded:
+            outside = self._outside(at[going], moves, free, on)
+            holds, shares = held[going], np.ones(len(going))
+            if not up:
                 holds = self._held(ahead, there_slopes)
                 shares = self._leaving(held[going] & ~holds, slopes[going], there_slopes, moves, unit)
-                shares = np.minimum(shares, self._meeting(at[going], moves, outside, unit))
+                shares = np.minimum(shares, self._meeting(outside, unit))
             fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0) & (shares == 1)
             with np.errstate(divide="ignore", over="ignore"):
                 change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
@@ -184,10 +176,7 @@ class Flow:
             steps[going] *= change
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
-            left = ~self.box.holds(at[there])
-            if up and outside is not None:
-                left |= (outside[fine] > 0).any(axis=1)
-            ends[there[left]] = LEFT
+            ends[there[~self.box.holds(at[there]) | (up & (outside[fine] > 0).any(axis=1))]] = LEFT
             if step % _ASKED == 0:
                 slow = going[ends[going] == UNFINISHED]
                 ends[slow] = self._straight(at[slow], up)
@@ -202,11 +191,10 @@ class Flow:
     def begun(self, rows: Integers, directions: Floats) -> Floats:
         """Return places beside critical points from which lines begin, within their balls and the box."""
         points = self.balls.points[rows]
-        lengths = _BEGIN * self.balls.radius[rows]
-        if self.bounded:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                room = np.where(directions > 0, self._high - points, points - self._low) / np.abs(directions)
-            lengths = np.minimum(lengths, _SHARE * np.where(np.abs(directions) > 0, room, np.inf).min(axis=1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where(directions > 0, self._high - points, points - self._low) / np.abs(directions)
+        room = np.where(directions != 0, room, np.inf).min(axis=1)
+        lengths = np.minimum(_BEGIN * self.balls.radius[rows], _SHARE * room)
         return points + lengths[:, None] * directions
 
     def _field(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
@@ -229,11 +217,11 @@ class Flow:
         return np.asarray(np.maximum(self._low - places, places - self._high).max(axis=2))
 
     @staticmethod
-    def _meeting(start: Floats, moves: Floats, outside: Floats, unit: float) -> Floats:
-        """Return what part of a step leads to the boundary of the box; 1 where it ends there, or goes nowhere beyond."""
+    def _meeting(outside: Floats, unit: float) -> Floats:
+        """Return what part of a step leads to the boundary of the box; 1 where it does not lead beyond."""
         beyond = outside > _WRONG * unit
         first = np.argmax(beyond, axis=1)
-        rows = np.arange(len(start))
+        rows = np.arange(len(outside))
         last = np.where(first > 0, outside[rows, first - 1], 0.0)
         # Between the last place inside and the first outside, as on a straight line.
         share = _WITHIN[first] - _WITHIN[0] * outside[rows, first] / np.maximum(outside[rows, first] - last, 1e-300)
@@ -343,182 +331,3 @@ def _record(
     line, level = np.nonzero((levels > low) & (levels <= high))
     share = (levels[line, level] - before[line]) / (after - before)[line]
     places[rows[line], level] = start[line] + share[:, None] * (end - start)[line]
-
-
-class Arcs(NamedTuple):
-    """Flow lines from critical points to those of an index less by one.
-
-    Attributes
-    ----------
-    joins
-        Higher row, lower row, and the sign of each line, (a, 3).
-    left, unfinished
-        Rows from which a line left the box, or did not end, once for each line.
-    """
-
-    joins: Integers
-    left: tuple[int, ...]
-    unfinished: tuple[int, ...]
-
-
-def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
-    """Return all flow lines from the points of index k to those of index k - 1.
-
-    Parameters
-    ----------
-    flow
-        With all critical points.
-    k
-        From 1 to the dimension.
-
-    Returns
-    -------
-    Arcs or None
-        None: neither the points of index k have one or two unstable directions, nor those of index k - 1 one or two
-        stable ones; or there are two, and lines may go along the boundary, where they flow together.
-
-    Notes
-    -----
-    A line's sign compares orientations: at the lower point the orientation of the higher one's unstable manifold, which
-    is that of its eigenvectors in ascending order, with the direction of the flow followed by the lower one's unstable
-    eigenvectors (Milnor 1965). With two directions, lines leave along a circle, and the angle between two of them is
-    halved until they pass the same point on both of its sides.
-    """
-    d = flow.balls.points.shape[1]
-    if k == 1:
-        return _both_ways(flow, k, up=False)
-    if k == d:
-        return _both_ways(flow, k, up=True)
-    if flow.bounded:
-        return None
-    if k == 2:
-        return around(flow, k, up=False)
-    if k == d - 1:
-        return around(flow, k, up=True)
-    return None
-
-
-def _both_ways(flow: Flow, k: int, *, up: bool) -> Arcs:
-    """Follow lines both ways: down from points of index 1, or up from those of index d - 1."""
-    balls, d = flow.balls, flow.balls.points.shape[1]
-    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
-    if len(begun) == 0:
-        return Arcs(np.empty((0, 3), np.int64), (), ())
-    directions = balls.vectors[begun, -1 if up else 0]
-    rows, sides = np.tile(begun, 2), np.repeat([1, -1], len(begun))
-    directions = sides[:, None] * np.tile(directions, (2, 1))
-    if up:  # from the boundary there is one way in
-        within = (sides > 0) | ~balls.edge[rows]
-        rows, sides, directions = rows[within], sides[within], directions[within]
-    lines = flow.lines(flow.begun(rows, directions), up=up)
-    met = lines.ends >= 0
-    signs = sides[met]
-    if up:
-        higher = balls.vectors[lines.ends[met]]
-        frames = balls.vectors[rows[met]].copy()  # unstable eigenvectors, then the stable one
-        frames = np.concatenate([-sides[met, None, None] * frames[:, -1:], frames[:, :-1]], axis=1)
-        signs = np.sign(np.linalg.det(higher) * np.linalg.det(frames)).astype(np.int64)
-    pair = (lines.ends[met], rows[met]) if up else (rows[met], lines.ends[met])
-    assert d == k or not up
-    return Arcs(
-        np.column_stack([*pair, signs]).astype(np.int64),
-        tuple(rows[lines.ends == LEFT].tolist()),
-        tuple(rows[lines.ends == UNFINISHED].tolist()),
-    )
-
-
-def around(flow: Flow, k: int, *, up: bool) -> Arcs:
-    """Follow lines all around: down from points of index 2, or up from those with two stable directions.
-
-    Parameters
-    ----------
-    flow
-        With all critical points.
-    k
-        Index of the higher points: 2, or the dimension less one when `up`.
-    up
-        Which way.
-
-    Returns
-    -------
-    Arcs
-        Of `left` and `unfinished`, the points around which lines could not be told apart.
-    """
-    balls, d = flow.balls, flow.balls.points.shape[1]
-    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
-    watched = np.full(balls.points.shape, np.nan)
-    goal = balls.index == (k if up else k - 1)
-    watched[goal] = balls.vectors[goal, -1 if up else 0]
-    values = flow.landscape.values(balls.points, progress=False)
-    last = values.max() if up else values.min()
-    joins: list[tuple[int, int, int]] = []
-    unfinished: list[int] = []
-
-    def shot(rows: Integers, angles: Floats) -> list[tuple[Any, Any, Floats]]:
-        plane = balls.vectors[rows][:, d - 2 :] if up else balls.vectors[rows][:, :2]
-        aside = np.cos(angles)[:, None] * plane[:, 0] + np.sin(angles)[:, None] * plane[:, 1]
-        starts = flow.begun(rows, aside)
-        shares = (np.arange(_LEVELS) + 0.5) / _LEVELS
-        levels = values[rows, None] + shares * (last - values[rows])[:, None]
-        lines = flow.lines(starts, up=up, watched=watched, levels=levels)
-        ends = [(end, *turns) for end, turns in zip(lines.ends.tolist(), lines.turns.tolist(), strict=True)]
-        return list(zip(ends, lines.visits, lines.levels, strict=True))
-
-    # The first angle is no simple part of the circle, since lines along axes of symmetry may end in saddles.
-    first = 0.1234 + 2 * np.pi * np.arange(_FIRST + 1) / _FIRST
-    shots = shot(np.repeat(begun, _FIRST), np.tile(first[:-1], len(begun))) if len(begun) else []
-    apart = _APART * float(np.linalg.norm(flow.box.sides))
-    open_ = []
-    for number, row in enumerate(begun.tolist()):
-        own = shots[number * _FIRST : (number + 1) * _FIRST]
-        open_ += [(row, first[i], first[i + 1], own[i], own[(i + 1) % _FIRST]) for i in range(_FIRST)]
-    while open_:
-        halved = []
-        for row, low, high, one, other in open_:
-            crossed = _crossed(one[1], other[1])
-            if crossed is not None:
-                goal_row, side = crossed
-                angle = (low + high) / 2
-                sign = side if not up else side * _orientation(balls, row, goal_row, angle)
-                joins.append((goal_row, row, sign) if up else (row, goal_row, sign))
-                continue
-            with np.errstate(invalid="ignore"):
-                gap = np.linalg.norm(one[2] - other[2], axis=1)
-            near = not np.isfinite(gap).any() or np.nanmax(gap) <= apart
-            if one[0] == other[0] and one[0][0] != UNFINISHED and near:
-                continue
-            if high - low < _LEAST:
-                unfinished.append(row)
-                continue
-            halved.append((row, low, high, one, other))
-        middle = (
-            shot(
-                np.array([part[0] for part in halved], dtype=np.int64),
-                np.array([(part[1] + part[2]) / 2 for part in halved]),
-            )
-            if halved
-            else []
-        )
-        open_ = []
-        for (row, low, high, one, other), new in zip(halved, middle, strict=True):
-            open_ += [(row, low, (low + high) / 2, one, new), (row, (low + high) / 2, high, new, other)]
-    return Arcs(np.array(joins, dtype=np.int64).reshape(-1, 3), (), tuple(unfinished))
-
-
-def _crossed(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[int, int] | None:
-    """Return the point that two lines pass on different sides, and the side of the second; None where there is none."""
-    sides = {visit[:2]: visit[2] for visit in other}
-    for mine in one:
-        if sides.get(mine[:2], mine[2]) != mine[2]:
-            return mine[0], sides[mine[:2]]
-    return None
-
-
-def _orientation(balls: Balls, lower: int, higher: int, angle: float) -> int:
-    """Return the sign of a line that goes up from a circle around `lower` to the positive side of `higher`."""
-    d = balls.points.shape[1]
-    plane = balls.vectors[lower, d - 2 :]
-    out = np.cos(angle) * plane[0] + np.sin(angle) * plane[1]
-    on = -np.sin(angle) * plane[0] + np.cos(angle) * plane[1]
-    frame = np.vstack([-out, balls.vectors[lower, : d - 2], on])
-    return int(np.sign(np.linalg.det(balls.vectors[higher]) * np.linalg.det(frame)))

@@ -113,13 +113,14 @@ class Interpolant:
     def on_side(self, axis: int, end: int, landscape: Landscape, box: Box, allowed: int) -> Interpolant:
         """Return the same pieces on a side of the box, low (`end` 0) or high (1) along an axis: no loss is taken.
 
-        `landscape` and `box` are those of the side. Losses are known at its Chebyshev points, among those of the pieces.
+        `landscape` and `box` are those of the side. Its Chebyshev points are among those of the pieces.
         """
-        pieces = []
+        pieces: list[_Piece] = []
         for piece in self.pieces:
             if (piece.low[axis] + piece.width[axis] if end else piece.low[axis]) != end:
                 continue
-            low, width, halvings = (np.delete(part, axis) for part in (piece.low, piece.width, piece.halvings))
+            low, width = np.delete(piece.low, axis), np.delete(piece.width, axis)
+            halvings: Integers = np.delete(piece.halvings, axis)
             values = np.take(piece.values, 0 if end else -1, axis=axis)
             coefficients = _derived(_coefficients(values), width, 0.01 * piece.error)
             pieces.append(_Piece(low, width, halvings, values, coefficients, piece.error, piece.share))

@@ -70,8 +70,8 @@ def completeness(
     morse
         Of `critical_points`, or any other.
     betti
-        Betti numbers of the domain, from degree 0 on; None: those in the provenance, where they are known: of a box with
-        what is critical on its boundary, or on whose boundary the loss rises outward, or of a torus.
+        Betti numbers of the domain, from degree 0 on; None: those in the provenance, where they are known: of a box
+        with what is critical on its boundary, or on whose boundary the loss rises outward, or of a torus.
     against
         A barcode of the same function on a sample; its degrees are compared, as far as those of `morse` are known.
     tolerance

@@ -249,8 +249,8 @@ def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode
         raise ValueError(f"max_dim is {max_dim}, but the largest index is {morse.dimension}; take max_dim up to that.")
     if max_dim > (known := last_known_degree(morse)):
         raise ValueError(
-            f"max_dim is {max_dim}, but flow lines from index {known + 2} to {known + 1} were not looked for, so that only "
-            f"bars up to degree {known} are known; take max_dim={known}."
+            f"max_dim is {max_dim}, but flow lines from index {known + 2} to {known + 1} were not looked for, so that "
+            f"only bars up to degree {known} are known; take max_dim={known}."
         )
     partner = _partners(len(morse), canonical_form(morse).pairs) if engine == "canonical" else pairs_of_complex(morse)
     if morse.shape is not None:
