@@ -11,6 +11,8 @@ from scipy.spatial import KDTree
 from topolandscape.structures import Floats
 
 Mask = NDArray[np.bool_]
+# In units of the box: how far from its boundary, on either side, is on it.
+EDGE = 1e-9
 
 
 class Box(NamedTuple):
@@ -43,6 +45,11 @@ class Box(NamedTuple):
         far = margin * self.sides
         within = (points >= self.low - far) & (points <= self.high + far)
         return np.asarray((within | self.periodic).all(axis=1))
+
+    def bounds(self, points: Floats) -> Mask:
+        """Return which points lie on the boundary, but for rounding."""
+        apart = np.minimum(np.abs(points - self.low), np.abs(points - self.high)) / self.sides
+        return np.asarray(((apart <= EDGE) & ~self.periodic).any(axis=1))
 
     def check_finite(self, units: Floats, fine: Mask, what: str) -> None:
         """Raise where something is not finite at a place, given in units of the box, at which it is needed."""

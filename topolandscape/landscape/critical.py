@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from topolandscape.landscape.box import Box
+from topolandscape.landscape.arcs import arcs_of_index
+from topolandscape.landscape.boundary import Places, WithBoundary, with_boundary
+from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.directions import Seed
-from topolandscape.landscape.flow import Flow, arcs_of_index, balls_around
+from topolandscape.landscape.flow import Flow, balls_around
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.stationary import stationary_points
 from topolandscape.structures import Floats, Integers, MorseComplex, grid_points
@@ -33,8 +35,12 @@ def critical_points(
     starts: int = 64,
     flatness: float = 1e-6,
     max_evaluations: int = 2_000_000,
+    boundary: bool = True,
 ) -> MorseComplex:
     """Return the Morse complex of a smooth function on a box: all critical points and the flow lines between them.
+
+    Sublevel sets in the box also change on its boundary: at the critical points of the restriction to a side, an edge
+    or a corner from which the loss rises inwards. They belong to the complex, with the index of the restriction.
 
     Parameters
     ----------
@@ -57,23 +63,28 @@ def critical_points(
         A critical point is degenerate when an eigenvalue of its Hessian is smaller than this share of the largest.
     max_evaluations
         Losses and gradients that the search for the points may take, a product with the Hessian counting as two.
+    boundary
+        Whether sublevel sets end at the boundary of the box, as those of a grid do. False: only points at which the
+        gradient vanishes are looked for, and flow lines may leave the box; its bars are those of the function
+        on the box only where the loss rises outward all along the boundary.
 
     Returns
     -------
     MorseComplex
-        With coordinates. `topolandscape.completeness` says whether all is there. The provenance has, row for row,
-        ``"gradient_norm"``, ``"eigenvalues"`` and ``"isolation"`` (the radius within which there is no other critical
-        point), and:
+        With coordinates, and `on_boundary`. `topolandscape.completeness` says whether all is there. The provenance has,
+        row for row, ``"gradient_norm"``, ``"eigenvalues"`` and ``"isolation"`` (the radius within which there is no
+        other critical point), on the boundary those of the restriction; ``"face"``, for each coordinate -1 at its low
+        end, 1 at its high end, else 0; and:
 
         - ``"proved"``: whether `lipschitz` was given and all cells were decided; else isolation and completeness are
           estimated;
         - ``"undecided"``, ``"missed"``: cells that could not be decided, and points that only random starts found;
-        - ``"on_boundary"``: rows of points that lie on the boundary of the box;
+        - ``"left_out"``: points on the boundary at which the gradient vanishes, and sublevel sets do not change;
         - ``"falling"``: at how many of ``"places"`` on the boundary the loss falls outward, so that the box cuts
           sublevel sets;
         - ``"degree"``: in one or two coordinates that do not go round, how often the gradient turns along the boundary,
-          which is the number of points of even index less that of the others; None where it cannot be told;
-        - ``"betti"``: Betti numbers of the domain where it falls nowhere, else None;
+          which is the number of points of even index inside less that of the others; None where it cannot be told;
+        - ``"betti"``: Betti numbers of the domain; without `boundary` None where the loss falls outward;
         - ``"left"``, ``"unfinished"``: rows from which flow lines left the box, or could not be followed;
         - ``"unknown"``: indices from which no flow lines were looked for.
 
@@ -81,6 +92,7 @@ def critical_points(
     ------
     ValueError
         The function is not periodic, or not finite, or a critical point is degenerate, or `lipschitz` is contradicted.
+        On the boundary a point is degenerate, too, where neither the slope inwards nor its change is of a sign.
 
     Notes
     -----
@@ -90,13 +102,15 @@ def critical_points(
     more places. Flow lines are those of the interpolant then. They lead from points of index 1 both ways down and to
     those of the highest index from the points below both ways up; in three dimensions from index 2 to index 1, and in
     four from index 3 to 2, they are found by shooting around a circle. In five and more dimensions those between middle
-    indices are not looked for. A ball is the end of a line when the Hessian stays positive in it, as far as its
-    Lipschitz constant is right.
+    indices are not looked for; nor are they from three on where the loss may rise inwards from the boundary, along
+    which lines flow together: `topolandscape.barcode` gives degree 0 there, and refuses others. A ball is the end of a
+    line when the Hessian stays positive in it, as far as its Lipschitz constant is right.
 
     References
     ----------
     Milnor (1965), "Lectures on the h-cobordism theorem"; Ortega and Rheinboldt (1970), "Iterative solution of nonlinear
-    equations in several variables".
+    equations in several variables"; Goresky and MacPherson (1988), "Stratified Morse theory"; Laudenbach (2011), "A
+    Morse complex on manifolds with boundary".
 
     Examples
     --------
@@ -118,14 +132,35 @@ def critical_points(
         flatness=flatness,
         max_evaluations=max_evaluations,
     )
-    falling, places, degree = _on_boundary(found.model, box)
-    flow = Flow(found.model, box, balls_around(found, box)) if len(found) else None
+    falling, places, rises, degree = _on_boundary(found.model, box)
+    if boundary:
+        whole = with_boundary(
+            landscape,
+            box,
+            found,
+            rises=rises,
+            seed=seed,
+            starts=starts,
+            lipschitz=lipschitz,
+            flatness=flatness,
+            max_evaluations=max_evaluations,
+        )
+    else:
+        inside = Places.joined([Places.inside(found)])
+        nowhere = np.empty((0, landscape.dimension))
+        whole = WithBoundary(inside, nowhere, found.undecided, found.missed, found.proved, found.evaluations)
+    critical = whole.places
+    flow = (
+        Flow(found.model, box, balls_around(critical, box), bounded=boundary and bool(rises.any()))
+        if len(critical)
+        else None
+    )
     joins = [np.empty((0, 3), np.int64)]
     left: list[int] = []
     unfinished: list[int] = []
     unknown: list[int] = []
     for k in range(1, landscape.dimension + 1):
-        if flow is None or not (found.index == k).any():
+        if flow is None or not (critical.index == k).any():
             continue
         arcs = arcs_of_index(flow, k)
         if arcs is None:
@@ -144,31 +179,33 @@ def critical_points(
         "seed": seed if isinstance(seed, (int, np.integer)) else "a generator",
         "lipschitz": lipschitz,
         "landscape": dict(landscape.description),
-        "gradient_norm": found.gradient_norm,
-        "eigenvalues": found.eigenvalues,
-        "isolation": found.isolation,
-        "proved": found.proved,
-        "undecided": found.undecided,
-        "missed": found.missed,
-        "on_boundary": np.flatnonzero(found.on_boundary),
+        "gradient_norm": critical.gradient_norm,
+        "eigenvalues": [row[np.isfinite(row)].tolist() for row in critical.eigenvalues],
+        "isolation": critical.isolation,
+        "face": critical.face,
+        "proved": whole.proved,
+        "undecided": whole.undecided,
+        "missed": whole.missed,
+        "left_out": whole.left_out,
         "falling": falling,
         "places": places,
         "degree": degree,
-        "betti": None if falling else [comb(circles, k) for k in range(landscape.dimension + 1)],
+        "betti": None if falling and not boundary else [comb(circles, k) for k in range(landscape.dimension + 1)],
         "left": left,
         "unfinished": unfinished,
         "unknown": unknown,
-        "evaluations": found.evaluations + (flow.spent if flow is not None and found.model is landscape else 0),
+        "evaluations": whole.evaluations + (flow.spent if flow is not None and found.model is landscape else 0),
     }
-    nowhere = np.full(len(found), -1)
+    no_cell = np.full(len(critical), -1)
     return MorseComplex(
-        index=found.index,
-        value=found.values,
-        vertex=nowhere,
-        cell=nowhere,
+        index=critical.index,
+        value=critical.values,
+        vertex=no_cell,
+        cell=no_cell,
         arcs=arcs_,
         coefficient=coefficient,
-        points=found.points,
+        points=critical.points,
+        on_boundary=box.bounds(critical.points),
         provenance=provenance,
     )
 
@@ -207,14 +244,15 @@ def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLik
     return box
 
 
-def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, int | None]:
+def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, Mask, int | None]:
     """Return at how many places on the boundary the loss falls outward, how many were asked, and the gradient's degree.
 
-    The degree is that of the gradient as a map from the boundary to directions (Morse 1929).
+    And before the last, whether it may do so on each side at all, low and high of each coordinate, (d, 2). The degree
+    is that of the gradient as a map from the boundary to directions (Morse 1929).
     """
     d = landscape.dimension
     n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
-    falling = places = 0
+    falling, places, rises = 0, 0, np.zeros((d, 2), dtype=bool)
     along: list[Floats] = []  # gradients in units of the box, side by side
     for k in np.flatnonzero(~box.periodic).tolist():
         axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
@@ -222,10 +260,14 @@ def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, int | None]:
         for side, sign in ((0.0, -1.0), (1.0, 1.0)):
             face[:, k] = side
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
-            falling += int((~(sign * gradients[:, k] > 0)).sum())
+            outward = sign * gradients[:, k]
+            falling += int((~(outward > 0)).sum())
+            # On a line the places are so near that what changes between them is seen.
+            between = np.abs(np.diff(outward)).max() if d == 2 else 0.0
+            rises[k, int(side)] = (outward <= _ZERO * np.abs(outward).max() + between).any()
             places += len(face)
             along.append(gradients * box.sides)
-    return falling, places, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)
+    return falling, places, rises, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)
 
 
 def _degree(landscape: Landscape, box: Box, along: list[Floats]) -> int | None:

@@ -1,16 +1,16 @@
-"""Flow lines of the gradient between critical points, many at once."""
+"""Flow lines of the gradient among critical points, many at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from topolandscape.landscape.box import Box
+from topolandscape.landscape.boundary import Places
+from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import StationaryPoints
 from topolandscape.structures import Floats, Integers
 
 # Of the distance to the next critical point, how far the ball around one reaches at most.
@@ -20,6 +20,10 @@ LEFT, UNFINISHED = -1, -2
 
 # Longest step, and what a step may be wrong by, in units of the shortest side of the box.
 _LONGEST, _WRONG = 0.05, 1e-5
+# Parts of a step at which it is asked whether it is in the box.
+_WITHIN = np.arange(1, 17) / 16
+# In that unit: the longest step on which a line leaves the boundary.
+_LEAVING = 3e-3
 _STEPS = 2000
 # Logarithm of the longest time of a step, in units of that of a straight one, and how often it is halved.
 _TIMES, _BISECTIONS = 12.0, 14
@@ -27,10 +31,6 @@ _TIMES, _BISECTIONS = 12.0, 14
 _ASKED, _ALONG = 10, np.array([0.0, 0.25, 0.5, 0.75])
 # How far from its critical point a line begins, in parts of the radius of that point.
 _BEGIN = 0.1
-# Lines that leave a point of two unstable directions at first; smallest angle between two of them.
-_FIRST, _LEAST = 24, 1e-12
-# Levels at which neighbouring lines are compared, and how far apart they may be, in units of the box's diagonal.
-_LEVELS, _APART = 24, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,25 +40,30 @@ class Balls:
     Attributes
     ----------
     points, index, vectors
-        Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d).
+        Shape (m, d), (m,), and eigenvectors of the Hessian by ascending eigenvalue, one a row, (m, d, d); on the
+        boundary of the box those of the face, then the directions inwards.
     radius
-        Within which no eigenvalue of the Hessian changes its sign, (m,).
+        Within which no eigenvalue of the Hessian changes its sign, nor the slope inwards, (m,).
+    edge
+        Which lie on the boundary, and are critical there, (m,).
     """
 
     points: Floats
     index: Integers
     vectors: Floats
     radius: Floats
+    edge: Mask
 
 
-def balls_around(found: StationaryPoints, box: Box) -> Balls:
+def balls_around(places: Places, box: Box) -> Balls:
     """Return critical points with balls as large as their eigenvalues and the change of the Hessian allow."""
     side = float(box.sides.min())
-    radius = np.abs(found.eigenvalues).min(axis=1) / np.maximum(found.lipschitz, 1e-300)
-    if len(found) > 1:
-        near = box.tree(found.points).query(box.units(found.points), k=2)[0][:, 1]
+    radius = places.reach
+    if len(places) > 1:
+        near = box.tree(places.points).query(box.units(places.points), k=2)[0][:, 1]
         radius = np.minimum(radius, _SHARE * near * side)
-    return Balls(found.points, found.index, found.eigenvectors, np.minimum(radius, _SHARE * side))
+    edge = (places.face != 0).any(axis=1)
+    return Balls(places.points, places.index, places.frames, np.minimum(radius, _SHARE * side), edge)
 
 
 @dataclass(eq=False)
@@ -85,12 +90,27 @@ class Lines:
 
 
 class Flow:
-    """The flow down, or up, the gradient among critical points of a box."""
+    """The flow down, or up, the gradient among critical points of a box.
 
-    def __init__(self, landscape: Landscape, box: Box, balls: Balls) -> None:
-        self.landscape, self.box, self.balls = landscape, box, balls
+    Where it is `bounded`, lines down that reach the boundary of the box go on along it, while the loss falls outwards;
+    lines up end there.
+    """
+
+    def __init__(self, landscape: Landscape, box: Box, balls: Balls, *, bounded: bool = False) -> None:
+        self.landscape, self.box, self.balls, self.bounded = landscape, box, balls, bounded
         self.spent = 0
         self._tree = box.tree(balls.points)
+        apart = box.periodic | (not bounded)
+        self._low, self._high = np.where(apart, -np.inf, box.low), np.where(apart, np.inf, box.high)
+        # Lines up come nearer to a maximum within its ball, and must not leave the box on their way.
+        self._depth = np.minimum(balls.points - self._low, self._high - balls.points).min(axis=1)
+        tops = balls.index == balls.points.shape[1]
+        self.balls = replace(balls, radius=np.where(tops, np.minimum(balls.radius, self._depth), balls.radius))
+        # Inside, the Hessian of a minimum is positive.
+        self._convex = ~balls.edge
+        if balls.edge.any():
+            self.spent += 2 * balls.points[balls.edge].size
+            self._convex[balls.edge] = np.linalg.eigvalsh(hessians(landscape, balls.points[balls.edge]))[:, 0] > 0
 
     def lines(self, starts: Floats, *, up: bool, watched: Floats | None = None, levels: Floats | None = None) -> Lines:
         """Follow lines from points to where no other direction leads on.
@@ -112,7 +132,8 @@ class Flow:
             By steps along the exact flow of the quadratic loss that has the gradient and the Hessian of the place (Page
             and McIver 1988), of a length of its own for each line: so narrow valleys take no more of them. A line ends
             in the ball of a critical point; or, since in narrow valleys it takes long to arrive, when the Hessian is
-            definite along the segment that leads there.
+            definite along the segment that leads there. Steps end on the boundary where they meet it, and coordinates
+            along which the loss falls outwards there are held.
         """
         n, d = starts.shape
         sign = 1.0 if up else -1.0
@@ -120,39 +141,61 @@ class Flow:
         sinks = self.balls.index == (d if up else 0)
         at = starts.copy()
         values, slopes = self._field(at, sign)
-        curves = self._curves(at, sign)
+        held = np.zeros((n, d), dtype=bool) if up else self._held(at, slopes)
+        curves = self._curves(at, sign, held)
         steps = np.full(n, 1e-3 * unit)
         ends, inside = np.full(n, UNFINISHED), np.full(n, -1)
         visits: list[list[Any]] = [[] for _ in range(n)]
         places = np.full((n, 0 if levels is None else levels.shape[1], d), np.nan)
         going = np.arange(n)
         for step in range(1, _STEPS + 1):
-            moves, expected, weights = _quadratic(slopes[going], curves[0][going], curves[1][going], steps[going])
+            free = np.where(held[going], 0.0, slopes[going])
+            moves, expected, weights = _quadratic(free, curves[0][going], curves[1][going], steps[going])
             ahead = at[going] + moves
+            ahead = ahead if up else np.clip(ahead, self._low, self._high)
             new, there_slopes = self._field(ahead, sign)
-            rest = np.einsum("mji,mj->mi", curves[1][going], there_slopes - expected)
-            wrong = np.linalg.norm(rest * weights, axis=1) / 3
-            fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0)
+            on = np.where(held[going], 0.0, there_slopes)
+            rest = on - expected
+            wrong = np.linalg.norm(np.einsum("mji,mj->mi", curves[1][going], rest) * weights, axis=1) / 3
+            outside = self._outside(at[going], moves, free, on)
+            holds, shares = held[going], np.ones(len(going))
+            if not up:
+                holds = self._held(ahead, there_slopes)
+                shares = self._leaving(held[going] & ~holds, slopes[going], there_slopes, moves, unit)
+                shares = np.minimum(shares, self._meeting(outside, unit))
+            fine = (wrong <= _WRONG * unit) & (sign * (new - values[going]) > 0) & (shares == 1)
             with np.errstate(divide="ignore", over="ignore"):
                 change = np.clip(0.9 * np.cbrt(_WRONG * unit / np.maximum(wrong, 1e-300)), 0.2, 2.0)
+            steps[going[shares < 1]] = np.linalg.norm(moves[shares < 1], axis=1)
+            change = np.where(shares < 1, np.clip(shares, 0.05, 0.9), np.where(fine, change, np.minimum(0.5, change)))
             there = going[fine]
+            held[there] = holds[fine]
             if levels is not None and len(there):
                 _record(places, there, levels[there], values[there], new[fine], at[there], ahead[fine])
             at[there], values[there], slopes[there] = ahead[fine], new[fine], there_slopes[fine]
-            steps[going] *= np.where(fine, change, np.minimum(0.5, change))
+            steps[going] *= change
             steps[going] = np.minimum(steps[going], _LONGEST * unit)
             self._arrive(there, at, ends, inside, visits, sinks, watched)
-            ends[there[~self.box.holds(at[there])]] = LEFT
+            ends[there[~self.box.holds(at[there]) | (up & (outside[fine] > 0).any(axis=1))]] = LEFT
             if step % _ASKED == 0:
                 slow = going[ends[going] == UNFINISHED]
                 ends[slow] = self._straight(at[slow], up)
             there = there[ends[there] == UNFINISHED]
-            for part, made in zip(curves, self._curves(at[there], sign), strict=True):
+            for part, made in zip(curves, self._curves(at[there], sign, held[there]), strict=True):
                 part[there] = made
             going = going[(ends[going] == UNFINISHED) & (steps[going] > 1e-14 * unit)]
             if len(going) == 0:
                 break
         return Lines(ends, self._turns(at, ends), [tuple(visit) for visit in visits], places)
+
+    def begun(self, rows: Integers, directions: Floats) -> Floats:
+        """Return places beside critical points from which lines begin, within their balls and the box."""
+        points = self.balls.points[rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where(directions > 0, self._high - points, points - self._low) / np.abs(directions)
+        room = np.where(directions != 0, room, np.inf).min(axis=1)
+        lengths = np.minimum(_BEGIN * self.balls.radius[rows], _SHARE * room)
+        return points + lengths[:, None] * directions
 
     def _field(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
         """Return losses, and where the flow leads: gradients up, or down."""
@@ -160,13 +203,46 @@ class Flow:
         values, gradients = self.landscape.gradients(points, progress=False)
         return values, sign * gradients
 
-    def _curves(self, points: Floats, sign: float) -> tuple[Floats, Floats]:
-        """Return the eigenvalues and eigenvectors, in columns, of the derivative of that."""
+    def _held(self, points: Floats, slopes: Floats) -> Mask:
+        """Return which coordinates are on the boundary of the box, and lead out of it."""
+        return np.asarray(((points <= self._low) & (slopes <= 0)) | ((points >= self._high) & (slopes >= 0)))
+
+    def _outside(self, start: Floats, moves: Floats, before: Floats, after: Floats) -> Floats:
+        """Return how far outside of the box steps are on their way, as cubic curves with the slopes at their ends."""
+        sums = before + after
+        times = 2 * (moves * sums).sum(axis=1) / np.maximum((sums**2).sum(axis=1), 1e-300)
+        s = _WITHIN[:, None]
+        begin, end = (times[:, None, None] * slopes[:, None] for slopes in (before, after))
+        places = s * (1 - s) ** 2 * begin - s**2 * (1 - s) * end + s**2 * (3 - 2 * s) * moves[:, None] + start[:, None]
+        return np.asarray(np.maximum(self._low - places, places - self._high).max(axis=2))
+
+    @staticmethod
+    def _meeting(outside: Floats, unit: float) -> Floats:
+        """Return what part of a step leads to the boundary of the box; 1 where it does not lead beyond."""
+        beyond = outside > _WRONG * unit
+        first = np.argmax(beyond, axis=1)
+        rows = np.arange(len(outside))
+        last = np.where(first > 0, outside[rows, first - 1], 0.0)
+        # Between the last place inside and the first outside, as on a straight line.
+        share = _WITHIN[first] - _WITHIN[0] * outside[rows, first] / np.maximum(outside[rows, first] - last, 1e-300)
+        return np.where(beyond.any(axis=1), np.clip(share, 0.0, 1.0), 1.0)
+
+    @staticmethod
+    def _leaving(freed: Mask, before: Floats, after: Floats, moves: Floats, unit: float) -> Floats:
+        """Return what part of a step along the boundary leads to where the line leaves it; 1 for short steps."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.where(freed, before / (before - after), 1.0)
+        short = np.linalg.norm(moves, axis=1) <= _LEAVING * unit
+        return np.where(short, 1.0, np.clip(parts, 0.0, 1.0).min(axis=1))
+
+    def _curves(self, points: Floats, sign: float, held: Mask) -> tuple[Floats, Floats]:
+        """Return the eigenvalues and eigenvectors, in columns, of the derivative of that, held coordinates apart."""
         if len(points) == 0:
             d = points.shape[1]
             return np.empty((0, d)), np.empty((0, d, d))
         self.spent += 2 * points.size
-        eigenvalues, vectors = np.linalg.eigh(sign * hessians(self.landscape, points))
+        matrices = sign * hessians(self.landscape, points)
+        eigenvalues, vectors = np.linalg.eigh(np.where(held[:, :, None] | held[:, None], 0.0, matrices))
         return eigenvalues, vectors
 
     def _arrive(
@@ -200,7 +276,7 @@ class Flow:
     def _straight(self, points: Floats, up: bool) -> Integers:
         """Return the sinks to which segments lead along which the loss is convex (going up: concave), or UNFINISHED."""
         n, d = points.shape
-        sinks = np.flatnonzero(self.balls.index == (d if up else 0))
+        sinks = np.flatnonzero((self.balls.index == (d if up else 0)) & self._convex)
         ends = np.full(n, UNFINISHED)
         if n and len(sinks):
             nearest = sinks[self.box.tree(self.balls.points[sinks]).query(self.box.units(points))[1]]
@@ -208,6 +284,8 @@ class Flow:
             self.spent += 2 * places.size
             matrices = hessians(self.landscape, places.reshape(-1, d)) * (-1.0 if up else 1.0)
             definite = (np.linalg.eigvalsh(matrices)[:, 0] > 0).reshape(n, len(_ALONG)).all(axis=1)
+            if up:  # nearer to it than the boundary is
+                definite &= np.linalg.norm(self._offsets(points, nearest), axis=1) < self._depth[nearest]
             ends[definite] = nearest[definite]
         return ends
 
@@ -253,177 +331,3 @@ def _record(
     line, level = np.nonzero((levels > low) & (levels <= high))
     share = (levels[line, level] - before[line]) / (after - before)[line]
     places[rows[line], level] = start[line] + share[:, None] * (end - start)[line]
-
-
-class Arcs(NamedTuple):
-    """Flow lines from critical points to those of an index less by one.
-
-    Attributes
-    ----------
-    joins
-        Higher row, lower row, and the sign of each line, (a, 3).
-    left, unfinished
-        Rows from which a line left the box, or did not end, once for each line.
-    """
-
-    joins: Integers
-    left: tuple[int, ...]
-    unfinished: tuple[int, ...]
-
-
-def arcs_of_index(flow: Flow, k: int) -> Arcs | None:
-    """Return all flow lines from the points of index k to those of index k - 1.
-
-    Parameters
-    ----------
-    flow
-        With all critical points.
-    k
-        From 1 to the dimension.
-
-    Returns
-    -------
-    Arcs or None
-        None: neither the points of index k have one or two unstable directions, nor those of index k - 1 one or two
-        stable ones.
-
-    Notes
-    -----
-    A line's sign compares orientations: at the lower point the orientation of the higher one's unstable manifold, which
-    is that of its eigenvectors in ascending order, with the direction of the flow followed by the lower one's unstable
-    eigenvectors (Milnor 1965). With two directions, lines leave along a circle, and the angle between two of them is
-    halved until they pass the same point on both of its sides.
-    """
-    d = flow.balls.points.shape[1]
-    if k == 1:
-        return _both_ways(flow, k, up=False)
-    if k == d:
-        return _both_ways(flow, k, up=True)
-    if k == 2:
-        return around(flow, k, up=False)
-    if k == d - 1:
-        return around(flow, k, up=True)
-    return None
-
-
-def _both_ways(flow: Flow, k: int, *, up: bool) -> Arcs:
-    """Follow lines both ways: down from points of index 1, or up from those of index d - 1."""
-    balls, d = flow.balls, flow.balls.points.shape[1]
-    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
-    if len(begun) == 0:
-        return Arcs(np.empty((0, 3), np.int64), (), ())
-    directions = balls.vectors[begun, -1 if up else 0]
-    aside = (_BEGIN * balls.radius[begun])[:, None] * directions
-    lines = flow.lines(np.concatenate([balls.points[begun] + aside, balls.points[begun] - aside]), up=up)
-    rows, sides = np.tile(begun, 2), np.repeat([1, -1], len(begun))
-    met = lines.ends >= 0
-    signs = sides[met]
-    if up:
-        higher = balls.vectors[lines.ends[met]]
-        frames = balls.vectors[rows[met]].copy()  # unstable eigenvectors, then the stable one
-        frames = np.concatenate([-sides[met, None, None] * frames[:, -1:], frames[:, :-1]], axis=1)
-        signs = np.sign(np.linalg.det(higher) * np.linalg.det(frames)).astype(np.int64)
-    pair = (lines.ends[met], rows[met]) if up else (rows[met], lines.ends[met])
-    assert d == k or not up
-    return Arcs(
-        np.column_stack([*pair, signs]).astype(np.int64),
-        tuple(rows[lines.ends == LEFT].tolist()),
-        tuple(rows[lines.ends == UNFINISHED].tolist()),
-    )
-
-
-def around(flow: Flow, k: int, *, up: bool) -> Arcs:
-    """Follow lines all around: down from points of index 2, or up from those with two stable directions.
-
-    Parameters
-    ----------
-    flow
-        With all critical points.
-    k
-        Index of the higher points: 2, or the dimension less one when `up`.
-    up
-        Which way.
-
-    Returns
-    -------
-    Arcs
-        Of `left` and `unfinished`, the points around which lines could not be told apart.
-    """
-    balls, d = flow.balls, flow.balls.points.shape[1]
-    begun = np.flatnonzero(balls.index == (k - 1 if up else k))
-    watched = np.full(balls.points.shape, np.nan)
-    goal = balls.index == (k if up else k - 1)
-    watched[goal] = balls.vectors[goal, -1 if up else 0]
-    values = flow.landscape.values(balls.points, progress=False)
-    last = values.max() if up else values.min()
-    joins: list[tuple[int, int, int]] = []
-    unfinished: list[int] = []
-
-    def shot(rows: Integers, angles: Floats) -> list[tuple[Any, Any, Floats]]:
-        plane = balls.vectors[rows][:, d - 2 :] if up else balls.vectors[rows][:, :2]
-        aside = np.cos(angles)[:, None] * plane[:, 0] + np.sin(angles)[:, None] * plane[:, 1]
-        starts = balls.points[rows] + (_BEGIN * balls.radius[rows])[:, None] * aside
-        shares = (np.arange(_LEVELS) + 0.5) / _LEVELS
-        levels = values[rows, None] + shares * (last - values[rows])[:, None]
-        lines = flow.lines(starts, up=up, watched=watched, levels=levels)
-        ends = [(end, *turns) for end, turns in zip(lines.ends.tolist(), lines.turns.tolist(), strict=True)]
-        return list(zip(ends, lines.visits, lines.levels, strict=True))
-
-    # The first angle is no simple part of the circle, since lines along axes of symmetry may end in saddles.
-    first = 0.1234 + 2 * np.pi * np.arange(_FIRST + 1) / _FIRST
-    shots = shot(np.repeat(begun, _FIRST), np.tile(first[:-1], len(begun))) if len(begun) else []
-    apart = _APART * float(np.linalg.norm(flow.box.sides))
-    open_ = []
-    for number, row in enumerate(begun.tolist()):
-        own = shots[number * _FIRST : (number + 1) * _FIRST]
-        open_ += [(row, first[i], first[i + 1], own[i], own[(i + 1) % _FIRST]) for i in range(_FIRST)]
-    while open_:
-        halved = []
-        for row, low, high, one, other in open_:
-            crossed = _crossed(one[1], other[1])
-            if crossed is not None:
-                goal_row, side = crossed
-                angle = (low + high) / 2
-                sign = side if not up else side * _orientation(balls, row, goal_row, angle)
-                joins.append((goal_row, row, sign) if up else (row, goal_row, sign))
-                continue
-            with np.errstate(invalid="ignore"):
-                gap = np.linalg.norm(one[2] - other[2], axis=1)
-            near = not np.isfinite(gap).any() or np.nanmax(gap) <= apart
-            if one[0] == other[0] and one[0][0] != UNFINISHED and near:
-                continue
-            if high - low < _LEAST:
-                unfinished.append(row)
-                continue
-            halved.append((row, low, high, one, other))
-        middle = (
-            shot(
-                np.array([part[0] for part in halved], dtype=np.int64),
-                np.array([(part[1] + part[2]) / 2 for part in halved]),
-            )
-            if halved
-            else []
-        )
-        open_ = []
-        for (row, low, high, one, other), new in zip(halved, middle, strict=True):
-            open_ += [(row, low, (low + high) / 2, one, new), (row, (low + high) / 2, high, new, other)]
-    return Arcs(np.array(joins, dtype=np.int64).reshape(-1, 3), (), tuple(unfinished))
-
-
-def _crossed(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[int, int] | None:
-    """Return the point that two lines pass on different sides, and the side of the second; None where there is none."""
-    sides = {visit[:2]: visit[2] for visit in other}
-    for mine in one:
-        if sides.get(mine[:2], mine[2]) != mine[2]:
-            return mine[0], sides[mine[:2]]
-    return None
-
-
-def _orientation(balls: Balls, lower: int, higher: int, angle: float) -> int:
-    """Return the sign of a line that goes up from a circle around `lower` to the positive side of `higher`."""
-    d = balls.points.shape[1]
-    plane = balls.vectors[lower, d - 2 :]
-    out = np.cos(angle) * plane[0] + np.sin(angle) * plane[1]
-    on = -np.sin(angle) * plane[0] + np.cos(angle) * plane[1]
-    frame = np.vstack([-out, balls.vectors[lower, : d - 2], on])
-    return int(np.sign(np.linalg.det(balls.vectors[higher]) * np.linalg.det(frame)))

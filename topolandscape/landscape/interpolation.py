@@ -68,6 +68,8 @@ class Interpolant:
         In units of the box: where losses are compared, (n, d).
     allowed
         Losses that may be asked for.
+    pieces
+        Of the same landscape, known already; None: they are made.
 
     Raises
     ------
@@ -85,14 +87,17 @@ class Interpolant:
 
     name = "pieces"
 
-    def __init__(self, landscape: Landscape, box: Box, places: Floats, allowed: int) -> None:
+    def __init__(
+        self, landscape: Landscape, box: Box, places: Floats, allowed: int, pieces: list[_Piece] | None = None
+    ) -> None:
         self.of, self.box, self.allowed = landscape, box, allowed
         self.spent = self._kept = 0  # losses taken, and those kept for parts that are still to come
         d = landscape.dimension
         self.rounding = _ROUNDING * rounding(landscape.description)
-        self.places, self.losses = places, self._losses(places)
-        self.pieces: list[_Piece] = []
-        self._add(np.zeros(d), np.ones(d), np.zeros(d, dtype=np.int64), _KNOWN)
+        self.places, self.losses = places, self._losses(places) if len(places) else np.empty(0)
+        self.pieces: list[_Piece] = [] if pieces is None else pieces
+        if pieces is None:
+            self._add(np.zeros(d), np.ones(d), np.zeros(d, dtype=np.int64), _KNOWN)
         self._table = self._tabulated()
         description = {**landscape.description, "kind": "interpolant", "dtype": "float64", "device": "cpu"}
         self.landscape = Landscape(Parts(Engine([self], lambda: [(1.0, None)]), d, description))
@@ -104,6 +109,22 @@ class Interpolant:
             for piece in self.pieces
         ]
         return np.array(bounds)[self._which(units)]
+
+    def on_side(self, axis: int, end: int, landscape: Landscape, box: Box, allowed: int) -> Interpolant:
+        """Return the same pieces on a side of the box, low (`end` 0) or high (1) along an axis: no loss is taken.
+
+        `landscape` and `box` are those of the side. Its Chebyshev points are among those of the pieces.
+        """
+        pieces: list[_Piece] = []
+        for piece in self.pieces:
+            if (piece.low[axis] + piece.width[axis] if end else piece.low[axis]) != end:
+                continue
+            low, width = np.delete(piece.low, axis), np.delete(piece.width, axis)
+            halvings: Integers = np.delete(piece.halvings, axis)
+            values = np.take(piece.values, 0 if end else -1, axis=axis)
+            coefficients = _derived(_coefficients(values), width, 0.01 * piece.error)
+            pieces.append(_Piece(low, width, halvings, values, coefficients, piece.error, piece.share))
+        return Interpolant(landscape, box, np.empty((0, len(box.low))), allowed, pieces)
 
     def kinks(self) -> Floats:
         """Return places where pieces meet and their gradients differ by more than errors, in units of the box.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from topolandscape.landscape.box import Box, Mask
+from topolandscape.landscape.box import EDGE, Box, Mask
 from topolandscape.landscape.cells import FAR, SAFETY, Cells
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed, whole_number
 from topolandscape.landscape.interpolation import Interpolant
 from topolandscape.landscape.loss import Landscape
-from topolandscape.structures import Floats, Integers
+from topolandscape.structures import Floats, Integers, grid_points
 from topolandscape.structures.graphs import components
+
+# Which of some places, in units of a box, are of interest.
+Matters = Callable[[Floats], Mask]
 
 # Coordinates up to which a landscape is interpolated: in three, a product of polynomials needs more losses than cells.
 _INTERPOLATED = 2
@@ -23,12 +27,12 @@ _FREE = 500_000
 # Cells that could not be decided from which Newton's method begins at most.
 _BEGUN = 256
 # In units of the box: how near Newton's method comes, and on an interpolant, how far apart two points are, and those of
-# an interpolant, how far outside is on the edge.
-_EXACT, _ROUGHLY, _SAME, _ALIKE, _EDGE = 1e-8, 1e-5, 1e-6, 1e-4, 1e-9
+# an interpolant.
+_EXACT, _ROUGHLY, _SAME, _ALIKE = 1e-8, 1e-5, 1e-6, 1e-4
 # Steps of Newton's method, and how often one of them is halved.
 _STEPS, _SHORTENED = 60, 12
 # Distance, in units of the box, at which the change of the Hessian at a stationary point is measured.
-_NEAR = 0.01
+NEAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,10 @@ class StationaryPoints:
         Whether a bound was given, so that completeness and isolation are proved, but for rounding.
     evaluations
         Losses and gradients taken, a product with the Hessian counting as two.
+    interpolant
+        What was searched in place of the landscape, or None.
     model
-        What was searched: an interpolant of the landscape, or the landscape itself.
+        What was searched: the interpolant as a landscape, or the landscape itself.
     """
 
     points: Floats
@@ -77,6 +83,7 @@ class StationaryPoints:
     missed: int
     proved: bool
     evaluations: int
+    interpolant: Interpolant | None
     model: Landscape
 
     @property
@@ -98,6 +105,8 @@ def stationary_points(
     lipschitz: float | None = None,
     flatness: float = 1e-6,
     max_evaluations: int = 2_000_000,
+    interpolant: Interpolant | None = None,
+    matters: Matters | None = None,
 ) -> StationaryPoints:
     """Find all stationary points of a box, of any index.
 
@@ -119,6 +128,11 @@ def stationary_points(
         An eigenvalue is zero when it is smaller than this share of the largest of the point.
     max_evaluations
         Losses and gradients that the search may take, a product with the Hessian counting as two.
+    interpolant
+        Of the landscape on the box, known already; None: one is made where one is searched.
+    matters
+        Which places are of interest, in units of the box, (n, d) -> (n,); None: all. Elsewhere points may be left out,
+        and may be degenerate.
 
     Returns
     -------
@@ -154,26 +168,30 @@ def stationary_points(
         raise ValueError(f"lipschitz is {lipschitz}; it needs to be a number, 0 or more, or None.")
     d = landscape.dimension
     places = _sobol(starts, d, seed)
-    search = _Search(landscape, box, lipschitz, max_evaluations)
+    search = _Search(landscape, box, lipschitz, max_evaluations, matters=matters)
     if lipschitz is None and d <= _INTERPOLATED:
-        return _by_interpolant(search, Interpolant(landscape, box, places, max_evaluations), places, flatness)
+        interpolant = interpolant or Interpolant(landscape, box, places, max_evaluations)
+        return _by_interpolant(search, interpolant, places, flatness)
     decided, undecided = search.cells()
+    undecided = search.mattering(undecided)
     found, lost = search.newton(decided, 4 * search.width)
     more, _ = search.newton(undecided[:, :-1], 4 * search.width)
     known = search.distinct(np.vstack([found, more]))
     extra, _ = search.newton(places, 0.1)
     every = search.distinct(np.vstack([known, extra]))
     open_ = len(search.open_cells(undecided, every)) + len(lost)
-    return search.examined(every, flatness, open_, len(every) - len(known), landscape)
+    return search.examined(every, flatness, open_, len(every) - len(known), None)
 
 
 def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, flatness: float) -> StationaryPoints:
     """Find the points of an interpolant, and from these those of the landscape."""
     model = interpolant.landscape
-    free = _Search(model, search.box, None, _FREE, errors=interpolant.errors)
+    free = _Search(model, search.box, None, _FREE, errors=interpolant.errors, matters=search.matters)
     decided, undecided = free.cells()
+    undecided = search.mattering(undecided)
     if len(undecided) and interpolant.improve(undecided[:, :-1]):
         decided, undecided = free.cells()
+        undecided = search.mattering(undecided)
     search.spent += interpolant.spent
     kinks = interpolant.kinks()
     undecided = np.vstack([undecided, np.column_stack([kinks, np.full(len(kinks), free.width)])])
@@ -187,7 +205,7 @@ def _by_interpolant(search: _Search, interpolant: Interpolant, places: Floats, f
     extra = free.distinct(free.newton(places, 0.1)[0])
     extra, _ = search.newton(extra[search.apart(extra, known) > _ALIKE], 4 * free.width, free.hessians)
     every = search.distinct(np.vstack([known, extra]))
-    return search.examined(every, flatness, len(undecided) + len(lost), len(every) - len(known), model)
+    return search.examined(every, flatness, len(undecided) + len(lost), len(every) - len(known), interpolant)
 
 
 def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -> tuple[Floats, Floats]:
@@ -201,6 +219,7 @@ def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -
     cells = search.open_cells(cells, known)
     if 0 < len(cells) * (2**d + 1) * (2 * d + 1) <= search.allowed - search.spent:
         decided, cells = search.cells(cells)
+        cells = search.mattering(cells)
         places = np.vstack([decided, cells[:, :-1]])
         known = search.distinct(np.vstack([known, search.newton(places, 4 * search.width)[0]]))
         cells = search.open_cells(cells, known)
@@ -209,6 +228,19 @@ def _looked_at(search: _Search, cells: Floats, known: Floats, flatness: float) -
 
 class _Search(Cells):
     """What is done with the cells: Newton's method, and what is measured at the points found."""
+
+    def __init__(self, *arguments: Any, matters: Matters | None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.matters = matters
+
+    def mattering(self, cells: Floats) -> Floats:
+        """Return the cells, with their widths, that are of interest: at their centre or one of their corners."""
+        if self.matters is None or len(cells) == 0:
+            return cells
+        around = grid_points([np.array([-1.0, 0.0, 1.0])] * self.landscape.dimension)
+        places = np.clip(cells[:, None, :-1] + cells[:, None, -1:] * around, 0.0, 1.0)
+        chosen = self.matters(places.reshape(-1, places.shape[2])).reshape(len(cells), -1)
+        return np.asarray(cells[chosen.any(axis=1)])
 
     @property
     def exact(self) -> float:
@@ -261,7 +293,10 @@ class _Search(Cells):
             if len(going) == 0:
                 break
         places = units[reached]
-        return places[self.box.holds(self.box.low + places * self.box.sides, _EDGE)], starts[~reached]
+        places, lost = places[self.box.holds(self.box.low + places * self.box.sides, EDGE)], starts[~reached]
+        if self.matters is not None:
+            places, lost = (rows[self.matters(rows)] if len(rows) else rows for rows in (places, lost))
+        return places, lost
 
     def distinct(self, units: Floats) -> Floats:
         """Return one of all points that are the same, the one with the smallest gradient."""
@@ -287,11 +322,12 @@ class _Search(Cells):
         return undecided[self.apart(undecided[:, :-1], known) > reach]
 
     def examined(
-        self, units: Floats, flatness: float, undecided: int, missed: int, model: Landscape
+        self, units: Floats, flatness: float, undecided: int, missed: int, interpolant: Interpolant | None
     ) -> StationaryPoints:
-        """Return the points by value, with what is measured at them; how fast the Hessian changes, on a model."""
+        """Return the points by value, with what is measured at them; how fast the Hessian changes, on the model."""
+        model = self.landscape if interpolant is None else interpolant.landscape
         if len(units) == 0:
-            return self._nothing(undecided, model)
+            return self._nothing(undecided, interpolant)
         d, sides = self.landscape.dimension, self.box.sides
         units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
@@ -305,14 +341,13 @@ class _Search(Cells):
             bounds = np.zeros(len(points))
             for axis in range(d):
                 for sign in (-1.0, 1.0):
-                    step = sign * _NEAR * sides[axis] * np.eye(d)[axis]
+                    step = sign * NEAR * sides[axis] * np.eye(d)[axis]
                     change = np.linalg.norm(hessians(model, points + step) - matrices, ord=2, axis=(1, 2))
                     bounds = np.maximum(bounds, SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
             self.spent += 4 * d * d * len(points) if model is self.landscape else 0
         else:
             bounds = np.full(len(points), self.given)
         norms = np.linalg.norm(gradients, axis=1)
-        edge = (np.abs(units - 0.5) > 0.5 - 2 * _EDGE) & ~self.box.periodic
         return StationaryPoints(
             points=points,
             values=values,
@@ -321,15 +356,16 @@ class _Search(Cells):
             eigenvectors=vectors.transpose(0, 2, 1),
             lipschitz=bounds,
             isolation=_isolation(norms, np.abs(eigenvalues).min(axis=1, initial=np.inf), bounds),
-            on_boundary=np.asarray(edge.any(axis=1)),
+            on_boundary=self.box.bounds(points),
             undecided=undecided,
             missed=missed,
             proved=self.given is not None and undecided == 0,
             evaluations=self.spent,
+            interpolant=interpolant,
             model=model,
         )
 
-    def _nothing(self, undecided: int, model: Landscape) -> StationaryPoints:
+    def _nothing(self, undecided: int, interpolant: Interpolant | None) -> StationaryPoints:
         """Return no points."""
         d, none = self.landscape.dimension, np.empty(0)
         return StationaryPoints(
@@ -345,7 +381,8 @@ class _Search(Cells):
             missed=0,
             proved=self.given is not None and undecided == 0,
             evaluations=self.spent,
-            model=model,
+            interpolant=interpolant,
+            model=self.landscape if interpolant is None else interpolant.landscape,
         )
 
 

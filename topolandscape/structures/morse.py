@@ -104,6 +104,9 @@ class MorseComplex:
         Exact where the number is; modulo 2^64 where the number stopped.
     points
         Coordinates, (c, d); None: not known.
+    on_boundary
+        Which points lie on the boundary of the box in which they are critical, and may have a gradient there, (c,);
+        None: there is no box.
     shape
         Shape of the grid whose cells are named; None: no grid.
     provenance
@@ -134,6 +137,7 @@ class MorseComplex:
     arcs: Integers
     coefficient: Integers
     points: Floats | None = None
+    on_boundary: NDArray[np.bool_] | None = None
     shape: tuple[int, ...] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,7 +149,9 @@ class MorseComplex:
         )
         arcs = frozen(np.reshape(self.arcs, (-1, 3)) if np.size(self.arcs) == 0 else self.arcs, np.int64, "arcs", 2)
         points = None if self.points is None else frozen(self.points, np.float64, "points", 2)
-        for name, array in (("index", index), ("vertex", vertex), ("cell", cell), ("points", points)):
+        on_boundary = None if self.on_boundary is None else frozen(self.on_boundary, np.bool_, "on_boundary", 1)
+        columns = {"index": index, "vertex": vertex, "cell": cell, "points": points, "on_boundary": on_boundary}
+        for name, array in columns.items():
             if array is not None:
                 check_length(array, len(value), name, "critical cells")
         if arcs.shape[1] != 3:
@@ -172,6 +178,7 @@ class MorseComplex:
             arcs=arcs,
             coefficient=coefficient,
             points=points,
+            on_boundary=on_boundary,
             shape=None if self.shape is None else tuple(int(s) for s in self.shape),
             provenance=read_only(self.provenance),
         )
@@ -234,6 +241,7 @@ class MorseComplex:
                 value=float(self.value[row]),
                 vertex=int(self.vertex[row]),
                 cell=int(self.cell[row]),
+                **({} if self.on_boundary is None else {"on_boundary": bool(self.on_boundary[row])}),
             )
         for (higher, lower, number), coefficient in zip(self.arcs.tolist(), self.coefficient.tolist(), strict=True):
             graph.add_edge(higher, lower, number=number, coefficient=coefficient)
@@ -246,6 +254,8 @@ class MorseComplex:
     def __repr__(self) -> str:
         """Return one line: how many of each index, and how many arcs."""
         counts = ", ".join(f"{count} of index {k}" for k, count in enumerate(self.counts.tolist()))
+        if self.on_boundary is not None and self.on_boundary.any():
+            counts += f"; {int(self.on_boundary.sum())} on the boundary"
         return f"MorseComplex({counts or 'nothing critical'}; {len(self.arcs)} arc{'s' * (len(self.arcs) != 1)})"
 
 

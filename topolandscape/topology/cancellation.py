@@ -120,8 +120,10 @@ def split_off(morse: MorseComplex, longest: float) -> MorseComplex:
     arcs[:, :2] = (np.cumsum(kept) - 1)[arcs[:, :2]]
     rows = np.flatnonzero(kept)
     columns = {name: getattr(morse, name)[rows] for name in ("index", "value", "vertex", "cell")}
-    points = None if morse.points is None else morse.points[rows]
-    return replace(morse, **columns, arcs=arcs, coefficient=coefficient, points=points)
+    for name in ("points", "on_boundary"):
+        column = getattr(morse, name)
+        columns[name] = None if column is None else column[rows]
+    return replace(morse, **columns, arcs=arcs, coefficient=coefficient)
 
 
 def _shortest_first(value: Floats, partner: Integers, longest: float) -> tuple[Integers, Integers]:

@@ -70,10 +70,10 @@ def completeness(
     morse
         Of `critical_points`, or any other.
     betti
-        Betti numbers of the domain, from degree 0 on; None: those in the provenance, where they are known: of a box on
-        whose boundary the loss rises outward, or of a torus.
+        Betti numbers of the domain, from degree 0 on; None: those in the provenance, where they are known: of a box
+        with what is critical on its boundary, or on whose boundary the loss rises outward, or of a torus.
     against
-        A barcode of the same function on a sample; its degrees are compared.
+        A barcode of the same function on a sample; its degrees are compared, as far as those of `morse` are known.
     tolerance
         By how much births and deaths of that barcode may be wrong.
 
@@ -121,7 +121,7 @@ def completeness(
         missing += _against_domain(counts, expected)
     open_ = _lines(morse)
     missing += open_
-    if expected is not None and not open_:  # where lines are missing the homology is of nothing
+    if expected is not None and not open_ and not said.get("unknown"):  # else the homology is of nothing
         missing += [
             f"the complex has Betti number {own[k]} in degree {k}, its domain {expected[k]}"
             for k in np.flatnonzero(own != expected).tolist()
@@ -184,7 +184,10 @@ def _lines(morse: MorseComplex) -> list[str]:
         for row in morse.rows(1).tolist()
         if lines[row] != 2
     ]
+    unknown = morse.provenance.get("unknown", ())
     for k in range(2, morse.dimension + 1):
+        if k in unknown or k - 1 in unknown:
+            continue
         twice = (morse.boundary(k - 1) @ morse.boundary(k)).tocsc()
         twice.eliminate_zeros()
         open_ = morse.rows(k)[np.flatnonzero(np.diff(twice.indptr))]
@@ -196,10 +199,11 @@ def _lines(morse: MorseComplex) -> list[str]:
 
 
 def _against_bars(morse: MorseComplex, against: Barcode, tolerance: float) -> list[str]:
-    from topolandscape.topology.persistence import barcode
+    from topolandscape.topology.persistence import barcode, last_known_degree
 
     missing = []
     degrees = np.unique(against.dim)
+    degrees = degrees[degrees <= last_known_degree(morse)]
     own = barcode(morse, max_dim=min(int(degrees.max(initial=0)), max(morse.dimension, 0)))
     for k in degrees.tolist():
         a, b = own.filter(dim=k), against.filter(dim=k)

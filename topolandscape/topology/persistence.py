@@ -234,6 +234,11 @@ def _truncated(complex: SimplicialComplex, dimension: int) -> SimplicialComplex:
 # --------------------------------------------------------------------------------------------------------------
 
 
+def last_known_degree(morse: MorseComplex) -> int:
+    """Return the highest degree whose bars depend on no flow lines that were not looked for."""
+    return min(morse.provenance.get("unknown", ()), default=len(morse) + 2) - 2
+
+
 def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode:
     from topolandscape.topology.canonical import canonical_form
     from topolandscape.topology.pairing import pairs_of_complex
@@ -242,6 +247,11 @@ def _bars_of_morse(morse: MorseComplex, max_dim: int, engine: Engine) -> Barcode
         raise ValueError(f"engine is {engine!r}; the bars of a Morse complex come by engine 'morse' or 'canonical'.")
     if max_dim > max(morse.dimension, 0):
         raise ValueError(f"max_dim is {max_dim}, but the largest index is {morse.dimension}; take max_dim up to that.")
+    if max_dim > (known := last_known_degree(morse)):
+        raise ValueError(
+            f"max_dim is {max_dim}, but flow lines from index {known + 2} to {known + 1} were not looked for, so that "
+            f"only bars up to degree {known} are known; take max_dim={known}."
+        )
     partner = _partners(len(morse), canonical_form(morse).pairs) if engine == "canonical" else pairs_of_complex(morse)
     if morse.shape is not None:
         names = morse.vertex
