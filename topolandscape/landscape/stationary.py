@@ -290,8 +290,6 @@ class _Search(Cells):
         self, units: Floats, flatness: float, undecided: int, missed: int, model: Landscape
     ) -> StationaryPoints:
         """Return the points by value, with what is measured at them; how fast the Hessian changes, on a model."""
-        if len(units) == 0:
-            return self._nothing(undecided, model)
         d, sides = self.landscape.dimension, self.box.sides
         units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
@@ -324,25 +322,6 @@ class _Search(Cells):
             on_boundary=np.asarray(edge.any(axis=1)),
             undecided=undecided,
             missed=missed,
-            proved=self.given is not None and undecided == 0,
-            evaluations=self.spent,
-            model=model,
-        )
-
-    def _nothing(self, undecided: int, model: Landscape) -> StationaryPoints:
-        """Return no points."""
-        d, none = self.landscape.dimension, np.empty(0)
-        return StationaryPoints(
-            points=np.empty((0, d)),
-            values=none,
-            gradient_norm=none,
-            eigenvalues=np.empty((0, d)),
-            eigenvectors=np.empty((0, d, d)),
-            lipschitz=none,
-            isolation=none,
-            on_boundary=none.astype(bool),
-            undecided=undecided,
-            missed=0,
             proved=self.given is not None and undecided == 0,
             evaluations=self.spent,
             model=model,
