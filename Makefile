@@ -52,6 +52,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/projection.py
 	$(BIN)/python benchmarks/explorer.py
 	$(BIN)/python benchmarks/beyond_memory.py
+	$(BIN)/python benchmarks/study.py
 
 race: $(VENV)/installed-dev build/peers/installed
 	$(BIN)/python benchmarks/race.py

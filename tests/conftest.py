@@ -33,6 +33,32 @@ def seeded():
 
 
 @pytest.fixture
+def inputs():
+    """Return sixty rows of six numbers."""
+    import torch
+
+    return torch.randn(60, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.fixture
+def classes(inputs):
+    """Return the class of each row, one of three."""
+    import torch
+
+    return torch.randint(3, (len(inputs),), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def module():
+    """Return a network for the rows."""
+    import torch
+
+    torch.manual_seed(2)
+    layers = torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
+    return torch.nn.Sequential(*layers).double()
+
+
+@pytest.fixture
 def pictures_drawn():
     """Draw what a test leaves open, then close it; nothing changes the settings of matplotlib."""
     import matplotlib.pyplot as plt

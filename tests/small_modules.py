@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 ROWS = 12
+FORMS = ["dense", "wide", "vmap", "loop"]
 
 
 class Tied(nn.Module):
@@ -124,6 +125,10 @@ TASKS = {
 
 def near(point, n=5, scale=0.3):
     return point + scale * np.random.default_rng(3).normal(size=(n, len(point)))
+
+
+def outputs_at(landscape, points, inputs):
+    return [landscape.module_at(point)(inputs).detach() for point in points]
 
 
 def state(module):

@@ -380,7 +380,7 @@ def test_starts_without_a_module_are_refused(valley):
         ({"record_every": 0}, "record_every is 0"),
         ({"starts": np.zeros((0, 2))}, "starts are empty"),
         ({"starts": np.zeros(2)}, r"points have shape \(2,\)"),
-        ({"starts": np.zeros((1, 3))}, "points have 3 coordinates"),
+        ({"starts": np.zeros((1, 3))}, r"points have shape \(1, 3\)"),
     ],
 )
 def test_bad_input_is_refused(valley, changes, message):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small_modules import FORMS, near, outputs_at
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -10,36 +11,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from topolandscape import Landscape
 
 ROWS = 60
-FORMS = ["dense", "wide", "vmap", "loop"]
-
-
-@pytest.fixture
-def inputs():
-    return torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture
-def classes():
-    return torch.randint(3, (ROWS,), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def module():
-    torch.manual_seed(2)
-    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 
 
 @pytest.fixture
 def weights():
     return torch.rand(ROWS, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-
-
-def near(point, n=7):
-    return point + 0.3 * np.random.default_rng(4).normal(size=(n, len(point)))
-
-
-def outputs_at(landscape, points, inputs):
-    return [landscape.module_at(point)(inputs).detach() for point in points]
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -137,10 +137,10 @@ def test_restrictions_and_rows_are_evaluated_as_planned(inputs):
 @pytest.mark.parametrize(
     ("origin", "directions", "message"),
     [
-        ([0.0], [[1.0, 0.0]], "origin have 1 coordinates each"),
+        ([0.0], [[1.0, 0.0]], r"origin has shape \(1,\); it needs shape \(2,\)"),
         ([0.0, 0.0], [1.0, 0.0], r"directions have shape \(2,\)"),
         ([0.0, 0.0], np.zeros((0, 2)), "directions are empty"),
-        ([0.0, np.nan], [[1.0, 0.0]], r"origin\[0, 1\] is nan"),
+        ([0.0, np.nan], [[1.0, 0.0]], r"origin\[1\] is nan"),
     ],
 )
 def test_bad_restrictions_are_refused(origin, directions, message):
@@ -157,7 +157,7 @@ def test_bad_restrictions_are_refused(origin, directions, message):
     ("points", "message"),
     [
         (np.zeros(2), r"points have shape \(2,\); they need shape \(n, 2\). For a single one write point\[None\]"),
-        (np.zeros((4, 3)), "points have 3 coordinates each, the landscape 2"),
+        (np.zeros((4, 3)), r"points have shape \(4, 3\); they need shape \(n, 2\)"),
         ([[0.0, 0.0], [0.0, np.nan]], r"points\[1, 1\] is nan"),
         ([[np.inf, 0.0]], r"points\[0, 0\] is inf"),
         ([["a", "b"]], "points cannot be read"),

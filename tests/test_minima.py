@@ -298,7 +298,7 @@ def test_rows_can_be_kept_for_every_start():
     [
         ({"starts": 0}, "no module to draw starts from"),
         ({"starts": np.zeros((0, 2))}, "starts are empty"),
-        ({"starts": np.zeros((1, 3))}, "points have 3 coordinates"),
+        ({"starts": np.zeros((1, 3))}, r"points have shape \(1, 3\)"),
         ({"curvatures": 0}, "curvatures is 0"),
         ({"flatness": -1.0}, "flatness is -1"),
         ({"merge": -1.0}, "tolerance of merging is -1"),

@@ -219,7 +219,7 @@ def test_what_falls_without_end_stops_when_evaluations_run_out():
         ({"tolerance": -1.0}, "tolerance is -1"),
         ({"max_evaluations": 0}, "max_evaluations is 0"),
         ({"points": np.zeros((2, 3))}, r"points have shape \(2, 3\)"),
-        ({"points": np.full((1, 2), np.nan)}, r"points\[0\] is not finite"),
+        ({"points": np.full((1, 2), np.nan)}, r"points\[0, 0\] is nan"),
     ],
 )
 def test_bad_input_is_refused(changes, message):

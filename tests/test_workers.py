@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from small_modules import FORMS, near, outputs_at
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,31 +21,6 @@ from topolandscape.landscape.quantities import KINDS
 from topolandscape.landscape.workers import Rows, run_together
 
 ROWS = 60
-FORMS = ["dense", "wide", "vmap", "loop"]
-
-
-@pytest.fixture
-def inputs():
-    return torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture
-def classes():
-    return torch.randint(3, (ROWS,), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def module():
-    torch.manual_seed(2)
-    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-
-
-def near(point, n=7):
-    return point + 0.3 * np.random.default_rng(4).normal(size=(n, len(point)))
-
-
-def outputs_at(landscape, points, inputs):
-    return [landscape.module_at(point)(inputs).detach() for point in points]
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.linalg import eig_banded, eigvals_banded
 from scipy.linalg.lapack import dstebz, dstein
 
-from topolandscape.landscape.directions import parameter_vector, point_rows, whole_number
+from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_point, read_points
 from topolandscape.landscape.vectors import orthonormal
 from topolandscape.structures import Floats
 from topolandscape.structures.journal import Arrays, Halfway
@@ -159,7 +160,7 @@ def hessians(landscape: Landscape, points: ArrayLike) -> Floats:
     >>> hessians(Landscape.from_function(lambda x: x[:, 0] * x[:, 1], 2), [[3.0, 4.0]]).tolist()
     [[[0.0, 1.0], [1.0, 0.0]]]
     """
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, empty=True)
     m, p = rows.shape
     matrices = np.empty((m * p, p))
     for start in range(0, m * p, _ROWS):
@@ -196,7 +197,7 @@ def hessian_operator(landscape: Landscape, point: ArrayLike) -> Any:
     """
     from scipy.sparse.linalg import LinearOperator
 
-    at = parameter_vector(point, landscape.dimension, "point").copy()
+    at = read_point(point, landscape.dimension, "point").copy()
 
     def columns(matrix: Floats) -> Floats:
         return landscape.hessian_products(at, matrix.T, progress=False).T
@@ -229,9 +230,9 @@ def _ends(
     share: float = 0.0,
 ) -> Curvatures:
     """Return the lowest eigenvalues of `sign` times the Hessians, times `sign`."""
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, "points")
     p = landscape.dimension
-    normals = np.empty((len(rows), 0, p)) if across is None else point_rows(across, p, "across")[:, None]
+    normals = np.empty((len(rows), 0, p)) if across is None else read_points(across, p, "across")[:, None]
     if len(normals) != len(rows):
         raise ValueError(f"across has {len(normals)} directions, points {len(rows)}; each point needs one.")
     free = p - normals.shape[1]

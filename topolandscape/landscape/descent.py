@@ -12,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.machine import randomness_kept
+from topolandscape.landscape.points import read_points
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Descent as Descent
 from topolandscape.structures import Floats, Integers
@@ -188,7 +189,7 @@ def in_tasks(
     settings
         Its other arguments, the same for all parts: a generator is sent as it is, so that all parts draw the same.
     """
-    whole = starts if isinstance(starts, Descent) else point_rows(starts, landscape.dimension, "starts")
+    whole = starts if isinstance(starts, Descent) else read_points(starts, landscape.dimension, "starts")
     count = len(whole.points) if isinstance(whole, Descent) else len(whole)
 
     def part(rows: slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -360,7 +361,7 @@ def _started(landscape: Landscape, starts: ArrayLike, batches: _Batches, moments
 
 def _fitting(state: Descent, landscape: Landscape, steps: int, moments: int) -> Descent:
     """Return a state; raise when it is of other descents."""
-    point_rows(state.points, landscape.dimension, "points of the state")
+    read_points(state.points, landscape.dimension, "points of the state")
     if len(state.moments) != moments:
         raise ValueError(
             f"the state has {len(state.moments)} running means, this method {moments}; go on with the method with "

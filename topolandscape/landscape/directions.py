@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_point, read_points
 from topolandscape.structures import Floats
 
 Normalisation = Literal["filter", "layer", "none"]
@@ -33,7 +34,7 @@ def affine_span(points: ArrayLike) -> tuple[Floats, Floats]:
     >>> directions.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    array = point_rows(points, None, "points")
+    array = read_points(points, None, "points")
     if len(array) < 2:
         raise ValueError(f"there are {len(array)} points; a subspace needs at least two.")
     steps = array[1:] - array[0]
@@ -112,7 +113,7 @@ def random_directions(
             f'normalisation="{normalisation}" needs the parameters of a module, which a function or a restriction has '
             'not. Use normalisation="none", or the landscape before its restriction.'
         )
-    scale = landscape.point if at is None else parameter_vector(at, landscape.dimension, "at")
+    scale = landscape.point if at is None else read_point(at, landscape.dimension, "at")
     assert scale is not None
     for block in landscape.blocks:
         whole = len(block.shape) < 2
@@ -154,7 +155,7 @@ def principal_directions(
     >>> origin.tolist(), directions.tolist(), shares.tolist()
     ([0.0, 1.0], [[0.0, 1.0]], [1.0])
     """
-    array = point_rows(points, None, "points")
+    array = read_points(points, None, "points")
     if center not in ("last", "mean"):
         raise ValueError(f"center is {center!r}; it needs to be last or mean.")
     origin = array[-1].copy() if center == "last" else array.mean(axis=0)
@@ -172,18 +173,6 @@ def signed(directions: Floats) -> Floats:
     return directions * signs[:, None] + 0.0
 
 
-def point_rows(points: ArrayLike, dimension: int | None, name: str) -> Floats:
-    """Return points, (k, dimension), as float64; raise when they are something else."""
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or len(array) == 0 or (dimension is not None and array.shape[1] != dimension):
-        wanted = "p" if dimension is None else dimension
-        raise ValueError(f"{name} have shape {array.shape}; they need shape (k, {wanted}), one point a row.")
-    if not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array).all(axis=1)))
-        raise ValueError(f"{name}[{row}] is not finite; coordinates must be finite.")
-    return array
-
-
 def unit(directions: Floats) -> Floats:
     """Return vectors (m, p) of length 1; those of no length as they are."""
     length = np.linalg.norm(directions, axis=1, keepdims=True)
@@ -195,14 +184,3 @@ def whole_number(number: int, name: str, least: int = 1) -> int:
     if not isinstance(number, (int, np.integer)) or number < least:
         raise ValueError(f"{name} is {number!r}; it needs to be a whole number, {least} or more.")
     return int(number)
-
-
-def parameter_vector(point: ArrayLike, dimension: int, name: str) -> Floats:
-    """Return one point, (dimension,), as float64; raise when it is something else."""
-    array = np.asarray(point, dtype=np.float64)
-    if array.shape != (dimension,):
-        raise ValueError(f"{name} has shape {array.shape}; it needs shape ({dimension},), as the landscape has.")
-    if not np.isfinite(array).all():
-        k = int(np.argmin(np.isfinite(array)))
-        raise ValueError(f"{name}[{k}] is {array[k]}; coordinates must be finite.")
-    return array

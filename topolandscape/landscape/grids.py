@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from topolandscape.landscape.directions import affine_span, point_rows, whole_number
+from topolandscape.landscape.directions import affine_span, whole_number
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_points
 from topolandscape.landscape.samples import Evaluate, evaluated
 from topolandscape.structures import Floats, LossSamples, grid_points
 
@@ -111,7 +112,7 @@ def sample_plane(
     >>> np.round(samples.provenance["corners"], 3).tolist()
     [[0.0, 0.0], [1.414, 0.0], [0.707, 1.225]]
     """
-    three = point_rows(points, landscape.dimension, "points")
+    three = read_points(points, landscape.dimension, "points")
     if len(three) != 3:
         raise ValueError(f"there are {len(three)} points; a plane needs three.")
     if not (math.isfinite(margin) and margin >= 0):

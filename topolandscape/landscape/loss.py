@@ -267,8 +267,6 @@ class Landscape:
         """
         start = read_point(origin, self.dimension, "origin")
         rows = read_points(directions, self.dimension, "directions")
-        if len(rows) == 0:
-            raise ValueError("directions are empty; a restriction needs at least one direction.")
         return Landscape(restricted(self._parts, start, rows))
 
     def plans(self, kinds: Sequence[Kind] = KINDS) -> dict[str, dict[str, str | int]]:
@@ -444,7 +442,9 @@ class Landscape:
         >>> Landscape.from_function(lambda x: np.abs(x[:, 0]), 1).values([[-2.0], [3.0]])
         array([2., 3.])
         """
-        return self.engine.values(read_points(points, self.dimension), subspace=self.subspace, progress=progress)
+        return self.engine.values(
+            read_points(points, self.dimension, empty=True), subspace=self.subspace, progress=progress
+        )
 
     def values_of(self, parts: Sequence[ArrayLike]) -> Iterator[tuple[int, Floats]]:
         """Yield the losses at points that come in parts: the number of a part, and its losses (n,), when known.
@@ -465,7 +465,9 @@ class Landscape:
         >>> list(landscape.values_of([[[-2.0]], [[3.0]]]))
         [(0, array([2.])), (1, array([3.]))]
         """
-        return self.engine.values_of([read_points(part, self.dimension) for part in parts], subspace=self.subspace)
+        return self.engine.values_of(
+            [read_points(part, self.dimension, empty=True) for part in parts], subspace=self.subspace
+        )
 
     def gradients(self, points: ArrayLike, *, progress: bool | None = None) -> tuple[Floats, Floats]:
         """Return the losses (n,) and their gradients (n, dimension) at many points.
@@ -485,7 +487,9 @@ class Landscape:
         >>> Landscape.from_function(lambda x: torch.exp(x).sum(dim=1), 1).gradients([[0.0]])
         (array([1.]), array([[1.]]))
         """
-        return self.engine.gradients(read_points(points, self.dimension), subspace=self.subspace, progress=progress)
+        return self.engine.gradients(
+            read_points(points, self.dimension, empty=True), subspace=self.subspace, progress=progress
+        )
 
     def accuracies(self, points: ArrayLike, *, progress: bool | None = None) -> tuple[Floats, Floats]:
         """Return the losses and the shares of rows classified correctly, from one pass through the network.
@@ -514,7 +518,7 @@ class Landscape:
         >>> landscape.accuracies([[1.0, -1.0, 0.0, 0.0]])[1]
         array([0.5])
         """
-        rows = read_points(points, self.dimension)
+        rows = read_points(points, self.dimension, empty=True)
         self._parts.known_model()
         return self.engine.accuracies(rows, subspace=self.subspace, progress=progress)
 
@@ -542,12 +546,12 @@ class Landscape:
         array([[ 6.,  0.],
                [ 0., 12.]])
         """
-        rows = read_points(vectors, self.dimension, "vectors")
+        rows = read_points(vectors, self.dimension, "vectors", empty=True)
         where = as_float64(point, "point")
         if where.ndim != 2:
             at = read_point(where, self.dimension)[None]
         else:
-            at = read_points(where, self.dimension, "point")
+            at = read_points(where, self.dimension, "point", empty=True)
             if len(at) != len(rows):
                 raise ValueError(
                     f"there are {len(at)} points and {len(rows)} vectors; give one point, or as many of each."
@@ -574,7 +578,7 @@ class Landscape:
         >>> Landscape.from_function(lambda x: (x**2).sum(1), 2).noise_at([[1.0, 2.0]])
         array([0.])
         """
-        return differences(self._parts, read_points(points, self.dimension))
+        return differences(self._parts, read_points(points, self.dimension, empty=True))
 
     @cached_property
     def noise(self) -> float:

@@ -16,8 +16,9 @@ from topolandscape.landscape.descent import Method, Schedule, Seed, descending, 
 from topolandscape.landscape.descent import Trajectories as Trajectories
 from topolandscape.landscape.descent import descend as descend
 from topolandscape.landscape.descent import initial_points as initial_points
-from topolandscape.landscape.directions import point_rows, unit, whole_number
+from topolandscape.landscape.directions import unit, whole_number
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_points
 from topolandscape.landscape.polishing import Mask, Polished, noise_at, polish
 from topolandscape.landscape.tasks import joined
 from topolandscape.structures import Floats, Integers, Minima
@@ -268,7 +269,7 @@ def merge_equal(
     >>> merge_equal(landscape, points, landscape.values(points))
     array([0, 1, 0])
     """
-    at = point_rows(points, landscape.dimension, "points")
+    at = read_points(points, landscape.dimension, "points")
     losses = np.asarray(values, dtype=np.float64)
     if losses.shape != (len(at),):
         raise ValueError(f"values have shape {losses.shape}; there are {len(at)} points, so they need ({len(at)},).")

@@ -11,31 +11,43 @@ from torch import Tensor
 from topolandscape.structures import Floats
 
 
-def read_points(points: Any, dimension: int, name: str = "points") -> Floats:
-    """Return points, (n, dimension), as float64; raise when they are something else."""
+def read_points(points: Any, dimension: int | None, name: str = "points", *, empty: bool = False) -> Floats:
+    """Return points, (n, dimension), as float64; raise when they are something else, or none where `empty` is False.
+
+    A dimension of None: whatever they have.
+    """
     array = as_float64(points, name)
     if array.ndim != 2:
+        wanted = "p" if dimension is None else dimension
         raise ValueError(
-            f"{name} have shape {array.shape}; they need shape (n, {dimension}). For a single one write point[None]."
+            f"{name} have shape {array.shape}; they need shape (n, {wanted}). For a single one write point[None]."
         )
-    if array.shape[1] != dimension:
+    if dimension is not None and array.shape[1] != dimension:
         raise ValueError(
-            f"{name} have {array.shape[1]} coordinates each, the landscape {dimension}; give as many. "
+            f"{name} have shape {array.shape}; they need shape (n, {dimension}), as the landscape has. "
             "For a few directions use landscape.restricted_to()."
         )
-    finite = np.isfinite(array)
-    if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"{name}[{row}, {column}] is {array[row, column]}; coordinates must be finite. Drop that row.")
+    if len(array) == 0 and not empty:
+        raise ValueError(f"{name} are empty; give one or more.")
+    if place := _not_finite(array):
+        raise ValueError(f"{name}{list(place)} is {array[place]}; coordinates must be finite. Drop that row.")
     return array
 
 
 def read_point(point: ArrayLike, dimension: int, name: str = "point") -> Floats:
     """Return one point, (dimension,), as float64; raise when it is something else."""
     array = as_float64(point, name)
-    if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}; it needs one dimension.")
-    return read_points(array[None], dimension, name)[0]
+    if array.shape != (dimension,):
+        raise ValueError(f"{name} has shape {array.shape}; it needs shape ({dimension},), as the landscape has.")
+    if place := _not_finite(array):
+        raise ValueError(f"{name}{list(place)} is {array[place]}; coordinates must be finite.")
+    return array
+
+
+def _not_finite(array: Floats) -> tuple[int, ...]:
+    """Return the place of the first number that is not finite; empty if there is none."""
+    finite = np.isfinite(array)
+    return () if finite.all() else tuple(np.argwhere(~finite)[0].tolist())
 
 
 def as_float64(value: Any, name: str) -> Floats:

@@ -13,11 +13,12 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.line_search import LineSearch
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.noise import rounding
+from topolandscape.landscape.points import read_points
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm
 from topolandscape.structures import Floats, Integers
@@ -145,7 +146,7 @@ def polish(
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; it needs to be 0 or more.")
     whole_number(max_evaluations, "max_evaluations")
-    at = point_rows(points, landscape.dimension, "points")
+    at = read_points(points, landscape.dimension, "points")
     most = np.broadcast_to(np.asarray(longest, dtype=np.float64), (len(at),))
     if landscape.tasks is not None and len(at) > 1:
         settings = {"tolerance": tolerance, "max_evaluations": max_evaluations, "trails": trails, "noise": noise}

@@ -12,10 +12,11 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from topolandscape.landscape.curvature import lowest_curvatures
-from topolandscape.landscape.directions import point_rows, unit
+from topolandscape.landscape.directions import unit
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.line_search import MEMORY
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_points
 from topolandscape.landscape.polishing import noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
@@ -126,7 +127,7 @@ def saddles(
     >>> np.abs(found.points.round(6)).tolist(), found.values.round(6).tolist(), bool(found.verified[0])
     ([[0.0, 0.0]], [1.0], True)
     """
-    at = point_rows(points, landscape.dimension, "points").copy()
+    at = read_points(points, landscape.dimension, "points").copy()
     modes = unit(np.array(directions, dtype=np.float64))
     if modes.shape != at.shape:
         raise ValueError(f"directions have shape {modes.shape}, points {at.shape}; each point needs one direction.")

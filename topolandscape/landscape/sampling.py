@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from topolandscape.landscape.directions import Seed, parameter_vector, point_rows, signed, whole_number
+from topolandscape.landscape.directions import Seed, signed, whole_number
 from topolandscape.landscape.grids import box_sides
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_point, read_points
 from topolandscape.landscape.samples import Evaluate, as_samples, evaluated, losses_at
 from topolandscape.structures import Floats, LossSamples
 
@@ -131,7 +132,7 @@ def sample_ball(
 
     d = landscape.dimension
     n = whole_number(n, "n")
-    middle = parameter_vector(center, d, "center")
+    middle = read_point(center, d, "center")
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius is {radius}; it needs to be a number above 0.")
 
@@ -198,7 +199,7 @@ def sample_hull(
     ((103, 2), (103, 5))
     """
     n = whole_number(n, "n")
-    corners = point_rows(minima, landscape.dimension, "minima")
+    corners = read_points(minima, landscape.dimension, "minima")
     if not (math.isfinite(enlarge) and enlarge > 0):
         raise ValueError(f"enlarge is {enlarge}; it needs to be a number above 0.")
     mean = corners.mean(axis=0)

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from topolandscape.landscape.directions import parameter_vector, whole_number
+from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_point
 from topolandscape.landscape.samples import Evaluate, evaluated, losses_at
 from topolandscape.structures import Floats, LossSamples
 
@@ -49,7 +50,7 @@ def sample_segment(
     >>> sample_segment(landscape, [0, 0], [2, 0], n=3).values
     array([0., 1., 4.])
     """
-    start, end = parameter_vector(a, landscape.dimension, "a"), parameter_vector(b, landscape.dimension, "b")
+    start, end = read_point(a, landscape.dimension, "a"), read_point(b, landscape.dimension, "b")
     if np.array_equal(start, end):
         raise ValueError("a and b are the same point; a segment needs two.")
     if not (math.isfinite(margin) and margin >= 0):

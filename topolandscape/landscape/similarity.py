@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from topolandscape.landscape.data import ROWS_AT_ONCE
 from topolandscape.landscape.descent import descend
-from topolandscape.landscape.directions import point_rows
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.passes import straight_paths
+from topolandscape.landscape.points import read_points
 from topolandscape.structures import Floats
 
 Of = Literal["loss", "error"]
@@ -54,7 +54,7 @@ def network_outputs(landscape: Landscape, points: ArrayLike, inputs: Any) -> Flo
     >>> network_outputs(landscape, [[2.0, 0.5], [0.0, 1.0]], inputs).tolist()
     [[[2.5], [6.5]], [[1.0], [1.0]]]
     """
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, "points")
     return np.stack([_outputs(landscape.module_at(row), torch.as_tensor(inputs)) for row in rows])
 
 

@@ -15,8 +15,9 @@ from topolandscape.landscape.curvature import (
     multiplier,
     projected,
 )
-from topolandscape.landscape.directions import point_rows, whole_number
+from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.loss import Landscape
+from topolandscape.landscape.points import read_points
 from topolandscape.structures import Floats, Integers
 
 # Eigenvalues asked for at first when negative ones are counted.
@@ -58,7 +59,7 @@ def hessian_trace(landscape: Landscape, points: ArrayLike, *, probes: int = 16, 
     >>> trace.round(9).tolist(), error.round(9).tolist()
     ([12.0], [0.0])
     """
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, "points")
     whole_number(probes, "probes", least=2)
     p, rng = landscape.dimension, np.random.default_rng(seed)
     multiply = multiplier(landscape, rows)
@@ -156,7 +157,7 @@ def hessian_density(
     >>> density.nodes[0, 0].round(6).tolist(), density.weights[0].sum(axis=1).round(6).tolist()
     ([2.0, 10.0], [0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125])
     """
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, "points")
     whole_number(probes, "probes")
     steps = min(whole_number(steps, "steps"), landscape.dimension)
     first = np.random.default_rng(seed).standard_normal((probes, landscape.dimension))
@@ -261,7 +262,7 @@ def morse_index(
     >>> index.negative.tolist(), index.flat.tolist(), index.known.tolist()
     ([1], [1], [True])
     """
-    rows = point_rows(points, landscape.dimension, "points")
+    rows = read_points(points, landscape.dimension, "points")
     whole_number(most, "most")
     if not flatness >= 0:
         raise ValueError(f"flatness is {flatness}; it needs to be 0 or more.")

@@ -326,8 +326,6 @@ class _Search(Cells):
     ) -> StationaryPoints:
         """Return the points by value, with what is measured at them; how fast the Hessian changes, on the model."""
         model = self.landscape if interpolant is None else interpolant.landscape
-        if len(units) == 0:
-            return self._nothing(undecided, interpolant)
         d, sides = self.landscape.dimension, self.box.sides
         units = self.unit.units(units)
         points = np.where(self.box.periodic, units, np.clip(units, 0.0, 1.0)) * sides + self.box.low
@@ -363,26 +361,6 @@ class _Search(Cells):
             evaluations=self.spent,
             interpolant=interpolant,
             model=model,
-        )
-
-    def _nothing(self, undecided: int, interpolant: Interpolant | None) -> StationaryPoints:
-        """Return no points."""
-        d, none = self.landscape.dimension, np.empty(0)
-        return StationaryPoints(
-            points=np.empty((0, d)),
-            values=none,
-            gradient_norm=none,
-            eigenvalues=np.empty((0, d)),
-            eigenvectors=np.empty((0, d, d)),
-            lipschitz=none,
-            isolation=none,
-            on_boundary=none.astype(bool),
-            undecided=undecided,
-            missed=0,
-            proved=self.given is not None and undecided == 0,
-            evaluations=self.spent,
-            interpolant=interpolant,
-            model=self.landscape if interpolant is None else interpolant.landscape,
         )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from topolandscape.landscape.directions import Seed, point_rows
+from topolandscape.landscape.directions import Seed
+from topolandscape.landscape.points import as_float64, read_points
 from topolandscape.landscape.pure import Block
 from topolandscape.structures import Floats, Integers
 
@@ -231,8 +232,8 @@ Arrays = dict[str, Floats]
 
 def rows_of(symmetry: Symmetry, points: ArrayLike, name: str) -> tuple[Floats, tuple[int, ...]]:
     """Return points, (n, dimension), and the shape that they had."""
-    array = np.asarray(points, dtype=np.float64)
-    return point_rows(array[None] if array.ndim == 1 else array, symmetry.dimension, name), array.shape
+    array = as_float64(points, name)
+    return read_points(array[None] if array.ndim == 1 else array, symmetry.dimension, name), array.shape
 
 
 def pairs_of(
