@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from topolandscape.structures import Floats, Integers
 from topolandscape.topology.joining import Joined
+from topolandscape.topology.sorting import index_type
 from topolandscape.topology.threads import shared_out
 
 _LONG = 64  # nodes of a path for which it is worth while to look up where a value belongs
@@ -55,7 +56,7 @@ def leaves_and_points(
     if len(joined.parent) == 0:
         basin[:] = -1
         return basin, np.empty(0, dtype=np.int64)
-    paths = _Paths(*_paths(joined.parent, joined.saddle_values))
+    paths = _Paths(*_paths(joined.parent, joined.saddle_values, np.empty(0, dtype=index_type(len(joined.parent)))))
     guide = _guide(paths.left_at, *paths.turn[paths.longest, :2])
     columns = (values, stop_of, leaf_of_stop, *paths[1:], *guide, basin)
     # A part counts by nodes, and where there are many, many parts would take more memory than the tree.
@@ -78,13 +79,13 @@ def _sum_up(parent, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _paths(parent, saddle_values):  # type: ignore[no-untyped-def]
-    """Return the fields of `_Paths`."""
-    nodes = len(parent)
+def _paths(parent, saddle_values, numbers):  # type: ignore[no-untyped-def]
+    """Return the fields of `_Paths`, nodes in the type of `numbers`."""
+    nodes, integer = len(parent), numbers.dtype
     leaves = nodes - len(saddle_values)
-    below = np.zeros((nodes, 2), dtype=np.int32)  # leaves, and of the child with most of them
-    path = np.empty(nodes, dtype=np.int32)
-    length = np.zeros(leaves, dtype=np.int32)
+    below = np.zeros((nodes, 2), dtype=integer)  # leaves, and of the child with most of them
+    path = np.empty(nodes, dtype=integer)
+    length = np.zeros(leaves, dtype=integer)
     for node in range(nodes):  # children come before their parents
         if node < leaves:
             below[node, 0] = 1
@@ -96,7 +97,7 @@ def _paths(parent, saddle_values):  # type: ignore[no-untyped-def]
             if below[node, 0] > below[above, 1]:
                 below[above, 1] = below[node, 0]
                 path[above] = path[node]
-    turn = np.full((leaves, 4), -1, dtype=np.int32)
+    turn = np.full((leaves, 4), -1, dtype=integer)
     count, longest = 0, 0
     for leaf in range(leaves):
         turn[leaf, 0] = count
@@ -104,7 +105,7 @@ def _paths(parent, saddle_values):  # type: ignore[no-untyped-def]
         turn[leaf, 1] = count - 1
         if length[leaf] > length[longest]:
             longest = leaf
-    place = np.empty(nodes, dtype=np.int32)
+    place = np.empty(nodes, dtype=integer)
     left_at = np.empty(nodes)
     for node in range(nodes - 1, -1, -1):
         leaf, above = path[node], parent[node]
@@ -124,12 +125,13 @@ def _guide(left_at, first, last):  # type: ignore[no-untyped-def]
 
     The place of a value whose step is i is not before ``table[i]``, nor after ``table[i + 1]``.
     """
+    integer = np.dtype(type(first))
     lowest, steps = left_at[first], 2 * (last - first)
     span = left_at[last - 1] - lowest if last > first else 0.0
     scale = steps / span if span > 0 else 0.0
     if last - first < _LONG or not 0 < scale < np.inf:
-        return np.array([first, last], dtype=np.int32), 0.0, 0.0
-    table = np.empty(steps + 1, dtype=np.int32)
+        return np.array([first, last], dtype=integer), 0.0, 0.0
+    table = np.empty(steps + 1, dtype=integer)
     place = first
     for i in range(steps):
         while _step(left_at[place], lowest, scale, steps) < i:

@@ -152,7 +152,7 @@ def merge_bars(tree: MergeTree) -> Barcode:
     Barcode
         One bar a minimum; linear in the nodes.
     """
-    birth, death, end, last = elder(tree.parent, tree.value)
+    birth, death, end, last = elder(tree.parent, tree.value, np.empty(0, dtype=index_type(len(tree))))
     order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
     end = end[order]
     vertices = _ends(tree.vertex, order, end)

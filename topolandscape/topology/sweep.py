@@ -300,17 +300,20 @@ def settle_down(descent, stops):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def elder(parent, value):  # type: ignore[no-untyped-def]
-    """Return birth, death, the saddle at which it ends (-1: never) and the last node of the bar of each leaf."""
-    roots = 0
+def elder(parent, value, numbers):  # type: ignore[no-untyped-def]
+    """Return birth, death, the saddle at which it ends (-1: never) and the last node of the bar of each leaf.
+
+    Nodes are numbered in the type of `numbers`.
+    """
+    roots, integer = 0, numbers.dtype
     for above in parent:
         roots += above < 0
     leaves = (len(parent) + roots) // 2  # saddles have two children
-    oldest = np.full(len(parent), -1, dtype=np.int32)  # the leaf of the first child that comes, until the node comes
+    oldest = np.full(len(parent), -1, dtype=integer)  # the leaf of the first child that comes, until the node comes
     birth, death = value[:leaves], np.full(leaves, np.inf)
     end = np.full(leaves, -1, dtype=np.int64)
     last = np.empty(leaves, dtype=np.int64)
-    waiting = np.full(len(parent), -1, dtype=np.int32)
+    waiting = np.full(len(parent), -1, dtype=integer)
     for node in range(len(parent)):  # children come before their parents
         leaf = node if node < leaves else oldest[node]
         above = parent[node]
