@@ -43,7 +43,7 @@ def waves(seed, dimension=2, periodic=False):
     along = rng.normal(0, 4, (6, dimension))
     if periodic:
         along[:, 0] = np.pi * rng.integers(-2, 3, 6)
-    along, heights, phases = (torch.tensor(part) for part in (along, rng.normal(size=6), rng.uniform(0, 6, 6)))
+    along, heights, phases = (torch.tensor(part) for part in (along, rng.normal(size=6), rng.uniform(0, 6.28, 6)))
     return lambda x: torch.cos(x @ along.T + phases) @ heights
 
 
@@ -118,9 +118,9 @@ def test_a_saddle_on_a_side_has_the_lines_along_it():
 
 
 @pytest.mark.parametrize("make", [waves, bumps])
-@pytest.mark.parametrize("seed", [0, 1, 9, 13])
+@pytest.mark.parametrize("seed", [0, 9, 13, 41])
 def test_random_functions_on_a_box(make, seed):
-    """Euler characteristic 1, all lines, and the bars of a grid. In 9 and 13 lines up leave and come back in a step."""
+    """Euler characteristic 1, all lines, and the bars of a grid. In 9, 13 and 41 lines graze the boundary."""
     function = make(seed)
     morse = on_box(function, -1, 1)
     assert morse.on_boundary.any()

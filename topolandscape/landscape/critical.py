@@ -14,7 +14,7 @@ from topolandscape.landscape.box import Box, Mask
 from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.flow import Flow, balls_around
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import stationary_points
+from topolandscape.landscape.stationary import StationaryPoints, stationary_points
 from topolandscape.structures import Floats, Integers, MorseComplex, grid_points
 
 # Places on each side of the box at which the gradient is asked whether it points out.
@@ -132,7 +132,7 @@ def critical_points(
         flatness=flatness,
         max_evaluations=max_evaluations,
     )
-    falling, places, rises, degree = _on_boundary(found.model, box)
+    falling, places, rises, degree = _on_boundary(found, box)
     if boundary:
         whole = with_boundary(
             landscape,
@@ -244,15 +244,16 @@ def _box(landscape: Landscape, low: ArrayLike, high: ArrayLike, period: ArrayLik
     return box
 
 
-def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, Mask, int | None]:
+def _on_boundary(found: StationaryPoints, box: Box) -> tuple[int, int, Mask, int | None]:
     """Return at how many places on the boundary the loss falls outward, how many were asked, and the gradient's degree.
 
     And before the last, whether it may do so on each side at all, low and high of each coordinate, (d, 2). The degree
     is that of the gradient as a map from the boundary to directions (Morse 1929).
     """
-    d = landscape.dimension
+    landscape, d = found.model, len(box.low)
     n = 1 if d == 1 else max(2, round(_ON_SIDE ** (1 / (d - 1))))
-    falling, places, rises = 0, 0, np.zeros((d, 2), dtype=bool)
+    falling = places = 0
+    least = np.full((d, 2), np.inf)  # slope outwards, in units of the box, as far as is known
     along: list[Floats] = []  # gradients in units of the box, side by side
     for k in np.flatnonzero(~box.periodic).tolist():
         axes = [np.linspace(0, 1, n) if axis != k else np.zeros(1) for axis in range(d)]
@@ -260,13 +261,16 @@ def _on_boundary(landscape: Landscape, box: Box) -> tuple[int, int, Mask, int | 
         for side, sign in ((0.0, -1.0), (1.0, 1.0)):
             face[:, k] = side
             _, gradients = landscape.gradients(box.low + face * box.sides, progress=False)
-            outward = sign * gradients[:, k]
+            outward = sign * gradients[:, k] * box.sides[k]
             falling += int((~(outward > 0)).sum())
+            wrong = 0.0 if found.interpolant is None else found.interpolant.errors(face)[:, k]
             # On a line the places are so near that what changes between them is seen.
             between = np.abs(np.diff(outward)).max() if d == 2 else 0.0
-            rises[k, int(side)] = (outward <= _ZERO * np.abs(outward).max() + between).any()
+            least[k, int(side)] = (outward - wrong).min() - between
             places += len(face)
             along.append(gradients * box.sides)
+    largest = max((np.abs(slopes).max() for slopes in along), default=0.0)
+    rises = least <= _ZERO * largest
     return falling, places, rises, None if d > 2 or box.periodic.any() else _degree(landscape, box, along)
 
 
