@@ -371,6 +371,7 @@ def test_a_network_drawn_at_random_is_the_same_when_the_run_goes_on():
     [
         ({"minima": 1}, "there is 1 descent; a network of minima needs at least two"),
         ({"checkpoints": ("0.pt",)}, "there is 1 checkpoint; a network of minima needs at least two"),
+        ({"checkpoints": {"0.pt": 0}}, "there is 1 checkpoint; a network of minima needs at least two"),
         ({"checkpoints": ("0.pt", "1.pt"), "minima": 2}, "minima and checkpoints are both given"),
         ({"checkpoints": ("0.pt", "1.pt", "1.pt")}, "the checkpoint 1.pt is given 2 times; give it once"),
         ({"checkpoints": ("0.pt", "missing.pt")}, "there is no file missing.pt"),

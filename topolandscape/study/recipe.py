@@ -255,11 +255,10 @@ class Recipe:
         self.sides()
         if self.checkpoints and self.minima is not None:
             raise ValueError("minima and checkpoints are both given; there are as many minima as checkpoints.")
-        twice = [file for file in self.checkpoints if self.checkpoints.count(file) > 1]
+        files = tuple(self.checkpoints)
+        twice = [file for file in files if files.count(file) > 1]
         if twice:
-            raise ValueError(
-                f"the checkpoint {twice[0]} is given {self.checkpoints.count(twice[0])} times; give it once."
-            )
+            raise ValueError(f"the checkpoint {twice[0]} is given {files.count(twice[0])} times; give it once.")
         if self.n_starts() < 2:
             raise ValueError(
                 f"there is {self.n_starts()} {'checkpoint' if self.checkpoints else 'descent'}; a network of minima "
