@@ -367,11 +367,14 @@ def _block_lanczos(
                 tolerance * np.abs(values).max(axis=1, keepdims=True), share * np.abs(values[:, :k])
             )
             done = last | (residuals <= small_enough).all(axis=1)
-            found[going[done]] = np.matmul(parts[done, :, :k].transpose(0, 2, 1), basis[done, :size])
+            # One by one, since products of stacks would copy the bases first.
+            for row in np.flatnonzero(done):
+                found[going[row]] = parts[row, :, :k].T @ basis[row, :size]
             left = np.flatnonzero(~done)
             if full and len(left):
                 kept = k + (size - k) // 2
-                basis[: len(left), :kept] = np.matmul(parts[left, :, :kept].transpose(0, 2, 1), basis[left, :size])
+                for place, row in enumerate(left):
+                    basis[place, :kept] = parts[row, :, :kept].T @ basis[row, :size]
                 small = np.zeros((len(left), capacity, capacity))
                 small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
                 size, checked, restarted = kept, 0, True
