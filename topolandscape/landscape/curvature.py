@@ -367,21 +367,26 @@ def _block_lanczos(
                 tolerance * np.abs(values).max(axis=1, keepdims=True), share * np.abs(values[:, :k])
             )
             done = last | (residuals <= small_enough).all(axis=1)
-            found[going[done]] = np.matmul(parts[done, :, :k].transpose(0, 2, 1), basis[done, :size])
-            left = ~done
-            going, ahead = going[left], ahead[left]
-            if full and len(going):
+            # One by one, since products of stacks would copy the bases first.
+            for row in np.flatnonzero(done):
+                found[going[row]] = parts[row, :, :k].T @ basis[row, :size]
+            left = np.flatnonzero(~done)
+            if full and len(left):
                 kept = k + (size - k) // 2
-                basis[: len(going), :kept] = np.matmul(parts[left, :, :kept].transpose(0, 2, 1), basis[left, :size])
-                basis = basis[: len(going)]
-                small = np.zeros((len(going), capacity, capacity))
+                for place, row in enumerate(left):
+                    basis[place, :kept] = parts[row, :, :kept].T @ basis[row, :size]
+                small = np.zeros((len(left), capacity, capacity))
                 small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
                 size, checked, restarted = kept, 0, True
-            elif done.any():
-                # Within the arrays: copies of all would cost more than the products.
-                for place, row in enumerate(np.flatnonzero(left)):
-                    basis[place, :size], small[place] = basis[row, :size], small[row]
-                basis, small = basis[: len(going)], small[: len(going)]
+            else:
+                # The last points take the places of those that are done: to copy all would cost more than the products.
+                holes, fillers = np.flatnonzero(done[: len(left)]), left[left >= len(left)]
+                left = np.arange(len(left))
+                left[holes] = fillers
+                for place, row in zip(holes, fillers, strict=True):
+                    basis[place, :size], small[place, :size, :size] = basis[row, :size], small[row, :size, :size]
+            going, ahead = going[left], ahead[left]
+            basis, small = basis[: len(left)], small[: len(left)]
         start, size = size, min(size + k, capacity)
         basis[:, start:size] = ahead[:, : size - start]
     return _Found(found)
