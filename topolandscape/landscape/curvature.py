@@ -368,12 +368,12 @@ def _block_lanczos(
             )
             done = last | (residuals <= small_enough).all(axis=1)
             # One by one, since products of stacks would copy the bases first.
-            for row in np.flatnonzero(done):
+            for row in np.flatnonzero(done).tolist():
                 found[going[row]] = parts[row, :, :k].T @ basis[row, :size]
             left = np.flatnonzero(~done)
             if full and len(left):
                 kept = k + (size - k) // 2
-                for place, row in enumerate(left):
+                for place, row in enumerate(left.tolist()):
                     basis[place, :kept] = parts[row, :, :kept].T @ basis[row, :size]
                 small = np.zeros((len(left), capacity, capacity))
                 small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
@@ -383,7 +383,7 @@ def _block_lanczos(
                 holes, fillers = np.flatnonzero(done[: len(left)]), left[left >= len(left)]
                 left = np.arange(len(left))
                 left[holes] = fillers
-                for place, row in zip(holes, fillers, strict=True):
+                for place, row in zip(holes.tolist(), fillers.tolist(), strict=True):
                     basis[place, :size], small[place, :size, :size] = basis[row, :size], small[row, :size, :size]
             going, ahead = going[left], ahead[left]
             basis, small = basis[: len(left)], small[: len(left)]
