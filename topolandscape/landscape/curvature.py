@@ -321,7 +321,7 @@ def _block_lanczos(
     free = p - normals.shape[1]
     capacity = min(free, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
     basis = np.empty((m, capacity, p))
-    small = np.zeros((m, capacity, capacity))  # the Hessian in that basis, its lower triangle
+    small = np.zeros((m, 0, 0))  # the Hessian in that basis, its lower triangle; it grows, since few points need it all
     basis[:, :k] = np.linalg.qr(first.transpose(0, 2, 1))[0].transpose(0, 2, 1)
     found = np.full((m, k, p), np.nan)
     going = np.arange(m)
@@ -330,8 +330,8 @@ def _block_lanczos(
         going, found = state["going"], state["found"]
         start, size, spent, checked = (int(number) for number in state["numbers"])
         restarted = bool(state["restarted"])
-        basis, small = basis[: len(going)], small[: len(going)]
-        basis[:, :size], small[:, :size, :size] = state["basis"], state["small"]
+        basis, small = basis[: len(going)], np.array(state["small"])
+        basis[:, :size] = state["basis"]
 
     def now() -> Arrays:
         return {
@@ -353,6 +353,9 @@ def _block_lanczos(
             if len(going) == 0:
                 break
         within, ahead, coupling = orthonormal(products, basis, size)
+        if size > small.shape[1]:
+            more = min(capacity, 2 * size) - small.shape[1]
+            small = np.pad(small, ((0, 0), (0, more), (0, more)))
         small[:, start:size, :size] = within
         last = spent >= max_products or size == free
         full = not last and capacity < free and size + k > capacity
@@ -375,8 +378,7 @@ def _block_lanczos(
                 kept = k + (size - k) // 2
                 for place, row in enumerate(left.tolist()):
                     basis[place, :kept] = parts[row, :, :kept].T @ basis[row, :size]
-                small = np.zeros((len(left), capacity, capacity))
-                small[:, np.arange(kept), np.arange(kept)] = values[left, :kept]
+                small = values[left, :kept, None] * np.eye(kept)
                 size, checked, restarted = kept, 0, True
             else:
                 # The last points take the places of those that are done: to copy all would cost more than the products.
