@@ -99,10 +99,11 @@ def test_norms_are_frozen_at_the_statistics_of_all_rows():
 @pytest.mark.slow
 def test_passes_runs_from_options_to_files(monkeypatch, tmp_path):
     options = ["--model", "mlp:2-3-2,tanh", "--data", "two_moons", "--minima", "4", "--seconds", "0.5"]
+    options += ["--long", "0.6"]
     monkeypatch.setattr(sys, "argv", ["passes.py", *options, "--output", str(tmp_path), "--pictures", str(tmp_path)])
     passes.main()
     case = json.loads((tmp_path / "passes.json").read_text())["cases"]["mlp:2-3-2,tanh"]
-    assert [row["method"] for row in case["rows"]] == list(passes.METHODS)
+    assert [row["method"] for row in case["rows"]] == [*passes.METHODS, passes.LONG]
     by_method = {row["method"]: row for row in case["rows"]}
     for name in ("plain string, momentum 0.9", "plain string, momentum 0.98"):
         curve = np.array(by_method[name]["curve"])
@@ -118,12 +119,11 @@ def test_passes_runs_from_options_to_files(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_search_is_shown_at_half_of_its_time():
-    case = {"settings": {"seconds": 4}, "minima": 3}
     rounds = [[1.0, 6.0, 0.0, 10.0], [1.5, 5.0, 1.0, 20.0], [3.0, 4.0, 2.0, 30.0]]
-    (line,) = passes.half_way({"method": "search", "bars": 2, "curve": rounds}, case)
+    (line,) = passes.half_way({"method": "search", "bars": 2, "curve": rounds}, 4)
     assert [cell.strip() for cell in line.split("|")][1:6] == ["search, half the time", "5", "2.5", "", "1.5"]
     assert "1 of 2" in line
-    assert passes.half_way({"method": "string", "curve": [[1.0, 6.0]]}, case) == []
+    assert passes.half_way({"method": "string", "curve": [[1.0, 6.0]]}, 4) == []
 
 
 @pytest.mark.slow
