@@ -27,8 +27,8 @@ from networks import landscape as landscape_of
 import topolandscape as tl
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import unit
-from topolandscape.landscape.links import resampled
 from topolandscape.landscape.network import joining
+from topolandscape.landscape.strings import resampled
 from topolandscape.plot import ink
 from topolandscape.structures import Floats, Integers
 

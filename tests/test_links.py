@@ -23,13 +23,13 @@ from topolandscape.landscape.links import (
     dips,
     joined,
     measured,
-    resampled,
     together,
     tops,
     within,
 )
 from topolandscape.landscape.minima import minima
 from topolandscape.landscape.network import joining, minima_network
+from topolandscape.landscape.strings import resampled
 from topolandscape.structures import Minima
 from topolandscape.structures.graphs import escapes, spanning_tree
 

@@ -9,11 +9,11 @@ from itertools import product
 import numpy as np
 
 from topolandscape.landscape.box import Box, Mask
-from topolandscape.landscape.cells import SAFETY
 from topolandscape.landscape.curvature import hessians
 from topolandscape.landscape.directions import Seed
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.stationary import NEAR, StationaryPoints, stationary_points
+from topolandscape.landscape.stationary import StationaryPoints, estimated_lipschitz, stationary_points
+from topolandscape.landscape.tasks import joined
 from topolandscape.structures import Floats, Integers
 
 # In units of the box: a point at which the gradient vanishes lies on the boundary when it is so near.
@@ -72,10 +72,10 @@ class Places:
             found.eigenvalues,
         )
 
-    @classmethod
-    def joined(cls, parts: Sequence[Places]) -> Places:
+    @staticmethod
+    def joined(parts: Sequence[Places]) -> Places:
         """Return all points, by value and index."""
-        whole = cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        whole = joined(parts)
         return whole[np.lexsort((*whole.points.T[::-1], whole.index, whole.values))]
 
     def __getitem__(self, rows: Integers | Mask) -> Places:
@@ -337,14 +337,10 @@ class _Side:
             return places
         sides, j = self.box.sides, len(self.free)
         matrices = hessians(self.model, places.points)
-        bounds = np.full(len(places), lipschitz or 0.0)
         if lipschitz is None:
-            for axis, end in enumerate(self.face.tolist()):
-                for sign in (-1.0, 1.0) if end == 0 else (-float(end),):
-                    step = sign * NEAR * sides[axis] * np.eye(len(sides))[axis]
-                    change = hessians(self.model, places.points + step) - matrices
-                    size = np.linalg.norm(change, ord=2, axis=(1, 2)) / np.abs(step[axis])
-                    bounds = np.maximum(bounds, SAFETY * np.sqrt(len(sides)) * size)
+            bounds = estimated_lipschitz(self.model, places.points, matrices, sides, self.face)
+        else:
+            bounds = np.full(len(places), lipschitz)
         bounds = np.maximum(bounds, 1e-300)
         # Along the face as inside. Inwards, the slope outweighs what the Hessian adds to it; where there is none, the
         # Hessian is all there is.

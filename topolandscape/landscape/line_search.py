@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from topolandscape.landscape.quasi_newton import History, add_step, multiply
-from topolandscape.landscape.vectors import dot, inner_product
+from topolandscape.landscape.vectors import dot, inner_product, length_of
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
@@ -138,10 +138,9 @@ def _take(rows, found, at, memory, least_cosine, remembered, good):  # type: ign
         for j in range(len(direction)):
             direction[j] = -direction[j]
         slopes[row] = inner_product(direction, gradient)
-        length = math.sqrt(inner_product(direction, direction))
-        most[row] = longest[row] / max(length, 1e-300)
+        most[row] = longest[row] / max(length_of(direction), 1e-300)
         steps[row], low[row], high[row], trials[row] = min(1.0, most[row]), 0.0, np.inf, 0
-        norm = math.sqrt(inner_product(gradient, gradient))
+        norm = length_of(gradient)
         little = max(_LITTLE * abs(losses[row]), 100 * noise[row])
         if norm < 0.9 * least[row] or losses[row] < lowest[row] - little:
             least[row], lowest[row], waited[row] = min(norm, least[row]), losses[row], 0

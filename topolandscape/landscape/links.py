@@ -360,17 +360,6 @@ def joined(first: Floats, second: Floats) -> Floats:
     return np.concatenate([first, second[1:] if np.array_equal(first[-1], second[0]) else second])
 
 
-def resampled(points: Floats, k: int) -> Floats:
-    """Return k points evenly spaced along a path, the ends as they are."""
-    lengths = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1)))
-    places = np.interp(np.linspace(0, lengths[-1], k), lengths, np.arange(len(points)))
-    low = np.minimum(places.astype(np.int64), len(points) - 2)
-    share = (places - low)[:, None]
-    result = points[low] * (1 - share) + points[low + 1] * share
-    result[0], result[-1] = points[0], points[-1]
-    return np.asarray(result)
-
-
 def _spread(length: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(np.int64))
 

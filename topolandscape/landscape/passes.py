@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
-from topolandscape.landscape.strings import Booleans, Strings, points_on, spread, values_at_ends
+from topolandscape.landscape.strings import Booleans, Strings, points_on, resampled, values_at_ends
 from topolandscape.landscape.tasks import in_parts, joined
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays, Halfway
@@ -384,7 +384,7 @@ def _bent(
                 state = {}
             else:
                 # Where points are added all others stay, so that no path is higher than it was.
-                own = refined(kept, k) if kept.shape[1] <= k else spread(kept, k)
+                own = refined(kept, k) if kept.shape[1] <= k else np.stack([resampled(path, k) for path in kept])
                 kept = own.copy()
                 best, top = highest_on(judge, own)
                 if not curve:

@@ -20,7 +20,7 @@ from topolandscape.landscape.points import read_points
 from topolandscape.landscape.polishing import noise_at, steihaug
 from topolandscape.landscape.quasi_newton import History
 from topolandscape.landscape.tasks import in_parts, joined
-from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, norm, remove
+from topolandscape.landscape.vectors import add_multiple, are_finite, dot, inner_product, length_of, norm, remove
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays, Halfway
 
@@ -382,7 +382,7 @@ def _in_basis(vectors, images, rests, curved, turns, turned):  # type: ignore[no
         along = inner_product(turn, rests[row])
         add_multiple(turn, -along, rests[row])
         add_multiple(image, -along, curved[row])
-        length = math.sqrt(inner_product(turn, turn))
+        length = length_of(turn)
         used = length > 1e-8
         for i in range(len(turn)):
             turn[i] = turn[i] / length if used else 0.0

@@ -23,7 +23,6 @@ from topolandscape.landscape.links import (
     descents,
     dips,
     joined,
-    resampled,
     strings,
     together,
     tops,
@@ -31,6 +30,7 @@ from topolandscape.landscape.links import (
 )
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.minima import merge_equal
+from topolandscape.landscape.strings import resampled
 from topolandscape.structures import Floats, Minima, MinimaNetwork
 from topolandscape.structures.graphs import escapes
 

@@ -32,7 +32,7 @@ _EXACT, _ROUGHLY, _SAME, _ALIKE = 1e-8, 1e-5, 1e-6, 1e-4
 # Steps of Newton's method, and how often one of them is halved.
 _STEPS, _SHORTENED = 60, 12
 # Distance, in units of the box, at which the change of the Hessian at a stationary point is measured.
-NEAR = 0.01
+_NEAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,12 +336,7 @@ class _Search(Cells):
         eigenvalues, vectors = np.linalg.eigh(matrices)
         _check_isolated(points, eigenvalues, flatness)
         if self.given is None:
-            bounds = np.zeros(len(points))
-            for axis in range(d):
-                for sign in (-1.0, 1.0):
-                    step = sign * NEAR * sides[axis] * np.eye(d)[axis]
-                    change = np.linalg.norm(hessians(model, points + step) - matrices, ord=2, axis=(1, 2))
-                    bounds = np.maximum(bounds, SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
+            bounds = estimated_lipschitz(model, points, matrices, sides, np.zeros(d, dtype=np.int64))
             self.spent += 4 * d * d * len(points) if model is self.landscape else 0
         else:
             bounds = np.full(len(points), self.given)
@@ -362,6 +357,23 @@ class _Search(Cells):
             interpolant=interpolant,
             model=model,
         )
+
+
+def estimated_lipschitz(
+    landscape: Landscape, points: Floats, matrices: Floats, sides: Floats, face: Integers
+) -> Floats:
+    """Return how fast the Hessian changes near points, (m,), with a margin.
+
+    It is `matrices` at the points, and is asked for at a short step along each axis of the box, both ways; where a
+    coordinate is at the low end (`face` -1) or the high one (1), inwards alone.
+    """
+    d, bounds = len(sides), np.zeros(len(points))
+    for axis, end in enumerate(face.tolist()):
+        for sign in (-1.0, 1.0) if end == 0 else (-float(end),):
+            step = sign * _NEAR * sides[axis] * np.eye(d)[axis]
+            change = np.linalg.norm(hessians(landscape, points + step) - matrices, ord=2, axis=(1, 2))
+            bounds = np.maximum(bounds, SAFETY * np.sqrt(d) * change / np.abs(step[axis]))
+    return bounds
 
 
 def _steps(matrices: Floats, gradients: Floats, longest: float) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.quasi_newton import History, add_step, multiply
-from topolandscape.landscape.vectors import add_multiple, inner_product, remove
+from topolandscape.landscape.vectors import add_multiple, length_of, remove
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 from topolandscape.structures.journal import Arrays
@@ -106,11 +106,10 @@ def points_on(paths: Floats, positions: Floats) -> Floats:
     return points
 
 
-def spread(paths: Floats, k: int) -> Floats:
-    """Return the paths through k points, equally far from each other along them."""
-    points = np.empty((len(paths), k, paths.shape[2]))
-    for path, own in zip(paths, points, strict=True):
-        _spread(path, np.zeros(len(path)), 0.0, own)
+def resampled(path: Floats, k: int) -> Floats:
+    """Return k points evenly spaced along a path (n, p), the ends as they are."""
+    points = np.empty((k, path.shape[1]))
+    _spread(np.ascontiguousarray(path), np.zeros(len(path)), 0.0, points)
     return points
 
 
@@ -191,7 +190,7 @@ def _move(rows, losses, forces, strung, emphasis, begun, state, least, remembere
         # A first step is as long as the largest force makes it.
         largest, first = 1e-300, not (remembered[2][row] != 0).any()
         for place in range(k - 2):
-            largest = max(largest, _length(force[place]))
+            largest = max(largest, length_of(force[place]))
         size = 0.3 * radius[row] / largest if first else 1.0
         move[0], move[-1] = path[0], path[-1]
         for place in range(k - 2):
@@ -200,18 +199,13 @@ def _move(rows, losses, forces, strung, emphasis, begun, state, least, remembere
                 for j in range(p):
                     move[place + 1, j] = (path[place, j] + path[place + 2, j]) / 2
                 continue
-            share = min(size, radius[row] / max(_length(moves[place]), 1e-300))
+            share = min(size, radius[row] / max(length_of(moves[place]), 1e-300))
             for j in range(p):
                 move[place + 1, j] = path[place + 1, j] - share * moves[place, j]
         if strung:
             _spread(move, level, emphasis, path)
         else:
             path[:] = move
-
-
-@njit(cache=True, nogil=True)
-def _length(vector):  # type: ignore[no-untyped-def]
-    return math.sqrt(inner_product(vector, vector))
 
 
 @njit(cache=True, nogil=True)

@@ -94,6 +94,12 @@ def inner_product(one, other):  # type: ignore[no-untyped-def]
     return total
 
 
+@njit(cache=True, nogil=True)
+def length_of(vector):  # type: ignore[no-untyped-def]
+    """Return the length of a vector, in compiled loops."""
+    return math.sqrt(inner_product(vector, vector))
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def add_multiple(vector, factor, other):  # type: ignore[no-untyped-def]
     """Add a multiple of another vector to a vector, without room for the multiple."""
@@ -140,7 +146,7 @@ def _orthonormal(blocks, bases, size, within, outside):  # type: ignore[no-untyp
         block, basis = blocks[point], bases[point]
         _remove_all(block, basis, size, within[point])
         for row in range(b):
-            lengths[row] = math.sqrt(inner_product(block[row], block[row]))
+            lengths[row] = length_of(block[row])
         _remove_all(block, basis, size, rounding)
         for row in range(b):
             vector = block[row]
@@ -148,7 +154,7 @@ def _orthonormal(blocks, bases, size, within, outside):  # type: ignore[no-untyp
                 _remove_all(block[row : row + 1], block, row, rounding)
                 for before in range(row):
                     outside[point, row, before] += rounding[0, before]
-            length = math.sqrt(inner_product(vector, vector))
+            length = length_of(vector)
             outside[point, row, row] = length
             left = length / lengths[row] if lengths[row] > 0 else 0.0
             # What is nearly dependent loses its direction as it is made longer.
@@ -161,10 +167,10 @@ def _orthonormal(blocks, bases, size, within, outside):  # type: ignore[no-untyp
                 else:
                     for i in range(p):
                         vector[i] = math.cos(1.0 + (row + 1) * i)
-                long = math.sqrt(inner_product(vector, vector))
+                long = length_of(vector)
                 _remove_all(block[row : row + 1], basis, size, rounding)
                 _remove_all(block[row : row + 1], block, row, rounding)
-                length = math.sqrt(inner_product(vector, vector))
+                length = length_of(vector)
                 left = length / long
             if length > 0:
                 for i in range(p):
