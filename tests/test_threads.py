@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import threading
+import time
 from itertools import pairwise
 
 import numba
 import pytest
 
+from topolandscape.structures.threads import take_turns
 from topolandscape.topology.threads import shared_out
 
 
@@ -52,6 +54,22 @@ def test_several_threads_may_share_out_at_once(two_threads):
     for thread in asking:
         thread.join()
     assert sums == {number: 100_000 * number for number in range(8)}
+
+
+def test_what_the_calling_thread_raises_waits_for_the_helpers():
+    began, ended = threading.Event(), []
+
+    def work(part):
+        if threading.current_thread() is threading.main_thread():
+            began.wait(10)
+            raise ArithmeticError("in the calling thread")
+        began.set()
+        time.sleep(0.05)
+        ended.append(part)
+
+    with pytest.raises(ArithmeticError, match="calling"):
+        take_turns(work, 50, threads=2)
+    assert 1 <= len(ended) < 49
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

@@ -35,6 +35,18 @@ def test_blocks_are_orthonormal_and_span_what_vectors_span(bases, kind, b):
     assert (np.triu(outside, 1) == 0).all()
 
 
+def test_what_is_known_to_be_far_is_still_left(bases):
+    random = np.random.default_rng(5)
+    vectors = random.standard_normal((3, 2, 40))
+    vectors -= vectors @ bases[:, :8].transpose(0, 2, 1) @ bases[:, :8]
+    vectors += 1e-12 * random.standard_normal((3, 2, 8)) @ bases[:, :8]
+    within, block, outside = orthonormal(vectors, bases, 12, near=8)
+    whole = np.concatenate([bases[:, :12], block], axis=1)
+    np.testing.assert_allclose(whole @ whole.transpose(0, 2, 1), np.tile(np.eye(14), (3, 1, 1)), atol=1e-14)
+    np.testing.assert_allclose(within @ bases[:, :12] + outside @ block, vectors, atol=1e-11)
+    assert (within[:, :, :8] == 0).all()
+
+
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("n", [4, 30])
 def test_outermost_eigenvalues_of_bands_are_those_of_all(n, k):

@@ -24,6 +24,10 @@ Seed = int | np.random.Generator
 DENSE = 300
 # Numbers in the basis of the Krylov spaces of all points: 512 MiB.
 _BASIS = 2**26
+# Vectors for which there is room at once.
+_ROOM = 30
+# Rows of the small matrices that know the highest eigenvalue well enough.
+_FIRST = 64
 # Products asked for in one call.
 _ROWS = 1024
 
@@ -320,24 +324,24 @@ def _block_lanczos(
     m, k, p = first.shape
     free = p - normals.shape[1]
     capacity = min(free, max(max_products, 4 * k), max(_BASIS // (m * p), 4 * k))
-    basis = np.empty((m, capacity, p))
-    small = np.zeros((m, 0, 0))  # the Hessian in that basis, its lower triangle; it grows, since few points need it all
-    basis[:, :k] = np.linalg.qr(first.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    # Both grow, since few points need it all: the basis, and the lower triangle of the Hessian in it.
+    basis = np.linalg.qr(first.transpose(0, 2, 1))[0].transpose(0, 2, 1).copy()
+    small = np.zeros((m, 0, 0))
     found = np.full((m, k, p), np.nan)
     going = np.arange(m)
-    start, size, spent, checked, restarted = 0, k, 0, 0, False
+    # The Hessian takes the newest block, from `start`, to itself, the one before it, from `near`, and what is ahead.
+    near, start, size, spent, checked, restarted = 0, 0, k, 0, 0, False
     if state := halfway.known:
         going, found = state["going"], state["found"]
-        start, size, spent, checked = (int(number) for number in state["numbers"])
+        near, start, size, spent, checked = (int(number) for number in state["numbers"])
         restarted = bool(state["restarted"])
-        basis, small = basis[: len(going)], np.array(state["small"])
-        basis[:, :size] = state["basis"]
+        basis, small = np.array(state["basis"]), np.array(state["small"])
 
     def now() -> Arrays:
         return {
             "going": going,
             "found": found,
-            "numbers": np.array([start, size, spent, checked]),
+            "numbers": np.array([near, start, size, spent, checked]),
             "restarted": np.array(restarted),
             "basis": basis[:, :size],
             "small": small[:, :size, :size],
@@ -352,7 +356,7 @@ def _block_lanczos(
             going, products, basis, small = going[finite], products[finite], basis[finite], small[finite]
             if len(going) == 0:
                 break
-        within, ahead, coupling = orthonormal(products, basis, size)
+        within, ahead, coupling = orthonormal(products, basis, size, near)
         if size > small.shape[1]:
             more = min(capacity, 2 * size) - small.shape[1]
             small = np.pad(small, ((0, 0), (0, more), (0, more)))
@@ -389,7 +393,12 @@ def _block_lanczos(
                     basis[place, :size], small[place, :size, :size] = basis[row, :size], small[row, :size, :size]
             going, ahead = going[left], ahead[left]
             basis, small = basis[: len(left)], small[: len(left)]
-        start, size = size, min(size + k, capacity)
+        # What was kept at a restart is coupled to the block that follows it.
+        near, start, size = (0 if full and len(left) else start), size, min(size + k, capacity)
+        if size > basis.shape[1]:
+            wider = np.empty((len(going), min(capacity, 2 * size + _ROOM), p))
+            wider[:, :start] = basis[:, :start]
+            basis = wider
         basis[:, start:size] = ahead[:, : size - start]
     return _Found(found)
 
@@ -398,21 +407,27 @@ def _outermost(matrices: Floats, k: int) -> tuple[Floats, Floats]:
     """Return the k lowest and the highest eigenvalue (c, k + 1) of matrices with k diagonals on either side, ascending.
 
     Diagonals above the main one are not read. And the lowest eigenvectors (c, n, k). A tenth of the time of all of
-    them, at a size of 200, and on one core.
+    them, at a size of 200, and on one core. The highest eigenvalue is that of the first rows: Krylov spaces soon know
+    it, and no more than its size is asked for.
     """
     c, n = matrices.shape[:2]
     values, vectors = np.empty((c, k + 1)), np.empty((c, n, k))
+    first = min(n, _FIRST)
     for row, matrix in enumerate(matrices):
         if k == 1:
             # What scipy.linalg.eigh_tridiagonal calls, which itself takes longer.
             diagonal, beside = np.diagonal(matrix), np.diagonal(matrix, -1)
             _, lowest, block, split, _ = dstebz(diagonal, beside, 2, 0.0, 1.0, 1, 1, 0.0, "B")
             values[row, :1], vectors[row] = lowest[:1], dstein(diagonal, beside, lowest[:1], block, split)[0]
-            values[row, 1] = dstebz(diagonal, beside, 2, 0.0, 1.0, n, n, 0.0, "B")[1][0]
+            values[row, 1] = dstebz(diagonal[:first], beside[: first - 1], 2, 0.0, 1.0, first, first, 0.0, "B")[1][0]
         else:
-            bands = np.stack([np.pad(np.diagonal(matrix, -beside), (0, beside)) for beside in range(k + 1)])
-            values[row, :k], vectors[row] = eig_banded(bands, lower=True, select="i", select_range=(0, k - 1))
-            values[row, k:] = eigvals_banded(bands, lower=True, select="i", select_range=(n - 1, n - 1))
+            bands = np.zeros((k + 1, n))
+            for j in range(k + 1):
+                bands[j, : n - j] = np.diagonal(matrix, -j)
+            values[row, k:] = eigvals_banded(bands[:, :first], True, select="i", select_range=(first - 1, first - 1))
+            values[row, :k], vectors[row] = eig_banded(
+                bands, True, overwrite_a_band=True, select="i", select_range=(0, k - 1)
+            )
     return values, vectors
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
-from topolandscape.landscape.vectors import add_multiple, inner_product
+from topolandscape.landscape.vectors import inner_product
 from topolandscape.landscape.workers import by_threads
 from topolandscape.structures import Floats, Integers
 
@@ -109,15 +109,28 @@ def multiply(row, remembered, vector):  # type: ignore[no-untyped-def]
     """Replace a gradient by the inverse Hessian of a point times it, as `History.times`, in compiled loops."""
     steps, changes, weight, scale, following = remembered
     memory = weight.shape[1]
-    shares = np.zeros(memory)
-    for back in range(1, memory + 1):
-        place = (following[row] - back) % memory
-        if weight[row, place] != 0:
-            shares[place] = weight[row, place] * inner_product(steps[row, place], vector)
-            add_multiple(vector, -shares[place], changes[row, place])
+    known = [place for place in (following[row] + np.arange(memory)) % memory if weight[row, place] != 0]
+    n = len(known)
+    if n == 0:
+        vector *= scale[row]
+        return
+    shares = np.empty(n)
+    product = inner_product(steps[row, known[-1]], vector)
+    for i in range(n - 1, -1, -1):  # from the newest to the oldest
+        shares[i] = weight[row, known[i]] * product
+        product = _added(vector, -shares[i], changes[row, known[i]], steps[row, known[max(i - 1, 0)]])
     vector *= scale[row]
-    for ahead in range(memory):
-        place = (following[row] + ahead) % memory
-        if weight[row, place] != 0:
-            back = weight[row, place] * inner_product(changes[row, place], vector)
-            add_multiple(vector, shares[place] - back, steps[row, place])
+    product = inner_product(changes[row, known[0]], vector)
+    for i in range(n):
+        share = shares[i] - weight[row, known[i]] * product
+        product = _added(vector, share, steps[row, known[i]], changes[row, known[min(i + 1, n - 1)]])
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _added(vector, factor, other, following):  # type: ignore[no-untyped-def]
+    """Add a multiple of another vector, and return the inner product with the one that follows, in one pass."""
+    product = 0.0
+    for i in range(len(vector)):
+        vector[i] += factor * other[i]
+        product += vector[i] * following[i]
+    return product

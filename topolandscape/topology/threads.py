@@ -1,15 +1,14 @@
-"""Threads that share out the parts of a range."""
+"""Compiled kernels, shared out among threads."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import get_num_threads
+
+from topolandscape.structures.threads import take_turns
 
 
 def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any, least: int = 1) -> list[Any]:
@@ -23,21 +22,9 @@ def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any, least: i
         return [kernel(0, count, *arguments)]
     bounds = np.linspace(0, count, parts + 1).astype(np.int64)
     results: list[Any] = [None] * parts
-    turns = iter(range(parts))
 
-    def work() -> None:
-        for part in turns:  # of all threads
-            results[part] = kernel(bounds[part], bounds[part + 1], *arguments)
+    def work(part: int) -> None:
+        results[part] = kernel(bounds[part], bounds[part + 1], *arguments)
 
-    others = [_helpers(threads - 1, os.getpid()).submit(work) for _ in range(min(threads, parts) - 1)]
-    work()
-    for other in others:
-        if not other.cancel():  # it may never have come to its turn
-            other.result()
+    take_turns(work, parts, threads)
     return results
-
-
-@lru_cache
-def _helpers(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return threads that stay for the next call; those of another process are not there after a fork."""
-    return ThreadPoolExecutor(threads, "shared-out")
