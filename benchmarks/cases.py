@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from peers import homology
@@ -16,7 +16,7 @@ from topolandscape.structures import FilteredComplex, GridComplex, LossSamples
 from topolandscape.topology.complexes import nearest_neighbours
 from topolandscape.topology.persistence import barcode, grid_edges
 
-Pairs = np.ndarray  # births and deaths, (b, 2), sorted
+Pairs = np.ndarray  # births and deaths, (b, 2)
 
 DEFAULT_MAX_SIZE = 1e6
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -44,10 +44,12 @@ class Case:
 
     @cached_property
     def reference(self) -> Pairs:
-        """Bars by an engine that is not ours."""
+        """Bars by an engine that is not ours, sorted."""
         if isinstance(self.complex, GridComplex):
-            return ENGINES["gudhi CubicalComplex"](self)()
-        return ENGINES["gudhi SimplexTree" if self.n <= LARGEST["gudhi SimplexTree"] else "scipy spanning tree"](self)()
+            engine = "gudhi CubicalComplex"
+        else:
+            engine = "gudhi SimplexTree" if self.n <= LARGEST["gudhi SimplexTree"] else "scipy spanning tree"
+        return homology.sorted_bars(ENGINES[engine](self)())
 
 
 def three_hump_camel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -103,12 +105,17 @@ def case(kind: str, landscape: str, size: int) -> Case:
 
 def merge_sweep(case: Case) -> Callable[[], Pairs]:
     """Our merge sweep: bars with minima, saddles, sizes, and the merge tree with its basins."""
+    return partial(_of_ours, case, sizes=True)
 
-    def run() -> Pairs:
-        code = barcode(case.complex)
-        return homology.sorted_bars(np.column_stack([code.birth, code.death]))
 
-    return run
+def bars_alone(case: Case) -> Callable[[], Pairs]:
+    """Our merge sweep: bars with minima and saddles."""
+    return partial(_of_ours, case, sizes=False)
+
+
+def _of_ours(case: Case, *, sizes: bool) -> Pairs:
+    code = barcode(case.complex, sizes=sizes)
+    return homology.positive_bars(np.column_stack([code.birth, code.death]))
 
 
 def on_grid(engine: Callable[[np.ndarray], homology.Run]) -> Callable[[Case], Callable[[], Pairs]]:
@@ -127,6 +134,7 @@ def _bars(run: homology.Run) -> Callable[[], Pairs]:
 
 ENGINES: dict[str, Callable[[Case], Callable[[], Pairs]]] = {
     "topolandscape": merge_sweep,
+    "bars alone": bars_alone,
     "gudhi SimplexTree": on_graph(homology.gudhi_graph),
     "gudhi CubicalComplex": on_grid(homology.gudhi_cubical),
     "gudhi CubicalPersistence 2-D": on_grid(homology.gudhi_fast_2d),

@@ -37,6 +37,7 @@ PACKAGES = ("topolandscape", "torch", "numpy", "numba", "scipy")
 # How many descents, and how many gradients the polishing of each may take: convolutions take a hundred times as long.
 CASES = {"mlp:64-16-10,tanh": (16, 5000), "conv:1x8x8-8-8-8-10,tanh": (8, 2000), "ResNet with batch norm": (8, 500)}
 OTHERS = (8, 2000)
+_WARM = 3.0  # seconds a method, before any is timed
 WEIGHT_DECAY = 1e-3
 SEARCH = "search over saddles"
 LONG = f"{SEARCH}, for longer"
@@ -125,7 +126,11 @@ def compare(
 
 
 def warm_up(landscape: tl.Landscape, minima: tl.Minima) -> None:
-    """Compile what is compiled on first use, and let the loss engine find its plans."""
+    """Compile what is compiled on first use, by a network of few parameters, and let the loss engine find its plans."""
+    small = landscape_of("mlp:64-5-10,tanh", "digits", weight_decay=WEIGHT_DECAY)
+    few = tl.minima(small, 3, seed=0, max_evaluations=1000, progress=False)
+    for method in METHODS.values():
+        method(Stopwatch(small), few, _WARM)
     points = minima.points[np.arange(32) % len(minima)]
     landscape.values(points, progress=False)
     landscape.gradients(points, progress=False)
@@ -174,11 +179,10 @@ class Stopwatch:
 
     def _timed(self, method: Callable[..., Any], *, ticks: bool) -> Callable[..., Any]:
         def timed(*arguments: Any, **options: Any) -> Any:
-            start = _now()
+            start, busy = time.perf_counter(), time.process_time()
             result = method(*arguments, **options)
-            seconds, processors = _now() - start
-            self.in_the_engine += float(seconds)
-            self.processors_in_the_engine += float(processors)
+            self.in_the_engine += time.perf_counter() - start
+            self.processors_in_the_engine += time.process_time() - busy
             if ticks:
                 self.gradients_at.append(self.seconds)
             return result

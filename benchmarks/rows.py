@@ -262,8 +262,11 @@ CRIPSER = Entrant("cripser", "homology", "homology.cripser_grid")
 OINEUS = Entrant("oineus", "homology", "homology.oineus_grid")
 RIPSER = Entrant("ripser", "homology", "homology.ripser_grid")
 SCIPY = Entrant("scipy spanning tree", "homology", "homology.scipy_grid")
+WITH_TREE = "topolandscape, with sizes and tree"
+GRID = (ours("bars_of_grid"), ours("tree_of_grid", WITH_TREE))
 GRAPH = (
-    ours("tree_of_graph"),
+    ours("bars_of_graph"),
+    ours("tree_of_graph", WITH_TREE),
     Entrant("gudhi simplex tree", "homology", "homology.gudhi_graph"),
     Entrant("ripser", "homology", "homology.ripser_graph"),
     Entrant("scipy spanning tree", "homology", "homology.scipy_graph"),
@@ -283,7 +286,15 @@ def _planes() -> list[Row]:
         Entrant("landscaper", "landscapes", "planes.landscaper_plane_and_tree"),
     )
     sampled = partial(works.plane, MLP)
-    bars = (ours("tree_of_grid"), tree, GUDHI_CUBICAL, GUDHI_FAST, CRIPSER, RIPSER)
+    bars = (
+        ours("tree_of_grid"),
+        ours("bars_of_grid", "topolandscape, bars alone"),
+        tree,
+        GUDHI_CUBICAL,
+        GUDHI_FAST,
+        CRIPSER,
+        RIPSER,
+    )
     return [
         Row("plane-mlp", f"41 x 41 losses, {MLP}", sampled, takers, check_plane),
         Row("plane-cnn", f"41 x 41 losses, {CNN}", partial(works.plane, CNN), takers, check_plane),
@@ -302,14 +313,13 @@ def plane_losses() -> Arrays:
 
 
 def _bars() -> list[Row]:
-    tree = ours("tree_of_grid")
     rows = []
     for key, kind, shape, entrants in (
-        ("grid-1001", "camel", (1001, 1001), (tree, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER, OINEUS, RIPSER, SCIPY)),
-        ("grid-1001-rough", "rough", (1001, 1001), (tree, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER)),
-        ("grid-3000", "camel", (3000, 2000), (tree, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER)),
-        ("grid-128", "smooth", (128, 128, 128), (tree, CRIPSER, GUDHI_CUBICAL)),
-        ("grid-128-rough", "rough", (128, 128, 128), (tree, CRIPSER)),
+        ("grid-1001", "camel", (1001, 1001), (*GRID, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER, OINEUS, RIPSER, SCIPY)),
+        ("grid-1001-rough", "rough", (1001, 1001), (*GRID, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER)),
+        ("grid-3000", "camel", (3000, 2000), (*GRID, GUDHI_FAST, GUDHI_CUBICAL, CRIPSER)),
+        ("grid-128", "smooth", (128, 128, 128), (*GRID, CRIPSER, GUDHI_CUBICAL)),
+        ("grid-128-rough", "rough", (128, 128, 128), (*GRID, CRIPSER)),
     ):
         title = f"grid of {' x '.join(map(str, shape))}, {kind}"
         rows.append(Row(key, title, partial(works.grid, kind, shape), entrants, check_bars))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topolandscape.structures import GridComplex, LossSamples, SimplicialComplex
+from topolandscape.structures import Barcode, GridComplex, LossSamples, SimplicialComplex
 from topolandscape.topology.complexes import (
     expand,
     flag_complex,
@@ -60,6 +60,14 @@ def grids(draw):
     return GridComplex(np.array(draw(values(int(np.prod(shape))))).reshape(shape), connectivity)
 
 
+def same_but_sizes(complex):
+    """Check that bars made without a tree are those of the tree."""
+    alone, counted = barcode(complex, sizes=False), barcode(complex)
+    for name in Barcode.columns:
+        expected = np.zeros(len(counted), dtype=int) if name == "size" else getattr(counted, name)
+        np.testing.assert_array_equal(getattr(alone, name), expected)
+
+
 @pytest.mark.parametrize("connectivity", ["axis", "freudenthal", "full"])
 @pytest.mark.parametrize("shape", [(400,), (5, 200), (70, 66), (3, 4, 130)])
 @pytest.mark.parametrize("kind", ["smooth", "noise", "ties", "walls"])
@@ -75,6 +83,7 @@ def test_grids_with_long_lines(shape, connectivity, kind):
         grid = np.where(rng.random(shape) < 0.3, np.inf, grid)
     complex = GridComplex(grid, connectivity)
     assert oracles.listed(barcode(complex, engine="merge")) == oracles.listed(barcode(complex, engine="gudhi"))
+    same_but_sizes(complex)
     tree = merge_tree(complex)
     total = tree.size[tree.parent < 0].sum()
     assert total == np.isfinite(grid).sum()
@@ -93,6 +102,7 @@ def test_explicit_complexes(complex):
     components = [bar for bar in expected if bar[0] == 0]
     for engine in ENGINES:
         assert oracles.listed(barcode(complex, engine=engine)) == components
+    same_but_sizes(complex)
 
 
 @given(flag_complexes())
@@ -122,6 +132,8 @@ def test_grids(complex):
     components = [bar for bar in expected if bar[0] == 0]
     for engine in ENGINES:
         assert oracles.listed(barcode(complex, engine=engine)) == components
+    same_but_sizes(complex)
+    same_but_sizes(complex)
     if complex.connectivity != "axis":
         bars = barcode(complex, max_dim=top, engine="ripser")
         assert sorted(bar[:3] for bar in oracles.listed(bars)) == births_and_deaths

@@ -45,7 +45,7 @@ def test_entrants_run_in_turn_and_say_what_went_wrong():
     ]
     grid = np.array([[0.0, 3.0, 1.0], [4.0, 5.0, 2.0]])
     found = contest.contest(entrants, {"grid": grid}, repeat=2, patience=60)
-    assert found["scipy"].answer["bars"].tolist() == [[0, INF], [1, 3]]
+    assert sorted(found["scipy"].answer["bars"].tolist()) == [[0, INF], [1, 3]]
     assert len(found["scipy"].seconds) == 2
     assert found["scipy"].peak > 10e6
     assert found["cripser"].error is not None
@@ -73,14 +73,15 @@ def test_plane_is_that_of_the_module(plane):
 
 def test_engines_agree_on_grids_and_graphs():
     work = works.grid("rough", (13, 11))
-    flat = {"topolandscape": ours.tree_of_grid(**work)()}
+    flat = {"topolandscape": ours.bars_of_grid(**work)(), "with its tree": ours.tree_of_grid(**work)()}
     flat |= {"gudhi cubical": homology.gudhi_cubical(**work)(), "gudhi 2-D": homology.gudhi_fast_2d(**work)()}
     flat |= {"ripser": homology.ripser_grid(**work)(), "scipy": homology.scipy_grid(**work)()}
     assert all(words.endswith("to the bit") for words in rows.check_bars(work, flat).values())
     assert "**no**" in rows.check_bars(work, flat | {"wrong": {"bars": flat["ripser"]["bars"][1:]}})["wrong"]
 
     work = works.graph(300, 3, 8)
-    graph = {"topolandscape": ours.tree_of_graph(**work)(), "gudhi simplex tree": homology.gudhi_graph(**work)()}
+    graph = {"topolandscape": ours.bars_of_graph(**work)(), "with its tree": ours.tree_of_graph(**work)()}
+    graph |= {"gudhi simplex tree": homology.gudhi_graph(**work)()}
     assert all(words.endswith("to the bit") for words in rows.check_bars(work, graph).values())
 
 
@@ -121,7 +122,7 @@ def test_spectrum_is_that_of_the_whole_hessian():
 
 def test_truths_are_those_of_the_engines():
     for truth in correctness.truths():
-        assert ours.merge(truth.grid)()["bars"].tolist() == truth.bars[0].tolist()
+        assert homology.sorted_bars(ours.merge(truth.grid)()["bars"]).tolist() == truth.bars[0].tolist()
         if len(truth.bars) > 1:
             answer = ours.degrees_morse(truth.grid)()
             assert correctness.judged(answer, {f"bars_{k}": bars for k, bars in truth.bars.items()}) == "exact"

@@ -14,10 +14,15 @@ Array = np.ndarray
 Run = Callable[[], dict[str, Array]]
 
 
-def sorted_bars(births_and_deaths: Array) -> Array:
-    """Return the bars of positive length by (birth, death)."""
+def positive_bars(births_and_deaths: Array) -> Array:
+    """Return the bars of positive length, in the order in which they come."""
     bars = np.asarray(births_and_deaths, dtype=np.float64).reshape(-1, 2)
-    bars = bars[bars[:, 0] < bars[:, 1]]
+    return bars[bars[:, 0] < bars[:, 1]]
+
+
+def sorted_bars(births_and_deaths: Array) -> Array:
+    """Return the bars of positive length by (birth, death), for what compares them."""
+    bars = positive_bars(births_and_deaths)
     return bars[np.lexsort(bars.T[::-1])]
 
 
@@ -41,7 +46,7 @@ def gudhi_fast_2d(grid: Array) -> Run:
 
     def run() -> dict[str, Array]:
         holes = engine.fit_transform([np.pad(-grid, 1, constant_values=-np.inf)])[0]
-        return {"bars": sorted_bars(-np.asarray(holes).reshape(-1, 2)[:, ::-1])}
+        return {"bars": positive_bars(-np.asarray(holes).reshape(-1, 2)[:, ::-1])}
 
     return run
 
@@ -53,7 +58,7 @@ def gudhi_cubical(grid: Array) -> Run:
     def run() -> dict[str, Array]:
         cubical = gudhi.CubicalComplex(vertices=grid)
         cubical.compute_persistence(homology_coeff_field=2, min_persistence=0)
-        return {"bars": sorted_bars(cubical.persistence_intervals_in_dimension(0))}
+        return {"bars": positive_bars(cubical.persistence_intervals_in_dimension(0))}
 
     return run
 
@@ -65,7 +70,7 @@ def cripser_grid(grid: Array) -> Run:
     def run() -> dict[str, Array]:
         table = cripser.computePH(grid, maxdim=0)
         deaths = np.where(table[:, 2] >= np.finfo(np.float64).max, np.inf, table[:, 2])
-        return {"bars": sorted_bars(np.column_stack([table[:, 1], deaths]))}
+        return {"bars": positive_bars(np.column_stack([table[:, 1], deaths]))}
 
     return run
 
@@ -81,7 +86,7 @@ def oineus_grid(grid: Array) -> Run:
         cubes = oineus.cube_filtration(grid, max_dim=1, values_on="vertices", n_threads=2)
         decomposition = oineus.Decomposition(cubes, False)
         decomposition.reduce(parameters)
-        return {"bars": sorted_bars(decomposition.diagram(cubes, include_inf_points=True).in_dimension(0))}
+        return {"bars": positive_bars(decomposition.diagram(cubes, include_inf_points=True).in_dimension(0))}
 
     return run
 
@@ -115,7 +120,7 @@ def gudhi_degrees(grid: Array) -> Run:
     def run() -> dict[str, Array]:
         cubical = gudhi.CubicalComplex(vertices=grid)
         cubical.compute_persistence(homology_coeff_field=2, min_persistence=0)
-        return {f"bars_{k}": sorted_bars(cubical.persistence_intervals_in_dimension(k)) for k in range(grid.ndim)}
+        return {f"bars_{k}": positive_bars(cubical.persistence_intervals_in_dimension(k)) for k in range(grid.ndim)}
 
     return run
 
@@ -127,7 +132,7 @@ def cripser_degrees(grid: Array) -> Run:
         table = cripser.computePH(grid, maxdim=grid.ndim - 1)
         deaths = np.where(table[:, 2] >= np.finfo(np.float64).max, np.inf, table[:, 2])
         bars = np.column_stack([table[:, 1], deaths])
-        return {f"bars_{k}": sorted_bars(bars[table[:, 0] == k]) for k in range(grid.ndim)}
+        return {f"bars_{k}": positive_bars(bars[table[:, 0] == k]) for k in range(grid.ndim)}
 
     return run
 
@@ -140,7 +145,7 @@ def oineus_degrees(grid: Array) -> Run:
         decomposition = oineus.Decomposition(cubes, False)
         decomposition.reduce(oineus.ReductionParams())
         diagram = decomposition.diagram(cubes, include_inf_points=True)
-        return {f"bars_{k}": sorted_bars(diagram.in_dimension(k)) for k in range(grid.ndim)}
+        return {f"bars_{k}": positive_bars(diagram.in_dimension(k)) for k in range(grid.ndim)}
 
     return run
 
@@ -162,7 +167,7 @@ def gudhi_graph(values: Array, edges: Array) -> Run:
         tree.insert_batch(vertices, values)
         tree.insert_batch(ends, entered)
         tree.compute_persistence(homology_coeff_field=2, min_persistence=0)
-        return {"bars": sorted_bars(tree.persistence_intervals_in_dimension(0))}
+        return {"bars": positive_bars(tree.persistence_intervals_in_dimension(0))}
 
     return run
 
@@ -180,7 +185,7 @@ def ripser_graph(values: Array, edges: Array) -> Run:
     matrix = coo_matrix((entered[order].astype(np.float32), (rows[order], columns[order])), shape=(n, n))
 
     def run() -> dict[str, Array]:
-        return {"bars": sorted_bars(ripser(matrix, distance_matrix=True, maxdim=0, coeff=2)["dgms"][0])}
+        return {"bars": positive_bars(ripser(matrix, distance_matrix=True, maxdim=0, coeff=2)["dgms"][0])}
 
     return run
 
@@ -214,6 +219,6 @@ def scipy_graph(values: Array, edges: Array) -> Run:
             if birth[younger] < death:
                 bars.append((birth[younger], death))
         bars += [(birth[x], np.inf) for x in range(n) if parent[x] == x]
-        return {"bars": sorted_bars(np.array(bars))}
+        return {"bars": positive_bars(np.array(bars))}
 
     return run

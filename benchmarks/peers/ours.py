@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from homology import sorted_bars
+from homology import positive_bars
 from problems import Counted, trained
 
 import topolandscape as tl
@@ -18,8 +18,8 @@ Run = Callable[[], dict[str, Array]]
 
 
 def bars_of(code: tl.Barcode) -> Array:
-    """Return births and deaths, sorted."""
-    return sorted_bars(np.column_stack([code.birth, code.death]))
+    """Return births and deaths."""
+    return positive_bars(np.column_stack([code.birth, code.death]))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -69,9 +69,20 @@ def plane_and_tree(network: Array, directions: Array, steps: Array, distance: Ar
 # --------------------------------------------------------------------------------------------------------------
 
 
+def bars_of_grid(grid: Array) -> Run:
+    """Bars with minima and saddles."""
+    return lambda: {"bars": bars_of(tl.barcode(GridComplex(grid), sizes=False))}
+
+
 def tree_of_grid(grid: Array) -> Run:
     """Merge tree with basins, and bars with minima, saddles and sizes."""
     return lambda: {"bars": bars_of(tl.barcode(tl.merge_tree(GridComplex(grid))))}
+
+
+def bars_of_graph(values: Array, edges: Array) -> Run:
+    """Bars with minima and saddles."""
+    complex = SimplicialComplex([np.arange(len(values))[:, None], edges], [values, values[edges].max(axis=1)])
+    return lambda: {"bars": bars_of(tl.barcode(complex, sizes=False))}
 
 
 def tree_of_graph(values: Array, edges: Array) -> Run:

@@ -265,4 +265,4 @@ def _rows_of(samples: LossSamples, rows: Integers) -> LossSamples:
 def _barcode(samples: LossSamples, complex_of: ComplexOf, dim: int) -> Barcode:
     from topolandscape.topology.persistence import barcode
 
-    return barcode(complex_of(samples), max_dim=dim)
+    return barcode(complex_of(samples), max_dim=dim, sizes=False)

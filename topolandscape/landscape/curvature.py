@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import eig_banded, eigvals_banded
-from scipy.linalg.lapack import dstebz, dstein
+from scipy.linalg.lapack import dgbtrf, dgbtrs, dsbevx, dstebz, dstein
 
 from topolandscape.landscape.directions import whole_number
 from topolandscape.landscape.keeping import resumable
 from topolandscape.landscape.loss import Landscape
 from topolandscape.landscape.points import read_point, read_points
-from topolandscape.landscape.vectors import orthonormal
+from topolandscape.landscape.vectors import are_finite, orthonormal
 from topolandscape.structures import Floats
 from topolandscape.structures.journal import Arrays, Halfway
 
@@ -286,8 +285,8 @@ def multiplier(landscape: Landscape, points: Floats) -> Multiply:
 
     def multiply(at: Any, blocks: Floats) -> Floats:
         b, p = blocks.shape[1:]
-        products = landscape.hessian_products(np.repeat(points[at], b, axis=0), blocks.reshape(-1, p), progress=False)
-        return products.reshape(blocks.shape)
+        rows = points[at] if b == 1 else np.repeat(points[at], b, axis=0)
+        return landscape.hessian_products(rows, blocks.reshape(-1, p), progress=False).reshape(blocks.shape)
 
     return multiply
 
@@ -295,6 +294,8 @@ def multiplier(landscape: Landscape, points: Floats) -> Multiply:
 def _across(landscape: Landscape, points: Floats, normals: Floats, sign: float) -> Multiply:
     """Return the products with `sign` times the Hessians, restricted to what is across the normals."""
     whole = multiplier(landscape, points)
+    if sign == 1 and normals.shape[1] == 0:
+        return whole
     return lambda at, blocks: sign * projected(whole(at, blocks), normals[at])
 
 
@@ -351,7 +352,7 @@ def _block_lanczos(
         halfway.offer(now)
         products = multiply(going, basis[:, start:size])
         spent += size - start
-        finite = np.isfinite(products).all(axis=(1, 2))
+        finite = are_finite(products).all(axis=1)
         if not finite.all():
             going, products, basis, small = going[finite], products[finite], basis[finite], small[finite]
             if len(going) == 0:
@@ -424,11 +425,38 @@ def _outermost(matrices: Floats, k: int) -> tuple[Floats, Floats]:
             bands = np.zeros((k + 1, n))
             for j in range(k + 1):
                 bands[j, : n - j] = np.diagonal(matrix, -j)
-            values[row, k:] = eigvals_banded(bands[:, :first], True, select="i", select_range=(first - 1, first - 1))
-            values[row, :k], vectors[row] = eig_banded(
-                bands, True, overwrite_a_band=True, select="i", select_range=(0, k - 1)
-            )
+            values[row, k:] = _values_of_bands(bands[:, :first], first, first)
+            values[row, :k] = _values_of_bands(bands, 1, k)
+            vectors[row] = _eigenvectors_of_bands(bands, values[row, :k], np.abs(values[row]).max())
     return values, vectors
+
+
+def _values_of_bands(bands: Floats, lowest: int, highest: int) -> Floats:
+    """Return the eigenvalues from the `lowest` to the `highest`, counted from 1: what `eigvals_banded` calls."""
+    found = dsbevx(bands, 0.0, 1.0, lowest, highest, compute_v=0, range=2, lower=1)[0]
+    return found[: highest - lowest + 1]
+
+
+def _eigenvectors_of_bands(bands: Floats, values: Floats, scale: float) -> Floats:
+    """Return orthonormal vectors (n, k) that belong to eigenvalues of a matrix, of which the lower diagonals are given.
+
+    By inverse iteration, twice for each: LAPACK's own reduction to three diagonals would take most of the time, since
+    it keeps the n x n rotations.
+    """
+    k, n = len(bands) - 1, bands.shape[1]
+    whole = np.zeros((3 * k + 1, n))  # as LAPACK wants it: with room for pivots above the 2 k + 1 diagonals
+    for j in range(k + 1):
+        whole[2 * k + j, : n - j] = bands[j, : n - j]
+        whole[2 * k - j, j:] = bands[j, : n - j]
+    vectors = np.cos(np.arange(1, n + 1)[:, None] * np.arange(1, len(values) + 1))  # any that are independent
+    for place, value in enumerate(values):
+        shifted = whole.copy()
+        shifted[2 * k] -= value - 1e-15 * scale  # never singular
+        factors, pivots, _ = dgbtrf(shifted, k, k, overwrite_ab=True)
+        for _ in range(2):
+            vectors[:, place] = dgbtrs(factors, k, k, vectors[:, place], pivots)[0]
+            vectors[:, place] /= np.linalg.norm(vectors[:, place])
+    return np.linalg.qr(vectors)[0]
 
 
 def projected(vectors: Floats, basis: Floats) -> Floats:

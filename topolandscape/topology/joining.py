@@ -36,6 +36,7 @@ class Joined(NamedTuple):
     leaves: Integers  # the stops that are leaves
     saddles: Integers  # the names of the links that join two leaves
     saddle_values: Floats
+    ended: NDArray[Any]  # the leaf whose component each saddle ends, by the elder rule
     parent: Integers  # (nodes,)
 
 
@@ -61,14 +62,14 @@ def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: 
     """
     integer = index_type(2 * len(stop_values))
     parent = np.full(2 * len(stop_values), -1)
-    kept, swallowed_by, _ = _join(stop_values, *links, order, np.zeros(1, dtype=integer), parent)
+    kept, younger, swallowed_by, _ = _join(stop_values, *links, order, np.zeros(1, dtype=integer), parent)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
     # Until here every stop had a number, whether it is a leaf or not.
     swallowed = len(stop_values) - len(leaves)
     parent = np.concatenate([parent[leaves], parent[len(stop_values) : len(stop_values) + len(kept)]])
     if swallowed:
         parent[parent >= 0] -= swallowed
-    return Joined(leaf, leaves, links.name[kept].astype(np.int64), links.value[kept], parent)
+    return Joined(leaf, leaves, links.name[kept].astype(np.int64), links.value[kept], leaf[younger], parent)
 
 
 def concatenated(parts: Sequence[Links]) -> Links:
@@ -115,8 +116,8 @@ def _join(stop_values, one, other, value, name, order, zero, parent):  # type: i
 
     Stops are numbered by (value, row), so the elder has the lower number. The components that are joined together are
     swallowed by the eldest of them, the elder first. Nodes are all stops, then the saddles; of the type of `zero` are
-    stops. Returns for each saddle its link, and for each stop that is swallowed at its own value the stop that swallows
-    it; the parents of nodes are written.
+    stops. Returns for each saddle its link and the stop whose component ends, and for each stop that is swallowed at
+    its own value the stop that swallows it; the parents of nodes are written.
     """
     stops = len(stop_values)
     component = np.arange(stops).astype(zero.dtype)
@@ -166,7 +167,7 @@ def _join(stop_values, one, other, value, name, order, zero, parent):  # type: i
             parent[top[younger[event]]] = stops + event
             parent[top[elder]] = stops + event
             top[elder] = stops + event
-    return saddle[:saddles].copy(), swallowed_by, looked_at
+    return saddle[:saddles].copy(), younger[:saddles].copy(), swallowed_by, looked_at
 
 
 @njit(cache=True)

@@ -30,7 +30,7 @@ from topolandscape.structures import (
     SimplicialComplex,
 )
 from topolandscape.topology.climbing import leaves_and_points, summed_up
-from topolandscape.topology.joining import Links, concatenated, joined_stops, spanning
+from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, spanning
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import (
     descend_graph,
@@ -83,6 +83,43 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
 
 
+def bars_alone(complex: FilteredComplex) -> Barcode:
+    """Return the bars of degree 0 of a filtered complex, of size 0: no vertex is counted, and no tree is made.
+
+    Parameters
+    ----------
+    complex
+        A grid, or an explicit complex.
+
+    Returns
+    -------
+    Barcode
+        Otherwise that of its merge tree.
+    """
+    values = complex.vertex_values
+    if isinstance(complex, GridComplex):
+        basins, links = grid_links(complex.grid, complex.connectivity)
+        joined = _joined(values, basins, links)
+        vertices = joined.saddles
+    else:
+        edges = [_edges(complex)]
+        basins, links = graph_links(values, edges)
+        joined = _joined(values, basins, links)
+        vertices = _later_ends(values, edges, joined.saddles)
+    minima = basins.stops[joined.leaves]
+    death = np.full(len(minima), np.inf)
+    death[joined.ended] = joined.saddle_values
+
+    def ends(names: Integers) -> tuple[Integers, Integers]:
+        end = np.full(len(minima), -1)
+        end[joined.ended] = names
+        return minima, end
+
+    at = ends(vertices)
+    simplices = at if vertices is joined.saddles else ends(joined.saddles)
+    return _bars(values[minima], death, simplices, at, np.zeros(len(minima), dtype=np.int64), complex.provenance)
+
+
 def graph_merge_tree(
     values: Floats, blocks: Iterable[tuple[Integers, Floats]], provenance: Mapping[str, Any]
 ) -> MergeTree:
@@ -102,18 +139,23 @@ def graph_merge_tree(
     -------
     MergeTree
     """
+    return _tree(values, *graph_links(values, blocks), lambda saddles: _later_ends(values, blocks, saddles), provenance)
 
-    def later_ends(saddles: Integers) -> Integers:
-        vertex, first = np.empty_like(saddles), 0
-        for edges, _ in blocks:
-            here = (saddles >= first) & (saddles < first + len(edges))
-            ends = edges[saddles[here] - first]
-            one, other = ends[:, 0], ends[:, 1]
-            vertex[here] = np.where(values[one] > values[other], one, other)  # of equal ones the later row
-            first += len(edges)
-        return vertex
 
-    return _tree(values, *graph_links(values, blocks), later_ends, provenance)
+def _later_ends(values: Floats, blocks: Iterable[tuple[Integers, Floats]], saddles: Integers) -> Integers:
+    """Return the vertices at which edges, of which the rows are given, enter."""
+    vertex, first = np.empty_like(saddles), 0
+    for edges, _ in blocks:
+        here = (saddles >= first) & (saddles < first + len(edges))
+        ends = edges[saddles[here] - first]
+        one, other = ends[:, 0], ends[:, 1]
+        vertex[here] = np.where(values[one] > values[other], one, other)  # of equal ones the later row
+        first += len(edges)
+    return vertex
+
+
+def _joined(values: Floats, basins: Basins, links: Links) -> Joined:
+    return joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
 
 
 def _tree(
@@ -124,7 +166,7 @@ def _tree(
     provenance: Mapping[str, Any],
 ) -> MergeTree:
     """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: there."""
-    joined = joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
+    joined = _joined(values, basins, links)
     basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
     minima = basins.stops[joined.leaves]
     simplex = np.concatenate([minima, joined.saddles])
@@ -153,26 +195,38 @@ def merge_bars(tree: MergeTree) -> Barcode:
         One bar a minimum; linear in the nodes.
     """
     birth, death, end, last = elder(tree.parent, tree.value, np.empty(0, dtype=index_type(len(tree))))
-    order = ascending_rows(birth - death)  # the longest first; leaves are in the order of births
-    end = end[order]
-    vertices = _ends(tree.vertex, order, end)
-    simplices = vertices if tree.simplex is tree.vertex else _ends(tree.simplex, order, end)
+    vertices = _ends(tree.vertex, end)
+    simplices = vertices if tree.simplex is tree.vertex else _ends(tree.simplex, end)
+    return _bars(birth, death, simplices, vertices, tree.size[last], tree.provenance)
+
+
+def _ends(names: Integers, end: Integers) -> tuple[Integers, Integers]:
+    """Return the names of the leaves and of the nodes at which their bars end, -1 where they never do."""
+    return names[: len(end)], np.where(end >= 0, names[end], -1)
+
+
+def _bars(
+    birth: Floats,
+    death: Floats,
+    simplices: tuple[Integers, Integers],
+    vertices: tuple[Integers, Integers],
+    size: Integers,
+    provenance: Mapping[str, Any],
+) -> Barcode:
+    """Return bars, given in the order of births."""
+    order = ascending_rows(birth - death)  # the longest first
+    birth_vertex, death_vertex = vertices[0][order], vertices[1][order]
     columns = {
         "dim": np.zeros(len(order), dtype=np.int64),
         "birth": birth[order],
         "death": death[order],
-        "birth_simplex": simplices[0],
-        "death_simplex": simplices[1],
-        "birth_vertex": vertices[0],
-        "death_vertex": vertices[1],
-        "size": tree.size[last[order]],
+        "birth_simplex": birth_vertex if simplices[0] is vertices[0] else simplices[0][order],
+        "death_simplex": death_vertex if simplices[1] is vertices[1] else simplices[1][order],
+        "birth_vertex": birth_vertex,
+        "death_vertex": death_vertex,
+        "size": size[order],
     }
-    return Barcode(**_settled(columns), provenance=tree.provenance)
-
-
-def _ends(names: Integers, leaf: NDArray[Any], end: Integers) -> tuple[Integers, Integers]:
-    """Return the names of the nodes at which bars are born and end, -1 where they never do."""
-    return names[leaf], np.where(end >= 0, names[end], -1)
+    return Barcode(**_settled(columns), provenance=provenance)
 
 
 def _settled(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -35,7 +35,11 @@ _FLOAT32_INTEGERS = 2**24  # ripser works in float32, which holds whole numbers 
 
 
 def barcode(
-    noun: FilteredComplex | MergeTree | MorseComplex | MinimaNetwork, *, max_dim: int = 0, engine: Engine = "auto"
+    noun: FilteredComplex | MergeTree | MorseComplex | MinimaNetwork,
+    *,
+    max_dim: int = 0,
+    engine: Engine = "auto",
+    sizes: bool = True,
 ) -> Barcode:
     """Return the persistence barcode of a filtered complex, up to degree `max_dim`.
 
@@ -56,6 +60,9 @@ def barcode(
         complexes; ``"ripser"``: flag complexes, up to 2^24 vertices and edges; ``"canonical"``: all degrees, by
         reduction of the whole boundary matrix in plain Python, small complexes. ``"auto"``: merge for degree 0; above
         morse, but gudhi on grids of more than 4 dimensions.
+    sizes
+        False: points are not counted, which takes up to half of the time of degree 0, and the sizes of bars are 0. They
+        are counted by ``"merge"`` and ``"auto"`` only.
 
     Returns
     -------
@@ -63,7 +70,7 @@ def barcode(
         Bars of positive length over the field with two elements. Every engine gives the same births and deaths to
         the bit. Minima, saddles and the simplices of explicit complexes are the same as well, but for ripser in
         degrees above 0: it knows only the edge at which a class is born or ends, and the first simplex that enters
-        with that edge is named. Sizes come with ``"merge"`` and ``"auto"``.
+        with that edge is named.
 
     Notes
     -----
@@ -79,6 +86,8 @@ def barcode(
     >>> code.birth.tolist(), code.death.tolist()
     ([0.0, 1.0], [inf, 3.0])
     """
+    from topolandscape.topology.merge import bars_alone, merge_bars, merge_tree
+
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"engine is {engine!r}; it must be one of auto, {', '.join(ENGINES)}.")
     if max_dim < 0:
@@ -86,11 +95,11 @@ def barcode(
     if isinstance(noun, MergeTree):
         if max_dim > 0 or engine not in ("auto", "merge"):
             raise ValueError("a merge tree holds components only: it gives bars of degree 0, by engine 'merge'.")
-        return _merge_bars(noun)
+        return merge_bars(noun)
     if isinstance(noun, MorseComplex):
         return _bars_of_morse(noun, max_dim, engine)
     if isinstance(noun, MinimaNetwork):
-        return _of_trained(barcode(noun.complex, max_dim=max_dim, engine=engine), noun)
+        return _of_trained(barcode(noun.complex, max_dim=max_dim, engine=engine, sizes=sizes), noun)
     if not isinstance(noun, (GridComplex, SimplicialComplex)):
         raise TypeError(
             f"got {type(noun).__name__}; a barcode is made of a filtered complex, a Morse complex or a merge tree."
@@ -98,11 +107,12 @@ def barcode(
     if engine == "merge" and max_dim > 0:
         raise ValueError(f"engine 'merge' gives degree 0 only, and max_dim is {max_dim}; use engine='morse'.")
     _check_degree(noun, max_dim)
-    if engine == "merge" or (engine == "auto" and max_dim == 0):
-        return _merge_bars(noun)
-    if engine == "auto":
+    if engine in ("auto", "merge"):
+        lowest = merge_bars(merge_tree(noun)) if sizes else bars_alone(noun)
+        if max_dim == 0:
+            return lowest
         many_axes = isinstance(noun, GridComplex) and sum(side > 1 for side in noun.grid.shape) > 4
-        return _joined(_merge_bars(noun), (_gudhi_bars if many_axes else _morse_bars)(noun, max_dim))
+        return _joined(lowest, (_gudhi_bars if many_axes else _morse_bars)(noun, max_dim))
     return {"morse": _morse_bars, "gudhi": _gudhi_bars, "ripser": _ripser_bars, "canonical": _canonical_bars}[engine](
         noun, max_dim
     )
@@ -126,12 +136,6 @@ def _check_degree(complex: FilteredComplex, max_dim: int) -> None:
             f"bars of degree {max_dim} need simplices of dimension {max_dim + 1}, which this flag complex of dimension "
             f"{top} leaves out. Build it with flag_complex(..., max_dim={max_dim + 1})."
         )
-
-
-def _merge_bars(noun: FilteredComplex | MergeTree) -> Barcode:
-    from topolandscape.topology.merge import merge_bars, merge_tree
-
-    return merge_bars(noun if isinstance(noun, MergeTree) else merge_tree(noun))
 
 
 def _joined(components: Barcode, others: Barcode) -> Barcode:
