@@ -23,7 +23,7 @@ from topolandscape.structures import CONNECTIVITIES, Connectivity, Floats, Integ
 from topolandscape.structures.journal import Store
 from topolandscape.topology.climbing import leaves_and_points, summed_up
 from topolandscape.topology.complexes import Nonfinite, entering
-from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, root
+from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, parents, root
 from topolandscape.topology.merge import grid_basins, grid_links, neighbour_offsets
 from topolandscape.topology.reduced import Box, Face, Found, Reduced
 from topolandscape.topology.sorting import ascending_rows
@@ -205,22 +205,23 @@ def merge_tree_of_cut(
     links = links._replace(one=number[links.one], other=number[links.other])
     joined = joined_stops(values[order], links, _by_value_and_name(links), np.arange(len(order)))
 
+    parent = parents(joined)
     minima = vertices[order][joined.leaves]
     simplex = np.concatenate([minima, joined.saddles])
     return MergeTree(
         simplex=simplex,
         vertex=simplex,
         value=np.concatenate([values[order][joined.leaves], joined.saddle_values]),
-        parent=joined.parent,
-        size=_sizes(grid, cut, joined, number, found),
+        parent=parent,
+        size=_sizes(grid, cut, joined, parent, number, found),
         basin=np.empty(0, dtype=np.int64),
         provenance=provenance,
     )
 
 
-def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers, found: Found) -> Integers:
+def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, parent: Integers, number: Integers, found: Found) -> Integers:
     """Return the size of every node: each block's vertices counted in turn."""
-    points = np.zeros(len(joined.parent), dtype=np.int64)
+    points = np.zeros(len(parent), dtype=np.int64)
     done, first = found.counted(points)
     for place, box in enumerate(islice(_boxes(cut), done, None), done):
         found.count(points, place, first)
@@ -228,8 +229,8 @@ def _sizes(grid: _Grid, cut: Cut | Box, joined: Joined, number: Integers, found:
         basins = grid_basins(values, grid.connectivity)
         leaf_of_stop = joined.leaf[number[first : first + len(basins.stops)]]
         first += len(basins.stops)
-        points += leaves_and_points(joined, values.reshape(-1), basins.stop_of, leaf_of_stop)[1]
-    return summed_up(joined.parent, points)
+        points += leaves_and_points(parent, joined.saddle_values, values.reshape(-1), basins.stop_of, leaf_of_stop)[1]
+    return summed_up(parent, points)
 
 
 class _Grid(NamedTuple):
@@ -273,7 +274,7 @@ def _reduced(grid: _Grid, cut: Cut | Box, found: Found) -> Reduced:
     first = sum(map(len, found.vertices))
     rows = grid.rows(cut).reshape(-1)
     found.vertices.append(rows[basins.stops])
-    found.values.append(values.reshape(-1)[basins.stops])
+    found.values.append(basins.values)
     links = Links(links.one.astype(np.int64), links.other.astype(np.int64), links.value, rows[links.name])
     nodes = basins.stop_of.reshape(values.shape)
     faces = {}

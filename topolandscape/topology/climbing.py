@@ -14,7 +14,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from topolandscape.structures import Floats, Integers
-from topolandscape.topology.joining import Joined
 from topolandscape.topology.sorting import index_type
 from topolandscape.topology.threads import shared_out
 
@@ -31,14 +30,14 @@ class _Paths(NamedTuple):
 
 
 def leaves_and_points(
-    joined: Joined, values: Floats, stop_of: NDArray[Any], leaf_of_stop: NDArray[Any]
+    parent: Integers, saddle_values: Floats, values: Floats, stop_of: NDArray[Any], leaf_of_stop: NDArray[Any]
 ) -> tuple[Integers, Integers]:
     """Return the leaf below each vertex, and how many vertices enter while each node is the top of their component.
 
     Parameters
     ----------
-    joined
-        The tree.
+    parent, saddle_values
+        The tree: leaves, then saddles.
     values
         Of any vertices, (n,).
     stop_of
@@ -53,14 +52,14 @@ def leaves_and_points(
         node that enters no later.
     """
     basin = np.empty(len(values), dtype=np.int64)
-    if len(joined.parent) == 0:
+    if len(parent) == 0:
         basin[:] = -1
         return basin, np.empty(0, dtype=np.int64)
-    paths = _Paths(*_paths(joined.parent, joined.saddle_values, np.empty(0, dtype=index_type(len(joined.parent)))))
+    paths = _Paths(*_paths(parent, saddle_values, np.empty(0, dtype=index_type(len(parent)))))
     guide = _guide(paths.left_at, *paths.turn[paths.longest, :2])
     columns = (values, stop_of, leaf_of_stop, *paths[1:], *guide, basin)
     # A part counts by nodes, and where there are many, many parts would take more memory than the tree.
-    points = sum(shared_out(_climb, len(values), *columns, least=len(joined.parent)))
+    points = sum(shared_out(_climb, len(values), *columns, least=len(parent)))
     return basin, points[paths.place]
 
 

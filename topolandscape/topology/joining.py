@@ -30,18 +30,18 @@ class Links(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """The tree in which stops are joined: leaves, then saddles as they enter."""
+    """How stops are joined: leaves, and saddles as they enter."""
 
     leaf: NDArray[Any]  # (s,) the leaf of each stop; -1: its loss is +inf
     leaves: Integers  # the stops that are leaves
     saddles: Integers  # the names of the links that join two leaves
     saddle_values: Floats
     ended: NDArray[Any]  # the leaf whose component each saddle ends, by the elder rule
-    parent: Integers  # (nodes,)
+    eldest: NDArray[Any]  # the leaf of the component that it joins
 
 
 def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: NDArray[Any]) -> Joined:
-    """Return the tree in which stops are joined along links.
+    """Join stops along links.
 
     Parameters
     ----------
@@ -60,16 +60,15 @@ def joined_stops(stop_values: Floats, links: Links, order: NDArray[Any], below: 
         Where a vertex names several links that join, the components they join are taken by age: so the tree does not
         depend on which of the links that would do are there.
     """
-    integer = index_type(2 * len(stop_values))
-    parent = np.full(2 * len(stop_values), -1)
-    kept, younger, swallowed_by, _ = _join(stop_values, *links, order, np.zeros(1, dtype=integer), parent)
+    zero = np.zeros(1, dtype=index_type(2 * len(stop_values)))
+    kept, ended, eldest, swallowed_by, _ = _join(stop_values, *links, order, zero)
     leaf, leaves = _leaves(stop_values, swallowed_by, below)
-    # Until here every stop had a number, whether it is a leaf or not.
-    swallowed = len(stop_values) - len(leaves)
-    parent = np.concatenate([parent[leaves], parent[len(stop_values) : len(stop_values) + len(kept)]])
-    if swallowed:
-        parent[parent >= 0] -= swallowed
-    return Joined(leaf, leaves, links.name[kept].astype(np.int64), links.value[kept], leaf[younger], parent)
+    return Joined(leaf, leaves, links.name[kept].astype(np.int64), links.value[kept], leaf[ended], leaf[eldest])
+
+
+def parents(joined: Joined) -> Integers:
+    """Return the parents of the nodes of the tree, leaves and then saddles, (nodes,)."""
+    return _parents(len(joined.leaves), joined.ended, joined.eldest)
 
 
 def concatenated(parts: Sequence[Links]) -> Links:
@@ -111,20 +110,20 @@ def _spanning(stops, one, other, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _join(stop_values, one, other, value, name, order, zero, parent):  # type: ignore[no-untyped-def]
+def _join(stop_values, one, other, value, name, order, zero):  # type: ignore[no-untyped-def]
     """Join stops along links, taken in `order`, those of one name together.
 
     Stops are numbered by (value, row), so the elder has the lower number. The components that are joined together are
-    swallowed by the eldest of them, the elder first. Nodes are all stops, then the saddles; of the type of `zero` are
-    stops. Returns for each saddle its link and the stop whose component ends, and for each stop that is swallowed at
-    its own value the stop that swallows it; the parents of nodes are written.
+    swallowed by the eldest of them, the elder first. Of the type of `zero` are stops. Returns for each saddle its link,
+    the stop whose component ends and that of the eldest, and for each stop that is swallowed at its own value the stop
+    that swallows it.
     """
     stops = len(stop_values)
     component = np.arange(stops).astype(zero.dtype)
-    top = component.copy()  # of each component
     swallowed_by = np.full(stops, -1, dtype=zero.dtype)
     saddle = np.empty(stops, dtype=np.int64)
     younger = np.empty(stops, dtype=zero.dtype)
+    eldest = np.empty(stops, dtype=zero.dtype)
     saddles = place = ahead = looked_at = 0
     deeper = 0  # stops below the level
     while place < len(order):
@@ -163,11 +162,20 @@ def _join(stop_values, one, other, value, name, order, zero, parent):  # type: i
             younger[event] = late
             saddle[saddles] = link
             saddles += 1
-        for event in range(before, saddles):
-            parent[top[younger[event]]] = stops + event
-            parent[top[elder]] = stops + event
-            top[elder] = stops + event
-    return saddle[:saddles].copy(), younger[:saddles].copy(), swallowed_by, looked_at
+        eldest[before:saddles] = elder
+    return saddle[:saddles].copy(), younger[:saddles].copy(), eldest[:saddles].copy(), swallowed_by, looked_at
+
+
+@njit(cache=True)
+def _parents(leaves, ended, eldest):  # type: ignore[no-untyped-def]
+    parent = np.full(leaves + len(ended), -1)
+    top = np.arange(leaves).astype(ended.dtype)  # of the component of each leaf
+    for saddle in range(len(ended)):
+        node = leaves + saddle
+        parent[top[ended[saddle]]] = node
+        parent[top[eldest[saddle]]] = node
+        top[eldest[saddle]] = node
+    return parent
 
 
 @njit(cache=True)

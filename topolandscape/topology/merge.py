@@ -30,7 +30,7 @@ from topolandscape.structures import (
     SimplicialComplex,
 )
 from topolandscape.topology.climbing import leaves_and_points, summed_up
-from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, spanning
+from topolandscape.topology.joining import Joined, Links, concatenated, joined_stops, parents, spanning
 from topolandscape.topology.sorting import ascending_rows, index_type
 from topolandscape.topology.sweep import (
     descend_graph,
@@ -99,12 +99,12 @@ def bars_alone(complex: FilteredComplex) -> Barcode:
     values = complex.vertex_values
     if isinstance(complex, GridComplex):
         basins, links = grid_links(complex.grid, complex.connectivity)
-        joined = _joined(values, basins, links)
+        joined = _joined(basins, links)
         vertices = joined.saddles
     else:
         edges = [_edges(complex)]
         basins, links = graph_links(values, edges)
-        joined = _joined(values, basins, links)
+        joined = _joined(basins, links)
         vertices = _later_ends(values, edges, joined.saddles)
     minima = basins.stops[joined.leaves]
     death = np.full(len(minima), np.inf)
@@ -117,7 +117,9 @@ def bars_alone(complex: FilteredComplex) -> Barcode:
 
     at = ends(vertices)
     simplices = at if vertices is joined.saddles else ends(joined.saddles)
-    return _bars(values[minima], death, simplices, at, np.zeros(len(minima), dtype=np.int64), complex.provenance)
+    return _bars(
+        basins.values[joined.leaves], death, simplices, at, np.zeros(len(minima), dtype=np.int64), complex.provenance
+    )
 
 
 def graph_merge_tree(
@@ -154,8 +156,8 @@ def _later_ends(values: Floats, blocks: Iterable[tuple[Integers, Floats]], saddl
     return vertex
 
 
-def _joined(values: Floats, basins: Basins, links: Links) -> Joined:
-    return joined_stops(values[basins.stops], links, ascending_rows(links.value), basins.below)
+def _joined(basins: Basins, links: Links) -> Joined:
+    return joined_stops(basins.values, links, ascending_rows(links.value), basins.below)
 
 
 def _tree(
@@ -166,16 +168,17 @@ def _tree(
     provenance: Mapping[str, Any],
 ) -> MergeTree:
     """Return the merge tree of basins and links; `vertices` says where links of some names enter, None: there."""
-    joined = _joined(values, basins, links)
-    basin, points = leaves_and_points(joined, values, basins.stop_of, joined.leaf)
+    joined = _joined(basins, links)
+    parent = parents(joined)
+    basin, points = leaves_and_points(parent, joined.saddle_values, values, basins.stop_of, joined.leaf)
     minima = basins.stops[joined.leaves]
     simplex = np.concatenate([minima, joined.saddles])
     columns = {
         "simplex": simplex,
         "vertex": simplex if vertices is None else np.concatenate([minima, vertices(joined.saddles)]),
-        "value": np.concatenate([values[minima], joined.saddle_values]),
-        "parent": joined.parent,
-        "size": summed_up(joined.parent, points),
+        "value": np.concatenate([basins.values[joined.leaves], joined.saddle_values]),
+        "parent": parent,
+        "size": summed_up(parent, points),
         "basin": basin,
     }
     return MergeTree(**_settled(columns), provenance=provenance)
@@ -245,23 +248,25 @@ class Basins(NamedTuple):
     """Where descent stops: at local minima and, in graphs, at every vertex of a plateau."""
 
     stops: NDArray[Any]  # integers, as the others: (s,) vertices, by (value, row)
+    values: Floats  # (s,) theirs
     stop_of: NDArray[Any]  # (n,) the stop below each vertex
     below: NDArray[Any]  # (s,) the stop to which a plateau vertex descends further; itself at a local minimum
-
-
-def _number_stops(values: Floats, descent: NDArray[Any], stops: NDArray[Any]) -> Basins:
-    """Return the basins of stops, given in their order; `descent` is overwritten."""
-    stops = stops[ascending_rows(values[stops])]
-    further = descent[stops]
-    settle_down(descent, stops)
-    return Basins(stops, descent, descent[further])
 
 
 def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
     values, descent = grid.reshape(-1), np.empty(grid.size, dtype=index_type(grid.size))
     parts = shared_out(descend_grid, grid.size, values, *_steps(grid.shape, connectivity), descent)
-    return _number_stops(values, descent, parts[0] if len(parts) == 1 else np.concatenate(parts))
+    stops, levels = _by_value(parts[0] if len(parts) == 1 else np.concatenate(parts), values)
+    settle_down(descent, stops)
+    return Basins(stops, levels, descent, np.arange(len(stops), dtype=descent.dtype))
+
+
+def _by_value(stops: NDArray[Any], values: Floats) -> tuple[NDArray[Any], Floats]:
+    """Return stops, given by row, by (value, row), and their values."""
+    levels = values[stops]
+    order = ascending_rows(levels)
+    return stops[order], levels[order]
 
 
 def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]:
@@ -318,7 +323,10 @@ def graph_links(values: Floats, blocks: Iterable[tuple[Integers, Floats]]) -> tu
     descent, plateau = np.arange(n), np.zeros(n, dtype=np.bool_)
     for edges, edge_values in blocks:
         descend_graph(values, edges, edge_values, descent, plateau)
-    basins = _number_stops(values, descent, np.flatnonzero(plateau | (descent == np.arange(n))))
+    stops, levels = _by_value(np.flatnonzero(plateau | (descent == np.arange(n))), values)
+    further = descent[stops]
+    settle_down(descent, stops)
+    basins = Basins(stops, levels, descent, descent[further])
     number = np.where(plateau, basins.stop_of, -1)
     joined, linked = np.full(n, -1), np.full(n, -1)
     links, row = None, 0
