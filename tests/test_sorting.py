@@ -38,8 +38,8 @@ def test_any_values_are_sorted(values, seed):
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @pytest.mark.parametrize("levels", [0, 5])
 @pytest.mark.parametrize("smooth", [False, True])
-def test_threads_do_not_matter_to_trees_of_grids(connectivity, levels, smooth):
-    shape = (130, 97)
+@pytest.mark.parametrize("shape", [(700, 197), (61, 50, 45)])
+def test_threads_do_not_matter_to_trees_of_grids(shape, connectivity, levels, smooth):
     losses = np.random.default_rng(1).normal(size=shape)
     if smooth:
         losses = sum(np.cos(0.1 * (k + 1) * axis) for k, axis in enumerate(np.indices(shape)))

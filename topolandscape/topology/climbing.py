@@ -59,7 +59,7 @@ def leaves_and_points(
     guide = _guide(paths.left_at, *paths.turn[paths.longest, :2])
     columns = (values, stop_of, leaf_of_stop, *paths[1:], *guide, basin)
     # A part counts by nodes, and where there are many, many parts would take more memory than the tree.
-    points = sum(shared_out(_climb, len(values), *columns, least=len(parent)))
+    points = sum(shared_out(_climb, len(values), *columns, least=len(parent), few=2**14))
     return basin, points[paths.place]
 
 

@@ -256,7 +256,7 @@ class Basins(NamedTuple):
 def grid_basins(grid: Floats, connectivity: Connectivity) -> Basins:
     """Return the basins of steepest descent of a grid."""
     values, descent = grid.reshape(-1), np.empty(grid.size, dtype=index_type(grid.size))
-    parts = shared_out(descend_grid, grid.size, values, *_steps(grid.shape, connectivity), descent)
+    parts = shared_out(descend_grid, grid.size, values, *_steps(grid.shape, connectivity), descent, few=2**17)
     stops, levels = _by_value(parts[0] if len(parts) == 1 else np.concatenate(parts), values)
     settle_down(descent, stops)
     return Basins(stops, levels, descent, np.arange(len(stops), dtype=descent.dtype))
@@ -273,7 +273,7 @@ def grid_links(grid: Floats, connectivity: Connectivity) -> tuple[Basins, Links]
     """Return the basins of steepest descent of a grid, and the links between them, named by vertices."""
     basins, values = grid_basins(grid, connectivity), grid.reshape(-1)
     around = (*_steps(grid.shape, connectivity), *_bridges(grid.shape, connectivity))
-    parts = shared_out(link_grid, grid.size, values, *around, basins.stop_of)
+    parts = shared_out(link_grid, grid.size, values, *around, basins.stop_of, few=2**16)
     one, other, name = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return basins, Links(one, other, values[name], name)
 
