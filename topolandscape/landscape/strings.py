@@ -75,7 +75,7 @@ class Strings:
         def work(part: slice) -> None:
             _move(rows[part], values[part], force[part], strung, emphasis, self._begun, state, least, remembered)
 
-        by_threads(len(rows), work, numbers=force.size)
+        by_threads(len(rows), work, numbers=2 * remembered[0].shape[1] * force.size)
         self._begun = True
 
     def calm(self, rows: Integers, paths: Floats) -> None:
