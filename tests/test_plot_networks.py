@@ -77,6 +77,13 @@ def test_bars_of_networks_stand_side_by_side():
         plot.bars(codes, passes=WELLS.passes)
 
 
+def test_the_middle_bar_has_its_number_above_the_name_of_its_group():
+    three = network([0.0, 1.0, 2.0], [(0, 1, 3.0, "path maximum"), (1, 2, 4.0, "path maximum")])
+    ax = plot.bars({"three": tl.barcode(three)}, passes={"three": three.passes})
+    assert [name for _, name in sorted(names(ax, minor=True).items())] == ["0", "1", "2"]
+    assert list(names(ax).values()) == ["three"]
+
+
 def test_passes_of_another_network_are_errors():
     with pytest.raises(ValueError, match="ends at pass 3, but 2 passes are given"):
         plot.bars(tl.barcode(WELLS), passes=WELLS.passes[:2])

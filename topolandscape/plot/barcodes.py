@@ -112,6 +112,7 @@ def bars(
     ax.set_xlim(0, edges[-1])
     ax.set_xticks([])
     ax.tick_params(axis="x", which="both", length=0)
+    ax.xaxis.remove_overlapping_locs = False  # the name of a group stands below the number of its middle bar
     if passes is not None:
         ink.name_places(ax, np.array(places), rows, minor=True)
     if not isinstance(barcodes, Barcode):
