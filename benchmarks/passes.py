@@ -64,6 +64,7 @@ def main() -> None:
 
     kept = arguments.output / "passes.json"
     cases = json.loads(kept.read_text())["cases"] if kept.exists() else {}
+    compile_methods()
     for model in [arguments.model] if arguments.model else CASES:
         descents, evaluations = CASES.get(model, OTHERS)
         seconds = arguments.seconds, arguments.long
@@ -125,12 +126,16 @@ def compare(
     }
 
 
-def warm_up(landscape: tl.Landscape, minima: tl.Minima) -> None:
-    """Compile what is compiled on first use, by a network of few parameters, and let the loss engine find its plans."""
+def compile_methods() -> None:
+    """Compile what is compiled on first use: let every method work on a network of few parameters."""
     small = landscape_of("mlp:64-5-10,tanh", "digits", weight_decay=WEIGHT_DECAY)
     few = tl.minima(small, 3, seed=0, max_evaluations=1000, progress=False)
     for method in METHODS.values():
         method(Stopwatch(small), few, _WARM)
+
+
+def warm_up(landscape: tl.Landscape, minima: tl.Minima) -> None:
+    """Compile what this landscape needs compiled, and let the loss engine find its plans."""
     points = minima.points[np.arange(32) % len(minima)]
     landscape.values(points, progress=False)
     landscape.gradients(points, progress=False)

@@ -133,7 +133,6 @@ def test_grids(complex):
     for engine in ENGINES:
         assert oracles.listed(barcode(complex, engine=engine)) == components
     same_but_sizes(complex)
-    same_but_sizes(complex)
     if complex.connectivity != "axis":
         bars = barcode(complex, max_dim=top, engine="ripser")
         assert sorted(bar[:3] for bar in oracles.listed(bars)) == births_and_deaths

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 
 import torch
 
-from topolandscape.structures.threads import take_turns
+from topolandscape.structures.threads import kept_threads, take_turns
 
 # Products of numbers above which threads share them out: a helper takes 0.05 ms to wake.
 _MANY = 2**19
@@ -81,7 +79,7 @@ def run_together(work: Callable[[int], None], workers: int, rows: Rows) -> None:
     futures = []
     try:
         share = max(1, threads // workers)
-        futures = [_threads(workers).submit(_until_failure, work, index, rows, share) for index in range(workers)]
+        futures = [kept_threads(workers).submit(_until_failure, work, index, rows, share) for index in range(workers)]
         for future in futures:
             future.result()
     finally:
@@ -107,16 +105,6 @@ def by_threads(n: int, work: Callable[[slice], None], *, numbers: int) -> None:
         return
     bounds = [n * part // parts for part in range(parts + 1)]
     take_turns(lambda part: work(slice(bounds[part], bounds[part + 1])), parts, threads)
-
-
-@functools.cache
-def _threads(workers: int) -> ThreadPoolExecutor:
-    """Return threads that are kept: new ones would ask the system anew for the memory of every array."""
-    return ThreadPoolExecutor(workers)
-
-
-# The threads do not survive in a forked process.
-os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _until_failure(work: Callable[[int], None], index: int, rows: Rows, threads: int) -> None:

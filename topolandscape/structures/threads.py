@@ -27,7 +27,7 @@ def take_turns(work: Callable[[int], None], parts: int, threads: int) -> None:
             work(part)
 
     helpers = min(threads, parts) - 1
-    others = [_helpers(threads - 1, os.getpid()).submit(go) for _ in range(helpers)]
+    others = [kept_threads(threads - 1).submit(go) for _ in range(helpers)]
     try:
         go()
     finally:
@@ -38,7 +38,12 @@ def take_turns(work: Callable[[int], None], parts: int, threads: int) -> None:
                 other.result()
 
 
+def kept_threads(number: int) -> ThreadPoolExecutor:
+    """Return threads that stay for the next call: new ones would ask the system anew for the memory of every array."""
+    return _of_process(number, os.getpid())
+
+
 @lru_cache
-def _helpers(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return threads that stay for the next call; those of another process are not there after a fork."""
-    return ThreadPoolExecutor(threads, "taking-turns")
+def _of_process(number: int, process: int) -> ThreadPoolExecutor:
+    """Return threads of a process: those of another are not there after a fork."""
+    return ThreadPoolExecutor(number, "topolandscape")

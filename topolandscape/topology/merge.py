@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -77,10 +77,7 @@ def merge_tree(complex: FilteredComplex | MinimaNetwork) -> MergeTree:
     """
     if isinstance(complex, MinimaNetwork):
         complex = complex.complex
-    if isinstance(complex, GridComplex):
-        basins, links = grid_links(complex.grid, complex.connectivity)
-        return _tree(complex.vertex_values, basins, links, None, complex.provenance)
-    return graph_merge_tree(complex.vertex_values, [_edges(complex)], complex.provenance)
+    return _tree(complex.vertex_values, *_linked(complex), complex.provenance)
 
 
 def bars_alone(complex: FilteredComplex) -> Barcode:
@@ -96,16 +93,8 @@ def bars_alone(complex: FilteredComplex) -> Barcode:
     Barcode
         Otherwise that of its merge tree.
     """
-    values = complex.vertex_values
-    if isinstance(complex, GridComplex):
-        basins, links = grid_links(complex.grid, complex.connectivity)
-        joined = _joined(basins, links)
-        vertices = joined.saddles
-    else:
-        edges = [_edges(complex)]
-        basins, links = graph_links(values, edges)
-        joined = _joined(basins, links)
-        vertices = _later_ends(values, edges, joined.saddles)
+    basins, links, vertices = _linked(complex)
+    joined = _joined(basins, links)
     minima = basins.stops[joined.leaves]
     death = np.full(len(minima), np.inf)
     death[joined.ended] = joined.saddle_values
@@ -115,11 +104,10 @@ def bars_alone(complex: FilteredComplex) -> Barcode:
         end[joined.ended] = names
         return minima, end
 
-    at = ends(vertices)
-    simplices = at if vertices is joined.saddles else ends(joined.saddles)
-    return _bars(
-        basins.values[joined.leaves], death, simplices, at, np.zeros(len(minima), dtype=np.int64), complex.provenance
-    )
+    simplices = ends(joined.saddles)
+    at = simplices if vertices is None else ends(vertices(joined.saddles))
+    size = np.zeros(len(minima), dtype=np.int64)
+    return _bars(basins.values[joined.leaves], death, simplices, at, size, complex.provenance)
 
 
 def graph_merge_tree(
@@ -141,7 +129,15 @@ def graph_merge_tree(
     -------
     MergeTree
     """
-    return _tree(values, *graph_links(values, blocks), lambda saddles: _later_ends(values, blocks, saddles), provenance)
+    return _tree(values, *graph_links(values, blocks), partial(_later_ends, values, blocks), provenance)
+
+
+def _linked(complex: FilteredComplex) -> tuple[Basins, Links, Callable[[Integers], Integers] | None]:
+    """Return basins, the links between them, and what says where links of some names enter; None: they say it."""
+    if isinstance(complex, GridComplex):
+        return *grid_links(complex.grid, complex.connectivity), None
+    values, blocks = complex.vertex_values, [_edges(complex)]
+    return *graph_links(values, blocks), partial(_later_ends, values, blocks)
 
 
 def _later_ends(values: Floats, blocks: Iterable[tuple[Integers, Floats]], saddles: Integers) -> Integers:

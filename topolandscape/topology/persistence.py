@@ -62,7 +62,7 @@ def barcode(
         morse, but gudhi on grids of more than 4 dimensions.
     sizes
         False: points are not counted, which takes up to half of the time of degree 0, and the sizes of bars are 0. They
-        are counted by ``"merge"`` and ``"auto"`` only.
+        are counted by ``"merge"`` and ``"auto"`` only; a merge tree has them.
 
     Returns
     -------
@@ -86,8 +86,6 @@ def barcode(
     >>> code.birth.tolist(), code.death.tolist()
     ([0.0, 1.0], [inf, 3.0])
     """
-    from topolandscape.topology.merge import bars_alone, merge_bars, merge_tree
-
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"engine is {engine!r}; it must be one of auto, {', '.join(ENGINES)}.")
     if max_dim < 0:
@@ -95,7 +93,7 @@ def barcode(
     if isinstance(noun, MergeTree):
         if max_dim > 0 or engine not in ("auto", "merge"):
             raise ValueError("a merge tree holds components only: it gives bars of degree 0, by engine 'merge'.")
-        return merge_bars(noun)
+        return _merge_bars(noun, sizes)
     if isinstance(noun, MorseComplex):
         return _bars_of_morse(noun, max_dim, engine)
     if isinstance(noun, MinimaNetwork):
@@ -108,7 +106,7 @@ def barcode(
         raise ValueError(f"engine 'merge' gives degree 0 only, and max_dim is {max_dim}; use engine='morse'.")
     _check_degree(noun, max_dim)
     if engine in ("auto", "merge"):
-        lowest = merge_bars(merge_tree(noun)) if sizes else bars_alone(noun)
+        lowest = _merge_bars(noun, sizes)
         if max_dim == 0:
             return lowest
         many_axes = isinstance(noun, GridComplex) and sum(side > 1 for side in noun.grid.shape) > 4
@@ -136,6 +134,14 @@ def _check_degree(complex: FilteredComplex, max_dim: int) -> None:
             f"bars of degree {max_dim} need simplices of dimension {max_dim + 1}, which this flag complex of dimension "
             f"{top} leaves out. Build it with flag_complex(..., max_dim={max_dim + 1})."
         )
+
+
+def _merge_bars(noun: FilteredComplex | MergeTree, sizes: bool) -> Barcode:
+    from topolandscape.topology.merge import bars_alone, merge_bars, merge_tree
+
+    if isinstance(noun, MergeTree):
+        return merge_bars(noun)
+    return merge_bars(merge_tree(noun)) if sizes else bars_alone(noun)
 
 
 def _joined(components: Barcode, others: Barcode) -> Barcode:

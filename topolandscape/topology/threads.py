@@ -14,8 +14,8 @@ from topolandscape.structures.threads import take_turns
 def shared_out(kernel: Callable[..., Any], count: int, *arguments: Any, least: int = 1, few: int = 2**12) -> list[Any]:
     """Return what a compiled kernel, which releases the interpreter, gives for consecutive parts of range(count).
 
-    No part is shorter than `least`, as is needed where what a part gives, or takes, grows with something else. So `few`
-    take one thread no longer than it takes to wake another.
+    No part is shorter than `least`, as is needed where what a part gives, or takes, grows with something else. Up to
+    `few`, one thread is done before another is awake.
     """
     threads = min(get_num_threads(), 1 + count // few) if count >= few else 1
     parts = min(8 * threads, count // max(1, least))
